@@ -1,0 +1,94 @@
+"""The frozen values that a configuration decodes into, besides those of the core.
+
+`Config` is a `core.model.Catalog` with what only the rims need: sockets, tokens, credentials and probes.
+What this module does not know: YAML, lines and files; `load` makes these values, nothing else does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from balancer.config.secret import Secret
+from balancer.core.model import Catalog
+
+ProbeKind = Literal["models", "completion", "http", "tcp", "none"]
+Scope = Literal["read", "report", "admin"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """One address to serve on: a TCP `host` and `port`, or a unix socket `path`."""
+
+    host: str | None = None
+    port: int | None = None
+    path: str | None = None
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if self.host is not None and ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A bearer token of the API: who it is and what it may do."""
+
+    name: str
+    scopes: frozenset[Scope]
+    secret: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What paid probes of one provider may use per UTC day."""
+
+    requests: int = 2000
+    usd: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeSettings:
+    """How one endpoint is probed. Units: seconds, bytes.
+
+    `concurrency` is per provider. `reuse` keeps the connection between probes. `url` to `body` are for the
+    kind `http`: an absolute URL or a path below `base_url`, the statuses that are good, headers that must be
+    there (name → text that the value must contain), and a regular expression the body must match.
+    """
+
+    kind: ProbeKind = "models"
+    interval: float = 30.0
+    timeout: float = 10.0
+    stale_after: float = 300.0
+    budget: Budget = field(default_factory=Budget)
+    concurrency: int = 4
+    reuse: bool = True
+    size_max: int = 1_048_576
+    url: str | None = None
+    status: tuple[int, ...] = (200,)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What is logged and how; `auto` is console on a terminal and JSON elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(Catalog):
+    """A whole configuration: what the core knows and what the rims need. Secrets never print.
+
+    `probes` and `credentials` are by endpoint id; a credential is `None` where the provider needs none.
+    """
+
+    listen: tuple[Listen, ...] = (Listen(host="127.0.0.1", port=8790),)
+    tokens: tuple[Token, ...] = ()
+    probes: Mapping[str, ProbeSettings] = field(default_factory=dict)
+    credentials: Mapping[str, Secret | None] = field(default_factory=dict)
+    log: LogSettings = field(default_factory=LogSettings)

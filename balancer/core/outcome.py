@@ -1,0 +1,170 @@
+"""What one finished call was: classified once, here, and never again.
+
+Theory of operation: a probe or a report arrives as facts (HTTP status, transport error, finish reason,
+headers). `classify` turns them into exactly one `Kind`; everything after it (windows, health, holds,
+metrics, README table) looks only at the kind. `COUNTS` says what a kind does to the evidence:
+
+- `success` and the failures move `error_ratio`, streaks and the estimate;
+- `rate_limited` is the provider shedding load: a failed try in the estimate and a hold, nothing else;
+- the rest counts for nothing.
+
+What this module does not know: which endpoint it was, and wall time. An HTTP date in `Retry-After` needs
+the caller's wall clock, so `retry_after` takes it as an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from math import isfinite
+from typing import Final, Literal, get_args
+
+Kind = Literal[
+    "success",
+    "server_error",
+    "timeout",
+    "connect",
+    "tls",
+    "dns",
+    "reset",
+    "stream",
+    "empty",
+    "malformed",
+    "overloaded",
+    "rate_limited",
+    "refused",
+    "caller_error",
+    "cancelled",
+    "probe_invalid",
+    "local",
+]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+
+ErrorWord = Literal["timeout", "connect", "tls", "dns", "reset", "stream", "empty", "malformed", "cancelled"]
+ERROR_WORDS: Final[tuple[ErrorWord, ...]] = get_args(ErrorWord)
+
+Count = Literal["success", "failure", "rate_limited", "none"]
+
+COUNTS: Final[Mapping[Kind, Count]] = {
+    "success": "success",
+    "server_error": "failure",
+    "timeout": "failure",
+    "connect": "failure",
+    "tls": "failure",
+    "dns": "failure",
+    "reset": "failure",
+    "stream": "failure",
+    "empty": "failure",
+    "malformed": "failure",
+    "overloaded": "failure",
+    "refused": "failure",
+    "rate_limited": "rate_limited",
+    "caller_error": "none",
+    "cancelled": "none",
+    "probe_invalid": "none",
+    "local": "none",
+}
+
+# Source: contract §5, after OpenRouter's provider integration page (what counts against a provider).
+_REFUSED: Final = frozenset({401, 402, 403, 404, 405, 410})
+_SERVER_4XX: Final = frozenset({408, 421, 423, 424, 425, 426, 498})
+
+RETRY_AFTER_MAX: Final = 86_400.0  # a day: longer is a quota that a hold cannot describe, or nonsense
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One finished probe or request.
+
+    `shallow` is true for a probe that did no real work (listed models, opened a socket): it can eject an
+    endpoint, and cannot readmit one. Units: seconds; tokens are counts. `None` is unknown.
+    """
+
+    kind: Kind
+    latency: float | None = None
+    ttft: float | None = None
+    status: int | None = None
+    retry_after: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    detail: str = ""
+    shallow: bool = False
+
+
+def classify(
+    *,
+    status: int | None = None,
+    error: ErrorWord | None = None,
+    finish_reason: str | None = None,
+    completion_tokens: int | None = None,
+    source: Literal["probe", "report"] = "report",
+) -> Kind:
+    """Name the one outcome of a call.
+
+    Shape: exactly one of `status` (100..599) and `error`. Raises: ValueError when both, neither, or a status
+    that HTTP does not have.
+    Source: `finish_reason` "error" and "zero tokens and no finish reason" are OpenRouter's definitions of a
+    200 that failed and of an empty answer.
+    """
+    if (status is None) == (error is None):
+        raise ValueError("exactly one of status and error is needed")
+    if error is not None:
+        return error
+    assert status is not None
+    if not 100 <= status <= 599:
+        raise ValueError(f"status {status} is not an HTTP status; use 100 to 599")
+    if 200 <= status <= 299:
+        if finish_reason == "error":
+            return "server_error"
+        if finish_reason == "content_filter":
+            return "caller_error"
+        if completion_tokens == 0 and not finish_reason:
+            return "empty"
+        return "success"
+    if status == 429:
+        return "rate_limited"
+    if status in (503, 529):
+        return "overloaded"
+    if status >= 500 or status < 400 or status in _SERVER_4XX:
+        return "server_error"
+    if status in _REFUSED:
+        return "refused"
+    if status == 499:
+        return "cancelled"
+    if source == "probe" and status in (400, 422):
+        return "probe_invalid"
+    # Every other 4xx says that this one request was wrong, and nothing about the provider.
+    return "caller_error"
+
+
+def retry_after(headers: Mapping[str, str], *, wall: float) -> float | None:
+    """Read how long the provider asks us to stay away, in seconds from `wall`; `None` when it does not say.
+
+    Shape: `headers` by lower-case name. `retry-after-ms` wins over `retry-after`, which is seconds (fractions
+    too) or an HTTP date; a moment that has passed is 0. Nonsense is `None`, and a day is the most believed.
+    """
+    millis = _number(headers.get("retry-after-ms"))
+    if millis is not None:
+        return min(millis / 1000.0, RETRY_AFTER_MAX)
+    text = headers.get("retry-after")
+    seconds = _number(text)
+    if seconds is not None:
+        return min(seconds, RETRY_AFTER_MAX)
+    if not text:
+        return None
+    try:
+        when = parsedate_to_datetime(text)
+    except (ValueError, TypeError):
+        return None
+    return min(max(0.0, when.timestamp() - wall), RETRY_AFTER_MAX)
+
+
+def _number(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if isfinite(value) and value >= 0 else None
