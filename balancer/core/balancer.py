@@ -1,0 +1,339 @@
+"""The table: the one mutable thing. Outcomes go in, decisions come out.
+
+Theory of operation: one `Row` an endpoint, found by id. `record` moves evidence and health; `best` lets the
+`Router` plan, and then leases, counts and tells; `view` reads. There is no I/O, no clock and no lock: every
+call is synchronous and so atomic under one event loop, `now` is always an argument, and the only randomness is
+a `random.Random(seed)` held here, so that the same seed and the same calls give the same answers.
+
+Where `best` writes: it may lease a trial, advance the random state, and count. With `explain=True` or
+`dry=True` it changes nothing at all.
+
+What this module does not know: wall time, credentials, and which decisions were never reported. Nothing is
+kept per decision but the one lease of an endpoint in trial, so unreported decisions cost no memory.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from random import Random
+from typing import Final
+
+from balancer.core.health import Change
+from balancer.core.model import Catalog, Decision, NoEndpoint, Request, Selected, Source, State, Transition
+from balancer.core.outcome import COUNTS, Outcome
+from balancer.core.routing import Plan, Router
+from balancer.core.row import ELIGIBLE, Drain, Row
+from balancer.core.view import EndpointView, ModelView, TableView, endpoint_view
+
+TRANSITIONS_MAX: Final = 1000  # remembered for readers that reconnect; a day of a busy table
+LOCAL_AGE: Final = 60.0  # s for which a failure of our own network casts doubt
+
+
+class Balancer:
+    """Every endpoint's evidence, and the decisions that follow from it."""
+
+    def __init__(self, catalog: Catalog, *, seed: int | None = None, now: float = 0.0) -> None:
+        self._random = Random(seed)
+        self._catalog = Catalog()
+        self._rows: dict[str, Row] = {}
+        self._drains: dict[str, Drain] = {}
+        self._panics: set[str] = set()
+        self._decisions: dict[tuple[str, str, str], int] = {}
+        self._transitions: deque[Transition] = deque(maxlen=TRANSITIONS_MAX)
+        self._number = 0
+        self._generation = 0
+        self._local_at = float("-inf")
+        self._worked_at = float("-inf")
+        self.apply(catalog, now=now)
+
+    # ---- configuration -------------------------------------------------------------------------------
+
+    def apply(self, catalog: Catalog, *, now: float) -> None:
+        """Take a configuration by key: what did not change keeps its evidence.
+
+        Shape: an endpoint whose address, upstream model or credential changed starts anew; new spans of the
+        windows empty the windows and nothing else.
+        """
+        respan = catalog.health.windows != self._catalog.health.windows
+        rows: dict[str, Row] = {}
+        for key, endpoint in catalog.endpoints.items():
+            row = self._rows.get(key)
+            if row is None or row.endpoint.identity != endpoint.identity:
+                fresh = row is None
+                row = Row(endpoint, catalog.health, random=self._random, now=now)
+                rows[key] = row
+                reason = "configured" if fresh else "address, model or credential changed"
+                self._tell(now, "endpoint.added", key, reason, row)
+                if endpoint.misconfigured is not None:
+                    self._tell(now, "endpoint.misconfigured", key, endpoint.misconfigured, row)
+            else:
+                row.endpoint = endpoint
+                if respan:
+                    row.forget_windows(catalog.health)
+                rows[key] = row
+        for key in self._rows.keys() - rows.keys():
+            self._tell(now, "endpoint.removed", key, "no longer configured", None)
+        self._rows = rows
+        self._catalog = catalog
+        self._router = Router(catalog, rows)
+        self._panics &= catalog.models.keys()
+        self._generation += 1
+        for row in rows.values():
+            self._assign_drains(row)
+            row.shown = row.state(now)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The configuration in force."""
+        return self._catalog
+
+    @property
+    def generation(self) -> int:
+        """How many configurations were applied."""
+        return self._generation
+
+    # ---- evidence ------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        endpoint: str,
+        outcome: Outcome,
+        *,
+        now: float,
+        source: Source = "report",
+        decision: str | None = None,
+        age: float = 0.0,
+    ) -> bool:
+        """Take one outcome that ended `age` seconds before `now`; false when older than the longest window.
+
+        Raises: KeyError for an endpoint that is not configured. Nothing is recorded in either case.
+        """
+        row = self._rows[endpoint]
+        policy = self._catalog.health
+        if age >= policy.windows[-1]:
+            return False
+        if outcome.kind == "local":
+            self._local_at = now
+        elif COUNTS[outcome.kind] == "success":
+            self._worked_at = now
+        changes = row.record(
+            outcome,
+            source=source,
+            ended=now - age,
+            now=now,
+            decision=decision,
+            policy=policy,
+            random=self._random,
+        )
+        self._publish(row, changes, now)
+        return True
+
+    def drain(self, target: str, *, now: float, until: float | None = None, reason: str = "") -> list[str]:
+        """Take a target (endpoint id, tag, provider or model) out of service; tell which endpoints it meant.
+
+        Raises: KeyError when the target names nothing that is configured.
+        """
+        meant = self._meant(target)
+        story = reason or "drained by the operator"
+        self._drains[target] = Drain(target, story, now, until)
+        for row in meant:
+            self._assign_drains(row)
+            self._tell(now, "endpoint.drained", row.endpoint.id, story, row, next_at=until)
+        return [row.endpoint.id for row in meant]
+
+    def resume(self, target: str, *, now: float) -> list[str]:
+        """End the drain of exactly this target, and forget that its provider refused us; tell what changed.
+
+        Raises: KeyError when the target names nothing that is configured.
+        """
+        meant = self._meant(target)
+        ended = self._drains.pop(target, None)
+        changed: list[str] = []
+        for row in meant:
+            self._assign_drains(row)
+            if row.health.forgive() or ended is not None:
+                changed.append(row.endpoint.id)
+                self._tell(now, "endpoint.resumed", row.endpoint.id, "resumed by the operator", row)
+        return changed
+
+    def _meant(self, target: str) -> list[Row]:
+        meant = [row for row in self._rows.values() if self._means(target, row)]
+        if not meant:
+            raise KeyError(target)
+        return meant
+
+    def _means(self, target: str, row: Row) -> bool:
+        endpoint = row.endpoint
+        model = self._router.model(target)
+        return target in (endpoint.id, endpoint.tag, endpoint.provider) or (
+            model is not None and model.id == endpoint.model
+        )
+
+    def _assign_drains(self, row: Row) -> None:
+        row.drains = tuple(drain for target, drain in self._drains.items() if self._means(target, row))
+
+    # ---- the decision --------------------------------------------------------------------------------
+
+    def best(self, request: Request, *, now: float, explain: bool = False, dry: bool = False) -> Decision:
+        """Choose an endpoint and its fallbacks.
+
+        `explain` adds a line for each endpoint of the model; `explain` and `dry` change nothing.
+        Raises: NoEndpoint, and nothing else for a well-formed request.
+        """
+        random = self._random
+        if explain or dry:
+            random = Random()
+            random.setstate(self._random.getstate())
+        try:
+            plan = self._router.plan(request, now=now, random=random, explain=explain)
+        except NoEndpoint as refusal:
+            if not (explain or dry):
+                self._count(refusal.model, refusal.code)
+            raise
+        key = f"dec_{random.getrandbits(64):016x}"
+        decision = self._decision(key, plan, request, now)
+        if not (explain or dry):
+            self._lease(plan, key, now)
+        return decision
+
+    def _lease(self, plan: Plan, decision: str, now: float) -> None:
+        self._note_panic(plan.model.id, plan.panic, now)
+        first = plan.order[0]
+        if plan.trial is not None:
+            change = first.health.start_trial(decision=decision, now=now, expires=now + first.timeouts.total)
+            self._publish(first, [change], now)
+        self._count(plan.model.id, "trial" if plan.trial else "panic" if plan.panic else "selected")
+        first.selections += 1
+
+    def _decision(self, key: str, plan: Plan, request: Request, now: float) -> Decision:
+        routing, first = self._catalog.routing, plan.order[0]
+        count = routing.fallbacks if request.count is None else request.count
+        if not request.provider.allow_fallbacks and not request.provider.order:
+            count = 0
+        return Decision(
+            id=key,
+            model=plan.model.id,
+            strategy=self._router.strategy.name,
+            selected=_selected(first, "half_open" if plan.trial else plan.states[first.endpoint.id]),
+            fallbacks=tuple(_selected(row, plan.states[row.endpoint.id]) for row in plan.order[1 : 1 + count]),
+            panic=plan.panic,
+            trial=plan.trial is not None,
+            valid_for=0.0 if plan.trial is not None else routing.valid_for,
+            evidence_age=None if first.last_outcome is None else max(0.0, now - first.last_outcome),
+            considered=plan.considered,
+        )
+
+    # ---- reading -------------------------------------------------------------------------------------
+
+    def view(self, *, now: float) -> TableView:
+        """Take a snapshot of everything, changing nothing."""
+        views: list[EndpointView] = []
+        models: list[ModelView] = []
+        for model in self._catalog.models.values():
+            rows = [self._rows[key] for key in model.endpoints]
+            prior = self._router.prior(rows, now)
+            of_model = [endpoint_view(row, prior=prior, policy=self._catalog.health, now=now) for row in rows]
+            eligible = sum(view.state in ELIGIBLE for view in of_model)
+            down = any(view.state in ("ejected", "half_open") for view in of_model)
+            models.append(ModelView(model.id, eligible, len(rows), panic=not eligible and down))
+            views += of_model
+        return TableView(
+            now=now,
+            generation=self._generation,
+            endpoints=tuple(views),
+            models=tuple(models),
+            drains=tuple(drain for drain in self._drains.values() if drain.holds(now)),
+            decisions=dict(self._decisions),
+            self_suspect=self.self_suspect(now),
+        )
+
+    def endpoint(self, key: str, *, now: float) -> EndpointView:
+        """Take a snapshot of one endpoint. Raises: KeyError when it is not configured."""
+        row = self._rows[key]
+        peers = [self._rows[other] for other in self._catalog.models[row.endpoint.model].endpoints]
+        return endpoint_view(row, prior=self._router.prior(peers, now), policy=self._catalog.health, now=now)
+
+    def report_age(self, key: str, *, now: float) -> float | None:
+        """How long ago the endpoint's newest report ended; `None` when there was none or no such endpoint."""
+        row = self._rows.get(key)
+        return None if row is None or row.last_report is None else max(0.0, now - row.last_report)
+
+    def self_suspect(self, now: float) -> bool:
+        """Whether our own network failed lately and nothing has worked since."""
+        return now - self._local_at < LOCAL_AGE and self._worked_at < self._local_at
+
+    def transitions(self, after: int) -> list[Transition]:
+        """The state changes with a higher number than `after`, oldest first, as far back as remembered."""
+        if after >= self._number:
+            return []
+        return [each for each in self._transitions if each.number > after]
+
+    # ---- telling -------------------------------------------------------------------------------------
+
+    def _publish(self, row: Row, changes: Iterable[Change], now: float) -> None:
+        for change in changes:
+            following = row.standing(now, self._catalog.health).next_at
+            self._tell(now, change.event, row.endpoint.id, change.reason, row, next_at=following)
+        state = row.state(now)
+        if state != row.shown and not changes and state in ("degraded", "healthy"):
+            reason = row.standing(now, self._catalog.health).reason
+            self._tell(now, f"endpoint.{state}", row.endpoint.id, reason, row)
+        row.shown = state
+
+    def _note_panic(self, model: str, panic: bool, now: float) -> None:
+        if panic and model not in self._panics:
+            self._panics.add(model)
+            self._emit(now, "model.panic_entered", None, model, None, "health leaves no endpoint")
+        elif not panic and model in self._panics:
+            self._panics.remove(model)
+            self._emit(now, "model.panic_left", None, model, None, "an endpoint is eligible again")
+
+    def _tell(
+        self, now: float, event: str, key: str, reason: str, row: Row | None, next_at: float | None = None
+    ) -> None:
+        state = None if row is None else row.state(now)
+        model = None if row is None else row.endpoint.model
+        self._emit(now, event, key, model, state, reason, next_at)
+
+    def _emit(
+        self,
+        now: float,
+        event: str,
+        endpoint: str | None,
+        model: str | None,
+        state: State | None,
+        reason: str,
+        next_at: float | None = None,
+    ) -> None:
+        self._number += 1
+        self._transitions.append(
+            Transition(
+                number=self._number,
+                now=now,
+                event=event,
+                endpoint=endpoint,
+                model=model,
+                state=state,
+                reason=reason,
+                next_at=next_at,
+            )
+        )
+
+    def _count(self, model: str, result: str) -> None:
+        key = (model, self._router.strategy.name, result)
+        self._decisions[key] = self._decisions.get(key, 0) + 1
+
+
+def _selected(row: Row, state: State) -> Selected:
+    endpoint = row.endpoint
+    return Selected(
+        id=endpoint.id,
+        tag=endpoint.tag,
+        provider=endpoint.provider,
+        model=endpoint.upstream_model,
+        base_url=endpoint.base_url,
+        api=endpoint.api,
+        state=state,
+        timeouts=row.timeouts,
+    )

@@ -1,0 +1,138 @@
+"""Which endpoints can serve a request at all: hard filters, each with its name from `excluded_by`.
+
+Theory of operation: a filter is a pure question about one endpoint and one request. All of them are asked, so
+that a refusal names every reason and not the first. What is unknown about the request (a prompt size that was
+not given) lets the endpoint pass; what is unknown about the endpoint passes too where the filter is about room
+(context length), and fails where the user asked for a guarantee (price, region, quantization, data policy).
+
+What this module does not know: health. It is no filter: it may be overruled in panic, a filter never is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from balancer.core.model import (
+    QUANTIZATION_FAMILIES,
+    SOFT_PARAMETERS,
+    Endpoint,
+    Preferences,
+    Request,
+)
+
+PRIVACY: Final = frozenset({"data_policy:training", "data_policy:zdr"})
+
+
+def matches(slug: str, endpoint: Endpoint) -> bool:
+    """Whether a slug of `order`, `only`, `ignore` or `exclude` means this endpoint.
+
+    Shape: a provider's key or display name takes all its doors but those of a tier; a tag or an endpoint id takes
+    that one. Case does not matter. Source: OpenRouter, provider slug matching.
+    """
+    word = slug.lower()
+    if word in (endpoint.tag, endpoint.id):
+        return True
+    return endpoint.tier is None and word in (endpoint.provider, endpoint.provider_name.lower())
+
+
+def excluded_by(endpoint: Endpoint, request: Request) -> tuple[str, ...]:
+    """Name every filter of the request that rules this endpoint out."""
+    return tuple(name for name, rules_out in FILTERS.items() if rules_out(endpoint, request))
+
+
+def unsupported(endpoint: Endpoint, parameters: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `parameters` that the endpoint does not list. What it does not say anything about, it supports."""
+    known = endpoint.supported_parameters
+    return () if known is None else tuple(name for name in parameters if name not in known)
+
+
+def soft_excluded(endpoints: list[Endpoint], request: Request) -> dict[str, str]:
+    """Name the parameter for which an endpoint gives way to others that support it.
+
+    Shape: endpoint id → parameter. Never rules out all: a parameter that nobody supports is ignored.
+    """
+    gone: dict[str, str] = {}
+    for parameter in SOFT_PARAMETERS:
+        if parameter not in request.require:
+            continue
+        left = [endpoint for endpoint in endpoints if endpoint.id not in gone]
+        lacking = [endpoint.id for endpoint in left if unsupported(endpoint, (parameter,))]
+        if len(lacking) < len(left):
+            gone.update(dict.fromkeys(lacking, parameter))
+    return gone
+
+
+def order_rank(endpoint: Endpoint, preferences: Preferences) -> int:
+    """The place of an endpoint in the user's `order`; one past the end when it is not in it."""
+    for place, slug in enumerate(preferences.order):
+        if matches(slug, endpoint):
+            return place
+    return len(preferences.order)
+
+
+def _context_length(endpoint: Endpoint, request: Request) -> bool:
+    if endpoint.context_length is None or request.prompt_tokens is None:
+        return False
+    answer = 0 if request.max_tokens is None else request.max_tokens
+    return request.prompt_tokens + answer > endpoint.context_length
+
+
+def _exceeds(asked: int | None, limit: int | None) -> bool:
+    return asked is not None and limit is not None and asked > limit
+
+
+def _not_allowed(endpoint: Endpoint, request: Request) -> bool:
+    preferences = request.provider
+    if preferences.only and not any(matches(slug, endpoint) for slug in preferences.only):
+        return True
+    ordered = preferences.order and not preferences.allow_fallbacks
+    return bool(ordered) and order_rank(endpoint, preferences) == len(preferences.order)
+
+
+def _quantization(endpoint: Endpoint, request: Request) -> bool:
+    asked = request.provider.quantizations
+    alone = frozenset[str]()
+    return bool(asked) and not any(
+        endpoint.quantization == word or endpoint.quantization in QUANTIZATION_FAMILIES.get(word, alone)
+        for word in asked
+    )
+
+
+def _max_price(endpoint: Endpoint, request: Request) -> bool:
+    pairs = (
+        (endpoint.pricing.prompt, request.provider.max_price_prompt),
+        (endpoint.pricing.completion, request.provider.max_price_completion),
+    )
+    return any(limit is not None and (price is None or price > limit) for price, limit in pairs)
+
+
+def _region(endpoint: Endpoint, request: Request) -> bool:
+    return request.region is not None and (
+        endpoint.region is None or endpoint.region.lower() != request.region.lower()
+    )
+
+
+def _tier(endpoint: Endpoint, request: Request) -> bool:
+    named = request.provider.order + request.provider.only
+    return endpoint.tier is not None and not any(slug.lower() in (endpoint.tag, endpoint.id) for slug in named)
+
+
+FILTERS: Final[Mapping[str, Callable[[Endpoint, Request], bool]]] = {
+    "context_length": _context_length,
+    "max_prompt_tokens": lambda e, r: _exceeds(r.prompt_tokens, e.max_prompt_tokens),
+    "max_completion_tokens": lambda e, r: _exceeds(r.max_tokens, e.max_completion_tokens),
+    "allowed_providers": _not_allowed,
+    "ignored_providers": lambda e, r: any(matches(slug, e) for slug in r.provider.ignore),
+    "quantization": _quantization,
+    "max_price": _max_price,
+    "data_policy:training": lambda e, r: r.provider.data_collection == "deny" and e.data_collection != "deny",
+    "data_policy:zdr": lambda e, r: r.provider.zdr and not e.zdr,
+    "distillable_text": lambda e, r: r.provider.enforce_distillable_text and e.distillable is not True,
+    "require_parameters": lambda e, r: r.require_parameters and bool(unsupported(e, r.require)),
+    "input_modalities": lambda e, r: not e.input_modalities.issuperset(r.input_modalities),
+    "output_modalities": lambda e, r: not e.output_modalities.issuperset(r.output_modalities),
+    "data_region": _region,
+    "tier": _tier,
+    "already_tried": lambda e, r: any(slug in (e.id, e.tag) for slug in r.exclude),
+}

@@ -1,0 +1,283 @@
+"""One endpoint's row in the table: its configuration, its evidence and its state.
+
+Theory of operation: a row joins what `window`, `latency`, `health` and `capacity` each know, and is the only
+place where they meet. Its totals live in it, so that a removed endpoint takes its series with it. `states` is a
+projection at `now`; several states may hold, and the first in the order of `STATES` is shown.
+
+What this module does not know: other rows. Ranking and peers are the table's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from balancer.core.capacity import Throttle
+from balancer.core.estimate import failure_probability
+from balancer.core.health import Cause, Change, Health, wilson
+from balancer.core.latency import TIMEOUTS_UNKNOWN, Quantiles, timeouts
+from balancer.core.model import SOURCES, STATES, Endpoint, HealthPolicy, Source, State, Timeouts
+from balancer.core.outcome import COUNTS, Kind, Outcome
+from balancer.core.window import FAILURE, RATE_LIMITED, SUCCESS, Column, Counts, Windows
+
+ELIGIBLE: Final = frozenset[State]({"recovering", "degraded", "unverified", "healthy"})
+UNUSABLE: Final = frozenset[State]({"drained", "misconfigured"})
+
+DEGRADED: Final = 0.05  # OpenRouter: 95 % and more is normal
+DEGRADED_Z: Final = 1.96  # 95 %: two failures of five, or three of twenty, are significant
+DEGRADED_MIN: Final = 5  # outcomes; below it there is no verdict
+OUTAGE_FAILURES: Final = 2  # in the shortest window; one failure is no outage
+FAILURES_MAX: Final = 20  # kept after many successes have come
+
+_COLUMN: Final[dict[str, Column]] = {"success": SUCCESS, "failure": FAILURE, "rate_limited": RATE_LIMITED}
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """The operator's word that a target gets no traffic. `until` is `None` for "until resumed"."""
+
+    target: str
+    reason: str
+    since: float
+    until: float | None
+
+    def holds(self, now: float) -> bool:
+        """Whether it still applies."""
+        return self.until is None or now < self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed call, kept for the operator."""
+
+    ended: float
+    source: Source
+    kind: Kind
+    status: int | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The state shown, why, and what happens next and when (`None`: nothing is scheduled)."""
+
+    state: State
+    states: tuple[State, ...]
+    reason: str
+    next: str | None
+    next_at: float | None
+
+
+class Row:
+    """Everything about one endpoint."""
+
+    __slots__ = (
+        "drains",
+        "endpoint",
+        "failures",
+        "health",
+        "last_outcome",
+        "last_report",
+        "latency",
+        "outcomes",
+        "probes_deep",
+        "selections",
+        "shown",
+        "throttle",
+        "timeouts",
+        "trips",
+        "ttft",
+        "verified",
+        "windows",
+    )
+
+    def __init__(self, endpoint: Endpoint, policy: HealthPolicy, *, random: Random, now: float) -> None:
+        self.endpoint = endpoint
+        self.health = Health(random=random, now=now)
+        self.throttle = Throttle()
+        self.latency = Quantiles()
+        self.ttft = Quantiles()
+        self.timeouts: Timeouts = TIMEOUTS_UNKNOWN
+        self.outcomes: dict[tuple[Source, Kind], int] = {}
+        self.trips: dict[Cause, int] = {}
+        self.failures: deque[Failure] = deque(maxlen=FAILURES_MAX)
+        self.drains: tuple[Drain, ...] = ()
+        self.selections = 0
+        self.last_outcome: float | None = None
+        self.last_report: float | None = None
+        self.probes_deep = False
+        self.verified = False
+        self.shown: State = "unverified"
+        self.forget_windows(policy)
+
+    def forget_windows(self, policy: HealthPolicy) -> None:
+        """Begin new windows, because their spans changed."""
+        self.windows = {source: Windows(policy.windows) for source in SOURCES}
+
+    # ---- changing ------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        outcome: Outcome,
+        *,
+        source: Source,
+        ended: float,
+        now: float,
+        decision: str | None,
+        policy: HealthPolicy,
+        random: Random,
+    ) -> list[Change]:
+        """Take one outcome into every piece of evidence; tell what it changed."""
+        began = ended - (0.0 if outcome.latency is None else outcome.latency)
+        counts = COUNTS[outcome.kind]
+        self.outcomes[source, outcome.kind] = self.outcomes.get((source, outcome.kind), 0) + 1
+        self.last_outcome = ended if self.last_outcome is None else max(ended, self.last_outcome)
+        if source == "report":
+            self.last_report = ended if self.last_report is None else max(ended, self.last_report)
+        else:
+            self.probes_deep = not outcome.shallow
+        if counts != "none":
+            self.verified = True
+            self.windows[source].record(ended, _COLUMN[counts])
+        if counts in ("failure", "rate_limited") or outcome.kind == "probe_invalid":
+            self.failures.append(Failure(ended, source, outcome.kind, outcome.status, outcome.detail))
+        changes = self._throttle(outcome, began=began, ended=ended, now=now, policy=policy, random=random)
+        if counts == "success" and not outcome.shallow:
+            self._time(outcome, ended, now)
+        change = self.health.record(
+            outcome, source=source, began=began, ended=ended, now=now, decision=decision, policy=policy
+        )
+        if change is not None:
+            changes.append(change)
+            if change.cause is not None:
+                self.trips[change.cause] = self.trips.get(change.cause, 0) + 1
+        return changes
+
+    def _throttle(
+        self, outcome: Outcome, *, began: float, ended: float, now: float, policy: HealthPolicy, random: Random
+    ) -> list[Change]:
+        if COUNTS[outcome.kind] == "success" and not outcome.shallow:
+            self.throttle.ease(began=began)
+        hinted = outcome.kind == "overloaded" and outcome.retry_after is not None
+        if outcome.kind != "rate_limited" and not hinted:
+            return []
+        held = self.throttle.holds(now)
+        self.throttle.limit(
+            hint=outcome.retry_after, began=began, ended=ended, hold_max=policy.throttle_max, random=random
+        )
+        if held or not self.throttle.holds(now):
+            return []
+        return [Change("endpoint.throttled", f"{outcome.kind} ({self.throttle.until - now:.1f} s)")]
+
+    def _time(self, outcome: Outcome, ended: float, now: float) -> None:
+        if outcome.latency is not None:
+            self.latency.record(ended, outcome.latency)
+        if outcome.ttft is not None:
+            self.ttft.record(ended, outcome.ttft)
+        # A quantile costs tens of microseconds: the timeouts follow every sixteenth sample once there are many.
+        if outcome.latency is not None and (self.latency.count < 64 or self.latency.count % 16 == 0):
+            self.timeouts = timeouts(self.latency, self.ttft, now)
+
+    # ---- reading -------------------------------------------------------------------------------------
+
+    def counts(self, index: int, now: float) -> Counts:
+        """Outcomes of real work in one window: reports, and probes where they do real work."""
+        counts = self.windows["report"].counts(index, now)
+        return counts.plus(self.windows["probe"].counts(index, now)) if self.probes_deep else counts
+
+    def failure_probability(self, now: float, *, prior: float, policy: HealthPolicy) -> float:
+        """The chance that the next call fails."""
+        return failure_probability(
+            long=self.counts(-1, now),
+            memory=self.counts(1, now),
+            alarm=self.counts(0, now),
+            prior=prior,
+            outcomes_min=policy.min_outcomes,
+        )
+
+    def drained(self, now: float) -> Drain | None:
+        """The drain that lasts longest, if one holds."""
+        holding = [drain for drain in self.drains if drain.holds(now)]
+        return max(holding, key=lambda drain: float("inf") if drain.until is None else drain.until, default=None)
+
+    def degraded(self, now: float) -> bool:
+        """Whether the errors of the last minutes are significantly above the normal share."""
+        counts = self.counts(1, now)
+        if counts.failure == 0 or counts.outcomes < DEGRADED_MIN:
+            return False
+        return wilson(counts.failure, counts.outcomes, DEGRADED_Z)[0] > DEGRADED
+
+    def tier(self, now: float, policy: HealthPolicy) -> int:
+        """0 stable, 1 degraded, 2 an outage in the shortest window: the tiers of the strategy `price`."""
+        recent = self.counts(0, now)
+        ratio = recent.error_ratio
+        if recent.failure >= OUTAGE_FAILURES and ratio is not None and ratio >= policy.error_ratio:
+            return 2
+        return 1 if self.degraded(now) else 0
+
+    def states(self, now: float) -> tuple[State, ...]:
+        """Every state that holds, in the order in which one of them is shown."""
+        phase = self.health.phase_at(now)
+        holding: set[State] = set()
+        if self.drained(now) is not None:
+            holding.add("drained")
+        if self.misconfigured is not None:
+            holding.add("misconfigured")
+        if phase != "closed":
+            holding.add(phase)
+        if self.throttle.holds(now):
+            holding.add("throttled")
+        if phase == "closed" and not self.verified:
+            holding.add("unverified")
+        elif phase == "closed" and self.degraded(now):
+            holding.add("degraded")
+        return tuple(state for state in STATES if state in holding) or ("healthy",)
+
+    def state(self, now: float) -> State:
+        """The one state that is shown."""
+        return self.states(now)[0]
+
+    @property
+    def misconfigured(self) -> str | None:
+        """Why the endpoint cannot be called until somebody changes something."""
+        return self.endpoint.misconfigured if self.endpoint.misconfigured is not None else self.health.misconfigured
+
+    def standing(self, now: float, policy: HealthPolicy) -> Standing:
+        """The state with its reason and its next moment."""
+        states = self.states(now)
+        reason, following, moment = self._story(states[0], now, policy)
+        return Standing(states[0], states, reason, following, moment)
+
+    def _story(self, state: State, now: float, policy: HealthPolicy) -> tuple[str, str | None, float | None]:
+        health = self.health
+        match state:
+            case "drained":
+                drain = self.drained(now)
+                assert drain is not None
+                return drain.reason, None if drain.until is None else "drain ends", drain.until
+            case "misconfigured":
+                reason = self.misconfigured
+                assert reason is not None
+                return reason, "waits for a change of configuration", None
+            case "ejected":
+                if health.trial_due(now):
+                    return health.reason, "trial with the next request", now
+                following = "trial" if now < health.until else "trial after a good probe"
+                return health.reason, following, health.until if now < health.until else None
+            case "half_open":
+                assert health.lease is not None
+                return f"one trial is out, after {health.reason}", "trial lapses", health.lease.expires
+            case "throttled":
+                return "rate limited by the provider", "hold ends", self.throttle.until
+            case "recovering":
+                done = policy.ramp_requests - health.ramp_left
+                return f"trial passed; {done} of {policy.ramp_requests} requests of the ramp", None, None
+            case "degraded":
+                counts = self.counts(1, now)
+                return f"{counts.failure} of {counts.outcomes} failed lately", None, None
+            case "unverified":
+                return "no evidence yet", None, None
+            case _:
+                return "", None, None

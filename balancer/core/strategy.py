@@ -1,0 +1,175 @@
+"""Weights and order: how the eligible endpoints of one request are ranked.
+
+Theory of operation: a strategy sees `Candidate`s (what an endpoint would cost for this request, how likely it
+is to fail, how long it takes) and ranks them; the first is the choice, the rest are the fallbacks, chosen by
+the same rule among those left, given that the ones before failed. It knows nothing of filters, `order` and
+priority: the table calls it once for each group of equals.
+
+- `adaptive`, the default: lowest expected cost, price + value of time × latency + price of a failure × its
+  chance, in multiples of the cheapest eligible price. Measured on recorded outages it loses a sixth of the
+  first tries that ejection alone loses, at 4 % above the lowest price.
+- `price`: OpenRouter's classic. Those that had an outage in the last 30 s go last, then a lottery weighted by
+  1/price².
+
+What this module does not know: time, windows and health beyond the two numbers `failure` and `tier`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final, Protocol
+
+from balancer.core.model import Endpoint, Pricing, Request, Routing, StrategyName
+
+# What a request costs when it does not say how long it is: the means of the Azure 2023 conversation trace.
+PROMPT_TOKENS: Final = 1155
+COMPLETION_TOKENS: Final = 211
+
+SHARED_FATE: Final = 1.3
+"""How much likelier a call fails after another of the same provider failed.
+
+Source: recorded history, 14.5 % on its own and 18-20 % given another's failure.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One endpoint in the race. `price` and `wait` are in multiples of the cheapest eligible price.
+
+    `failure` is the chance that the call fails; `tier` is 0 stable, 1 degraded, 2 an outage in the last 30 s.
+    """
+
+    endpoint: Endpoint
+    price: float
+    wait: float
+    failure: float
+    tier: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A candidate in its place, with the number that put it there and its share of first picks."""
+
+    candidate: Candidate
+    score: float
+    share: float
+    why: str
+
+
+class Strategy(Protocol):
+    """One way of ranking. `name` is the configuration's word for it; `tiered` says that it reads `tier`."""
+
+    name: StrategyName
+    tiered: bool
+
+    def rank(self, candidates: Sequence[Candidate], *, failed: Sequence[str], random: Random) -> list[Ranked]:
+        """Order `candidates`, best first, given that the providers in `failed` were tried before."""
+
+
+def cost(pricing: Pricing, request: Request) -> float | None:
+    """USD for this request, `None` when the endpoint's price is unknown."""
+    if pricing.prompt is None or pricing.completion is None:
+        return None
+    prompt = PROMPT_TOKENS if request.prompt_tokens is None else request.prompt_tokens
+    completion = COMPLETION_TOKENS
+    if request.max_tokens is not None:
+        completion = min(completion, request.max_tokens)
+    return (prompt * pricing.prompt + completion * pricing.completion) / 1e6
+
+
+def relative_prices(costs: Sequence[float | None]) -> tuple[list[float], float]:
+    """Prices in multiples of the cheapest, and that unit in USD.
+
+    Shape: a free endpoint counts as a tenth of the cheapest paid one, or as 1 where all are free (the unit is
+    then 1 USD); an unknown price counts as the dearest known one, so that silence attracts nothing.
+    """
+    paid = [value for value in costs if value]
+    if not paid:
+        return [1.0] * len(costs), 1.0
+    free = min(paid) / 10
+    unit = free if any(value == 0 for value in costs) else min(paid)
+    dearest = max(paid)
+    counted = [dearest if value is None else free if value == 0 else value for value in costs]
+    return [value / unit for value in counted], unit
+
+
+class Adaptive:
+    """Lowest expected cost of the request."""
+
+    name: StrategyName = "adaptive"
+    tiered = False  # what makes an endpoint degraded is already in its chance of failure
+
+    def __init__(self, routing: Routing) -> None:
+        self._failure_price = routing.failure_price
+
+    def rank(self, candidates: Sequence[Candidate], *, failed: Sequence[str], random: Random) -> list[Ranked]:
+        """Order by expected cost; exact ties in random order, so that equals share the load."""
+        left = list(candidates)
+        random.shuffle(left)
+        placed: list[Ranked] = []
+        tried = list(failed)
+        while left:
+            scored = [(self._score(candidate, tried), candidate) for candidate in left]
+            score, best = min(scored, key=lambda pair: pair[0])
+            ties = sum(1 for other, _ in scored if other == score)
+            share = 1.0 / ties if not placed else 0.0
+            placed.append(Ranked(best, score, share, self._why(best, tried)))
+            left.remove(best)
+            tried.append(best.endpoint.provider)
+        first = placed[0].score if placed else 0.0
+        return [
+            Ranked(entry.candidate, entry.score, placed[0].share, entry.why)
+            if not failed and self._score(entry.candidate, ()) == first
+            else entry
+            for entry in placed
+        ]
+
+    def _failure(self, candidate: Candidate, tried: Sequence[str]) -> float:
+        shared = SHARED_FATE if candidate.endpoint.provider in tried else 1.0
+        return min(1.0, candidate.failure * shared)
+
+    def _score(self, candidate: Candidate, tried: Sequence[str]) -> float:
+        expected = candidate.price + candidate.wait + self._failure_price * self._failure(candidate, tried)
+        return expected / candidate.endpoint.weight
+
+    def _why(self, candidate: Candidate, tried: Sequence[str]) -> str:
+        parts = [f"price {candidate.price:.2f}×"]
+        if candidate.wait:
+            parts.append(f"time {candidate.wait:.2f}")
+        parts.append(f"failure {self._failure(candidate, tried):.1%} × {self._failure_price:g}")
+        return " + ".join(parts)
+
+
+class Price:
+    """OpenRouter's classic: stable ones first, in a lottery weighted by 1/price²."""
+
+    name: StrategyName = "price"
+    tiered = True
+
+    def rank(self, candidates: Sequence[Candidate], *, failed: Sequence[str], random: Random) -> list[Ranked]:  # noqa: ARG002 - the interface is shared
+        """Draw without replacement within each tier, best tier first. Whom `failed` names changes nothing."""
+        placed: list[Ranked] = []
+        for tier in sorted({candidate.tier for candidate in candidates}):
+            left = [candidate for candidate in candidates if candidate.tier == tier]
+            total = sum(map(self._weight, left))
+            first = not placed
+            while left:
+                drawn = random.choices(left, weights=[self._weight(each) for each in left])[0]
+                left.remove(drawn)
+                share = self._weight(drawn) / total if first else 0.0
+                placed.append(Ranked(drawn, drawn.price, share, self._why(drawn)))
+        return placed
+
+    def _weight(self, candidate: Candidate) -> float:
+        return candidate.endpoint.weight / candidate.price**2
+
+    def _why(self, candidate: Candidate) -> str:
+        tier = ("stable", "degraded: after the stable", "outage in the last 30 s: last")[candidate.tier]
+        return f"price {candidate.price:.2f}×, weight {self._weight(candidate):.3g}, {tier}"
+
+
+def make(routing: Routing) -> Strategy:
+    """The strategy that the configuration names."""
+    return Adaptive(routing) if routing.strategy == "adaptive" else Price()
