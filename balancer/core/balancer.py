@@ -15,7 +15,7 @@ kept per decision but the one lease of an endpoint in trial, so unreported decis
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from random import Random
 from typing import Final
 

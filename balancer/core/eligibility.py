@@ -21,6 +21,8 @@ from balancer.core.model import (
     Request,
 )
 
+Rule = Callable[[Endpoint, Request], bool]
+
 PRIVACY: Final = frozenset({"data_policy:training", "data_policy:zdr"})
 
 
@@ -36,9 +38,33 @@ def matches(slug: str, endpoint: Endpoint) -> bool:
     return endpoint.tier is None and word in (endpoint.provider, endpoint.provider_name.lower())
 
 
-def excluded_by(endpoint: Endpoint, request: Request) -> tuple[str, ...]:
-    """Name every filter of the request that rules this endpoint out."""
-    return tuple(name for name, rules_out in FILTERS.items() if rules_out(endpoint, request))
+def asked(request: Request) -> list[tuple[str, Rule]]:
+    """The filters that this request can fail at all: most requests ask for nothing, and pay for nothing."""
+    preferences = request.provider
+    wanted = {
+        "context_length": request.prompt_tokens is not None,
+        "max_prompt_tokens": request.prompt_tokens is not None,
+        "max_completion_tokens": request.max_tokens is not None,
+        "allowed_providers": preferences.only or (preferences.order and not preferences.allow_fallbacks),
+        "ignored_providers": preferences.ignore,
+        "quantization": preferences.quantizations,
+        "max_price": preferences.max_price_prompt is not None or preferences.max_price_completion is not None,
+        "data_policy:training": preferences.data_collection == "deny",
+        "data_policy:zdr": preferences.zdr,
+        "distillable_text": preferences.enforce_distillable_text,
+        "require_parameters": request.require_parameters and request.require,
+        "input_modalities": request.input_modalities,
+        "output_modalities": request.output_modalities,
+        "data_region": request.region is not None,
+        "tier": True,
+        "already_tried": request.exclude,
+    }
+    return [(name, FILTERS[name]) for name, matter in wanted.items() if matter]
+
+
+def excluded_by(endpoint: Endpoint, request: Request, rules: list[tuple[str, Rule]]) -> tuple[str, ...]:
+    """Name every filter of `rules` (from `asked`) that rules this endpoint out."""
+    return tuple([name for name, rules_out in rules if rules_out(endpoint, request)])
 
 
 def unsupported(endpoint: Endpoint, parameters: tuple[str, ...]) -> tuple[str, ...]:
@@ -86,16 +112,15 @@ def _not_allowed(endpoint: Endpoint, request: Request) -> bool:
     preferences = request.provider
     if preferences.only and not any(matches(slug, endpoint) for slug in preferences.only):
         return True
-    ordered = preferences.order and not preferences.allow_fallbacks
-    return bool(ordered) and order_rank(endpoint, preferences) == len(preferences.order)
+    outside = order_rank(endpoint, preferences) == len(preferences.order)
+    return bool(preferences.order) and not preferences.allow_fallbacks and outside
 
 
 def _quantization(endpoint: Endpoint, request: Request) -> bool:
-    asked = request.provider.quantizations
     alone = frozenset[str]()
-    return bool(asked) and not any(
+    return not any(
         endpoint.quantization == word or endpoint.quantization in QUANTIZATION_FAMILIES.get(word, alone)
-        for word in asked
+        for word in request.provider.quantizations
     )
 
 
@@ -108,17 +133,18 @@ def _max_price(endpoint: Endpoint, request: Request) -> bool:
 
 
 def _region(endpoint: Endpoint, request: Request) -> bool:
-    return request.region is not None and (
-        endpoint.region is None or endpoint.region.lower() != request.region.lower()
-    )
+    wanted = request.region
+    return wanted is not None and (endpoint.region is None or endpoint.region.lower() != wanted.lower())
 
 
 def _tier(endpoint: Endpoint, request: Request) -> bool:
+    if endpoint.tier is None:
+        return False
     named = request.provider.order + request.provider.only
-    return endpoint.tier is not None and not any(slug.lower() in (endpoint.tag, endpoint.id) for slug in named)
+    return not any(slug.lower() in (endpoint.tag, endpoint.id) for slug in named)
 
 
-FILTERS: Final[Mapping[str, Callable[[Endpoint, Request], bool]]] = {
+FILTERS: Final[Mapping[str, Rule]] = {
     "context_length": _context_length,
     "max_prompt_tokens": lambda e, r: _exceeds(r.prompt_tokens, e.max_prompt_tokens),
     "max_completion_tokens": lambda e, r: _exceeds(r.max_tokens, e.max_completion_tokens),
@@ -126,13 +152,14 @@ FILTERS: Final[Mapping[str, Callable[[Endpoint, Request], bool]]] = {
     "ignored_providers": lambda e, r: any(matches(slug, e) for slug in r.provider.ignore),
     "quantization": _quantization,
     "max_price": _max_price,
-    "data_policy:training": lambda e, r: r.provider.data_collection == "deny" and e.data_collection != "deny",
-    "data_policy:zdr": lambda e, r: r.provider.zdr and not e.zdr,
-    "distillable_text": lambda e, r: r.provider.enforce_distillable_text and e.distillable is not True,
-    "require_parameters": lambda e, r: r.require_parameters and bool(unsupported(e, r.require)),
+    "data_policy:training": lambda e, _: e.data_collection != "deny",
+    "data_policy:zdr": lambda e, _: not e.zdr,
+    "distillable_text": lambda e, _: e.distillable is not True,
+    "require_parameters": lambda e, r: bool(unsupported(e, r.require)),
     "input_modalities": lambda e, r: not e.input_modalities.issuperset(r.input_modalities),
     "output_modalities": lambda e, r: not e.output_modalities.issuperset(r.output_modalities),
     "data_region": _region,
     "tier": _tier,
     "already_tried": lambda e, r: any(slug in (e.id, e.tag) for slug in r.exclude),
 }
+"""Each rule is asked only where `asked` says that the request can fail it."""

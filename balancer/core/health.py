@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from random import Random
 from typing import Final, Literal, get_args
@@ -152,7 +152,7 @@ class Health:
         """The share of first picks that this endpoint may take: 1, or less in slow start."""
         if self.phase != "recovering" or policy.ramp_requests == 0:
             return 1.0
-        done = policy.ramp_requests - self.ramp_left
+        done = max(0, policy.ramp_requests - self.ramp_left)  # a reload may have shortened the ramp under way
         return (done + 1) / (policy.ramp_requests + 1)
 
     # ---- changing ------------------------------------------------------------------------------------
@@ -186,8 +186,13 @@ class Health:
         """Take one outcome; tell what it changed."""
         self._lapse_if_expired(now)
         counts = COUNTS[outcome.kind]
-        if self.phase == "half_open" and self.lease is not None and decision == self.lease.decision:
-            return self._decide_trial(counts, outcome, now, policy)
+        leased = self.phase == "half_open" and self.lease is not None and decision == self.lease.decision
+        if leased and not outcome.shallow:
+            change = self._decide_trial(counts, outcome, now, policy)
+            refused = self._refuse(outcome, now)
+            if change is not None and refused is not None and outcome.kind == "refused":
+                return replace(refused, cause=change.cause)
+            return change
         if began < self.since or counts in ("none", "rate_limited"):
             return None
         change = self._refuse(outcome, now)
@@ -275,17 +280,20 @@ class Health:
         return Change("endpoint.misconfigured", self.misconfigured)
 
     def _trip(self, cause: Cause, reason: str, now: float, policy: HealthPolicy) -> Change:
-        self.ejections = max(0.0, self.ejections - (now - self.since) / EJECTION_DECAY)
+        self.ejections = max(0.0, self.ejections - max(0.0, now - self.since) / EJECTION_DECAY)
         self._hold(now, policy)
         self._move("trip", now)
         self.reason = reason
         return Change("endpoint.ejected", reason, cause)
 
     def _hold(self, now: float, policy: HealthPolicy) -> None:
-        hold = min(policy.hold * 2.0 ** min(self.ejections, 32.0), policy.hold_max)
+        grown = policy.hold * 2.0 ** min(self.ejections, 32.0)
+        hold = min(grown, policy.hold_max)
         # Equal jitter (Finagle): never shorter than half, and many daemons do not try at the same moment.
         self.until = max(self.until, now + hold / 2 + self._random.random() * hold / 2)
-        self.ejections += 1
+        # Past the cap the count stands still: a day of failed trials must not cost days of good time to decay.
+        if grown < policy.hold_max:
+            self.ejections += 1
 
     def _lapse_if_expired(self, now: float) -> None:
         if self.phase == "half_open" and self.phase_at(now) == "ejected":

@@ -14,6 +14,7 @@ the caller's wall clock, so `retry_after` takes it as an argument.
 
 from __future__ import annotations
 
+from calendar import timegm
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -154,10 +155,11 @@ def retry_after(headers: Mapping[str, str], *, wall: float) -> float | None:
     if not text:
         return None
     try:
-        when = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
+        # A date without a zone is GMT (RFC 9110); the zone of this machine must not leak in.
+        when = timegm(parsedate_to_datetime(text).utctimetuple())
+    except (ValueError, TypeError, OverflowError):
         return None
-    return min(max(0.0, when.timestamp() - wall), RETRY_AFTER_MAX)
+    return min(max(0.0, when - wall), RETRY_AFTER_MAX)
 
 
 def _number(text: str | None) -> float | None:

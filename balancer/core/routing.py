@@ -20,7 +20,7 @@ from itertools import product
 from random import Random
 from typing import Final
 
-from balancer.core.eligibility import PRIVACY, excluded_by, order_rank, soft_excluded
+from balancer.core.eligibility import PRIVACY, asked, excluded_by, order_rank, soft_excluded
 from balancer.core.estimate import peers_prior
 from balancer.core.model import Catalog, Considered, Model, NoEndpoint, Request, State
 from balancer.core.row import ELIGIBLE, UNUSABLE, Row
@@ -95,8 +95,9 @@ class Router:
 
     def _filter(self, rows: Sequence[Row], request: Request) -> dict[str, tuple[str, ...]]:
         reasons: dict[str, tuple[str, ...]] = {}
+        rules = asked(request)
         for row in rows:
-            names = excluded_by(row.endpoint, request)
+            names = excluded_by(row.endpoint, request, rules)
             if names:
                 reasons[row.endpoint.id] = names
         passing = [row.endpoint for row in rows if row.endpoint.id not in reasons]
@@ -249,7 +250,7 @@ class Router:
             key, state = row.endpoint.id, states[row.endpoint.id]
             entry, filtered = entries.get(key), reasons.get(key)
             if entry is not None:
-                why = "; ".join(part for part in (entry.why, self._why(row, now)) if part)
+                why = "; ".join(part for part in (self.strategy.why(entry), self._why(row, now)) if part)
                 share = entry.share if shares is None else shares[key]
                 lines.append(
                     Considered(id=key, state=state, score=entry.score, share=share, excluded_by=(), why=why)

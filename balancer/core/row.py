@@ -10,6 +10,7 @@ What this module does not know: other rows. Ranking and peers are the table's.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -18,7 +19,7 @@ from balancer.core.capacity import Throttle
 from balancer.core.estimate import failure_probability
 from balancer.core.health import Cause, Change, Health, wilson
 from balancer.core.latency import TIMEOUTS_UNKNOWN, Quantiles, timeouts
-from balancer.core.model import SOURCES, STATES, Endpoint, HealthPolicy, Source, State, Timeouts
+from balancer.core.model import SOURCES, Endpoint, HealthPolicy, Source, State, Timeouts
 from balancer.core.outcome import COUNTS, Kind, Outcome
 from balancer.core.window import FAILURE, RATE_LIMITED, SUCCESS, Column, Counts, Windows
 
@@ -219,25 +220,36 @@ class Row:
 
     def states(self, now: float) -> tuple[State, ...]:
         """Every state that holds, in the order in which one of them is shown."""
-        phase = self.health.phase_at(now)
-        holding: set[State] = set()
-        if self.drained(now) is not None:
-            holding.add("drained")
-        if self.misconfigured is not None:
-            holding.add("misconfigured")
-        if phase != "closed":
-            holding.add(phase)
-        if self.throttle.holds(now):
-            holding.add("throttled")
-        if phase == "closed" and not self.verified:
-            holding.add("unverified")
-        elif phase == "closed" and self.degraded(now):
-            holding.add("degraded")
-        return tuple(state for state in STATES if state in holding) or ("healthy",)
+        return tuple(self._holding(now))
 
     def state(self, now: float) -> State:
         """The one state that is shown."""
-        return self.states(now)[0]
+        return next(self._holding(now))
+
+    def _holding(self, now: float) -> Iterator[State]:
+        # Lazily and in the order of `STATES`: a decision asks only for the first, for every endpoint.
+        quiet = True
+        if self.drains and self.drained(now) is not None:
+            quiet = False
+            yield "drained"
+        if self.misconfigured is not None:
+            quiet = False
+            yield "misconfigured"
+        phase = self.health.phase_at(now)
+        if phase == "ejected" or phase == "half_open":
+            quiet = False
+            yield phase
+        if self.throttle.holds(now):
+            quiet = False
+            yield "throttled"
+        if phase == "recovering":
+            yield "recovering"
+        elif phase == "closed" and not self.verified:
+            yield "unverified"
+        elif phase == "closed" and self.degraded(now):
+            yield "degraded"
+        elif quiet:
+            yield "healthy"
 
     @property
     def misconfigured(self) -> str | None:

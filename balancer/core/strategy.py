@@ -16,8 +16,8 @@ What this module does not know: time, windows and health beyond the two numbers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, Protocol
 
@@ -50,12 +50,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A candidate in its place, with the number that put it there and its share of first picks."""
+    """A candidate in its place: the number that put it there, and its share of first picks.
+
+    `shares_fate` says that one of the same provider stands before it.
+    """
 
     candidate: Candidate
     score: float
     share: float
-    why: str
+    shares_fate: bool
 
 
 class Strategy(Protocol):
@@ -65,7 +68,10 @@ class Strategy(Protocol):
     tiered: bool
 
     def rank(self, candidates: Sequence[Candidate], *, failed: Sequence[str], random: Random) -> list[Ranked]:
-        """Order `candidates`, best first, given that the providers in `failed` were tried before."""
+        """Order `candidates`, best first, given that the providers in `failed` stand before them."""
+
+    def why(self, ranked: Ranked) -> str:
+        """Say in words what made the score."""
 
 
 def cost(pricing: Pricing, request: Request) -> float | None:
@@ -109,37 +115,36 @@ class Adaptive:
         left = list(candidates)
         random.shuffle(left)
         placed: list[Ranked] = []
-        tried = list(failed)
+        tried = set(failed)
+        leaders = 0
         while left:
-            scored = [(self._score(candidate, tried), candidate) for candidate in left]
-            score, best = min(scored, key=lambda pair: pair[0])
-            ties = sum(1 for other, _ in scored if other == score)
-            share = 1.0 / ties if not placed else 0.0
-            placed.append(Ranked(best, score, share, self._why(best, tried)))
-            left.remove(best)
-            tried.append(best.endpoint.provider)
+            scores = [self._score(candidate, tried) for candidate in left]
+            score = min(scores)
+            if not placed:
+                leaders = scores.count(score)
+            best = left.pop(scores.index(score))
+            placed.append(Ranked(best, score, 0.0, best.endpoint.provider in tried))
+            tried.add(best.endpoint.provider)
         first = placed[0].score if placed else 0.0
         return [
-            Ranked(entry.candidate, entry.score, placed[0].share, entry.why)
-            if not failed and self._score(entry.candidate, ()) == first
-            else entry
+            replace(entry, share=1 / leaders) if self._score(entry.candidate, failed) == first else entry
             for entry in placed
         ]
 
-    def _failure(self, candidate: Candidate, tried: Sequence[str]) -> float:
-        shared = SHARED_FATE if candidate.endpoint.provider in tried else 1.0
-        return min(1.0, candidate.failure * shared)
-
-    def _score(self, candidate: Candidate, tried: Sequence[str]) -> float:
-        expected = candidate.price + candidate.wait + self._failure_price * self._failure(candidate, tried)
-        return expected / candidate.endpoint.weight
-
-    def _why(self, candidate: Candidate, tried: Sequence[str]) -> str:
+    def why(self, ranked: Ranked) -> str:
+        """The terms of the expected cost."""
+        candidate = ranked.candidate
+        shared = SHARED_FATE if ranked.shares_fate else 1.0
         parts = [f"price {candidate.price:.2f}×"]
         if candidate.wait:
             parts.append(f"time {candidate.wait:.2f}")
-        parts.append(f"failure {self._failure(candidate, tried):.1%} × {self._failure_price:g}")
+        parts.append(f"failure {min(1.0, candidate.failure * shared):.1%} × {self._failure_price:g}")
         return " + ".join(parts)
+
+    def _score(self, candidate: Candidate, tried: Container[str]) -> float:
+        shared = SHARED_FATE if candidate.endpoint.provider in tried else 1.0
+        failure = min(1.0, candidate.failure * shared)
+        return (candidate.price + candidate.wait + self._failure_price * failure) / candidate.endpoint.weight
 
 
 class Price:
@@ -148,8 +153,8 @@ class Price:
     name: StrategyName = "price"
     tiered = True
 
-    def rank(self, candidates: Sequence[Candidate], *, failed: Sequence[str], random: Random) -> list[Ranked]:  # noqa: ARG002 - the interface is shared
-        """Draw without replacement within each tier, best tier first. Whom `failed` names changes nothing."""
+    def rank(self, candidates: Sequence[Candidate], *, failed: Sequence[str], random: Random) -> list[Ranked]:
+        """Draw without replacement within each tier, best tier first."""
         placed: list[Ranked] = []
         for tier in sorted({candidate.tier for candidate in candidates}):
             left = [candidate for candidate in candidates if candidate.tier == tier]
@@ -159,15 +164,17 @@ class Price:
                 drawn = random.choices(left, weights=[self._weight(each) for each in left])[0]
                 left.remove(drawn)
                 share = self._weight(drawn) / total if first else 0.0
-                placed.append(Ranked(drawn, drawn.price, share, self._why(drawn)))
+                placed.append(Ranked(drawn, drawn.price, share, drawn.endpoint.provider in failed))
         return placed
+
+    def why(self, ranked: Ranked) -> str:
+        """The weight in the lottery, and the tier."""
+        candidate = ranked.candidate
+        tier = ("stable", "degraded: after the stable", "outage in the last 30 s: last")[candidate.tier]
+        return f"price {candidate.price:.2f}×, weight {self._weight(candidate):.3g}, {tier}"
 
     def _weight(self, candidate: Candidate) -> float:
         return candidate.endpoint.weight / candidate.price**2
-
-    def _why(self, candidate: Candidate) -> str:
-        tier = ("stable", "degraded: after the stable", "outage in the last 30 s: last")[candidate.tier]
-        return f"price {candidate.price:.2f}×, weight {self._weight(candidate):.3g}, {tier}"
 
 
 def make(routing: Routing) -> Strategy:

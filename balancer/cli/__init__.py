@@ -1,0 +1,57 @@
+"""The command `balancer`: one verb a file, and each loads only what it needs.
+
+Exit status: 0 good, 1 a problem was found, 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+VERBS = {
+    "run": "run the daemon in the foreground",
+    "demo": "show the daemon at work on mock providers with faults; no keys, no network",
+    "check": "validate the configuration; every problem on its own line",
+    "best": "ask the running daemon for the best provider of a model (leases nothing)",
+    "status": "table of the running daemon's endpoints: state, errors, latency, why, what is next",
+    "probe": "probe endpoints once now, without a daemon",
+    "drain": "take an endpoint, tag, provider or model out of service",
+    "resume": "put a drained target back into service",
+    "reload": "reload the running daemon's configuration; non-zero when it is refused",
+    "schema": "print the JSON Schema of the configuration",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit status is the answer."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(
+        prog="balancer", description="Which LLM provider now, which next if it fails, and why."
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and end")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
+    for name, story in VERBS.items():
+        # A verb's own options are added only when it is called: importing all of them costs a third of a second.
+        verb = verbs.add_parser(name, help=story, description=story[0].upper() + story[1:] + ".")
+        if name in words:
+            import_module(f"balancer.cli.{name}").options(verb)
+    asked = parser.parse_args(words)
+    if asked.version:
+        from balancer import __version__
+
+        print(f"balancer {__version__}")
+        return 0
+    if asked.verb is None:
+        parser.print_help()
+        return 2
+    verb_module = import_module(f"balancer.cli.{asked.verb}")
+    try:
+        status: int = verb_module.run(asked)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away: that is its right, and no traceback
+        return 1
+    return status

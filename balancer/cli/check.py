@@ -1,0 +1,59 @@
+"""`balancer check`: every problem of a configuration on its own line, or one line when it is good."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+
+from balancer.config import ConfigError, load_config
+
+
+def options(verb: argparse.ArgumentParser) -> None:
+    """Add the options of `check`."""
+    verb.add_argument("-c", "--config", default="balancer.yaml", help="configuration file (balancer.yaml)")
+    verb.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Check the file; 1 when it has problems."""
+    try:
+        config = load_config(asked.config, environ=os.environ)
+    except ConfigError as error:
+        if asked.json:
+            problems = [
+                {
+                    "file": each.file,
+                    "line": each.line,
+                    "path": each.path,
+                    "found": each.found,
+                    "allowed": each.allowed,
+                }
+                for each in error.problems
+            ]
+            print(json.dumps({"good": False, "problems": problems}))
+        else:
+            print(error)
+        return 1
+    unusable = {
+        endpoint.id: endpoint.misconfigured
+        for endpoint in config.endpoints.values()
+        if endpoint.misconfigured is not None
+    }
+    if asked.json:
+        counts = {
+            "providers": len(config.providers),
+            "models": len(config.models),
+            "endpoints": len(config.endpoints),
+        }
+        print(json.dumps({"good": True, **counts, "misconfigured": unusable}))
+        return 0
+    line = (
+        f"{asked.config}: good; {len(config.models)} models, {len(config.endpoints)} endpoints "
+        f"at {len(config.providers)} providers"
+    )
+    if unusable:
+        reasons = ", ".join(dict.fromkeys(unusable.values()))
+        line += f"; {len(unusable)} endpoints cannot be used here: {reasons}"
+    print(line)
+    return 0

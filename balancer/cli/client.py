@@ -1,0 +1,138 @@
+"""Asking a running daemon: the standard library's HTTP client over TCP or a unix socket.
+
+Theory of operation: a verb must start in a blink, so nothing heavier than `http.client` is loaded. Every way in
+which a daemon can be absent, mute or unwilling becomes one `Unreachable` or `Refused` with one clear line.
+
+What this module does not know: what the answers mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+
+from balancer.service.clock import monotonic
+
+TIMEOUT: Final = 10.0  # s; a daemon on loopback that needs longer is not well
+DEFAULT_URL: Final = "http://127.0.0.1:8790"
+
+
+class Unreachable(Exception):
+    """No daemon answers there."""
+
+
+class Refused(Exception):
+    """The daemon said no: `status`, and its error envelope."""
+
+    def __init__(self, status: int, error: dict[str, Any]) -> None:
+        super().__init__(str(error.get("message", f"HTTP {status}")))
+        self.status = status
+        self.error = error
+
+
+def options(verb: argparse.ArgumentParser) -> None:
+    """Add what every client verb takes."""
+    verb.add_argument("--url", help="the daemon's address (else BALANCER_URL, else the configuration's listen)")
+    verb.add_argument("-c", "--config", default="balancer.yaml", help="where to read listen from (balancer.yaml)")
+    verb.add_argument("--json", action="store_true", help="print the daemon's answer as JSON")
+
+
+def address(asked: argparse.Namespace) -> str:
+    """Find the daemon: `--url`, else BALANCER_URL, else the configuration's first `listen`."""
+    if asked.url is not None:
+        return str(asked.url)
+    from_environment = os.environ.get("BALANCER_URL")
+    if from_environment:
+        return from_environment
+    if not Path(asked.config).is_file():
+        return DEFAULT_URL
+    from balancer.config import ConfigError, load_config
+
+    try:
+        listen = str(load_config(asked.config, environ=os.environ).listen[0])
+    except ConfigError as error:
+        raise Unreachable(
+            f"{asked.config} does not say where the daemon listens ({len(error.problems)} problems; "
+            "see balancer check); give --url"
+        ) from None
+    return listen if listen.startswith("unix:") else f"http://{listen}"
+
+
+def ask(
+    url: str, path: str, *, query: dict[str, Any] | None = None, body: Any = None, timeout: float = TIMEOUT
+) -> Any:
+    """Ask the daemon and decode its JSON. Raises: Unreachable, Refused."""
+    given = {key: value for key, value in (query or {}).items() if value is not None}
+    target = path + ("?" + urlencode(given, safe="/:,@") if given else "")
+    headers = {"Accept": "application/json"}
+    token = os.environ.get("BALANCER_TOKEN")
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    data = None
+    if body is not None:
+        data = json.dumps(body)
+        headers["Content-Type"] = "application/json"
+    connection = _connection(url, timeout)
+    began = monotonic()
+    try:
+        connection.request("GET" if body is None else "POST", target, body=data, headers=headers)
+        answer = connection.getresponse()
+        text = answer.read()
+    except TimeoutError:
+        raise Unreachable(f"the daemon at {url} gave no answer within {monotonic() - began:.0f} s") from None
+    except (OSError, HTTPException, ValueError) as error:
+        detail = getattr(error, "strerror", None)
+        raise Unreachable(f"no daemon answers at {url} ({detail or error})") from None
+    finally:
+        connection.close()
+    try:
+        decoded = json.loads(text)
+    except ValueError:
+        raise Unreachable(f"what answers at {url} is not a balancer (HTTP {answer.status})") from None
+    if answer.status >= 400:
+        envelope = decoded.get("error") if isinstance(decoded, dict) else None
+        raise Refused(answer.status, envelope if isinstance(envelope, dict) else {})
+    return decoded
+
+
+def complain(error: Unreachable | Refused, *, as_json: bool) -> int:
+    """Tell what went wrong in one line (or as the daemon's envelope); the exit status."""
+    if as_json:
+        envelope = error.error if isinstance(error, Refused) else {"message": str(error)}
+        print(json.dumps({"error": envelope}))
+    else:
+        print(f"balancer: {error}", file=sys.stderr)
+    return 1
+
+
+class _UnixConnection(HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _connection(url: str, timeout: float) -> HTTPConnection:
+    if url.startswith("unix:"):
+        return _UnixConnection(url.removeprefix("unix:"), timeout)
+    parts = urlsplit(url if "//" in url else f"http://{url}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if host is None or parts.scheme not in ("http", "https"):
+        raise Unreachable(f"{url!r} is no address of a daemon; use http://HOST:PORT or unix:/PATH")
+    if parts.scheme == "https":
+        return HTTPSConnection(host, port, timeout=timeout)
+    return HTTPConnection(host, port, timeout=timeout)

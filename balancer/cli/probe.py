@@ -1,0 +1,122 @@
+"""`balancer probe [ENDPOINT…] [--all]`: probe once now, without a daemon: phases, verdict, cost."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from difflib import get_close_matches
+from typing import Any, Final
+
+from balancer.cli import table
+from balancer.config import Config, ConfigError, load_config
+from balancer.probing import Connections, ProbeResult, probe
+from balancer.service import clock
+
+AT_ONCE: Final = 8  # probes; a command on a laptop is no load test
+
+PHASES: Final = ("resolve", "connect", "tls", "first_byte", "transfer")
+
+
+def options(verb: argparse.ArgumentParser) -> None:
+    """Add the options of `probe`."""
+    verb.add_argument("endpoint", metavar="ENDPOINT", nargs="*", help="endpoint ids")
+    verb.add_argument("-c", "--config", default="balancer.yaml", help="configuration file (balancer.yaml)")
+    verb.add_argument("--all", action="store_true", help="every endpoint whose credential is set")
+    verb.add_argument("--debug", action="store_true", help="show requests and answers, without secrets")
+    verb.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Probe and print; 1 when a probe was no success."""
+    if asked.all == bool(asked.endpoint):
+        print("balancer: name endpoints, or give --all", file=sys.stderr)
+        return 2
+    try:
+        config = load_config(asked.config, environ=os.environ)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for key in asked.endpoint:
+        if key not in config.endpoints:
+            near = get_close_matches(key, config.endpoints, n=3)
+            hint = f"; did you mean {', '.join(near)}?" if near else f"; {asked.config} has {len(config.endpoints)}"
+            print(f"balancer: no endpoint {key!r}{hint}", file=sys.stderr)
+            return 2
+    chosen = list(config.endpoints) if asked.all else list(dict.fromkeys(asked.endpoint))
+    skipped = {key: why for key in chosen if (why := _unprobed(config, key)) is not None}
+    results = asyncio.run(_probe(config, [key for key in chosen if key not in skipped]))
+    if asked.json:
+        print(json.dumps({"probes": [_json(each) for each in results], "skipped": skipped}))
+    else:
+        _print(results, skipped, debug=asked.debug)
+    good = all(each.outcome.kind == "success" for each in results) and (asked.all or not skipped)
+    return 0 if good and results else 1
+
+
+def _unprobed(config: Config, key: str) -> str | None:
+    if config.probes[key].kind == "none":
+        return "probe.kind is none"
+    return config.endpoints[key].misconfigured
+
+
+async def _probe(config: Config, keys: list[str]) -> list[ProbeResult]:
+    connections = Connections(clock=clock.monotonic)
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(key: str) -> ProbeResult:
+        async with slots:
+            return await probe(
+                config.endpoints[key],
+                config.probes[key],
+                config.credentials[key],
+                connections=connections,
+                clock=clock.monotonic,
+                wall=clock.wall,
+            )
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(one(key), name=f"probe:{key}") for key in keys]
+    finally:
+        await connections.close()
+    return [task.result() for task in running]
+
+
+def _print(results: list[ProbeResult], skipped: dict[str, str], *, debug: bool) -> None:
+    if debug:
+        for each in results:
+            print(f"── {each.endpoint}", *each.transcript, "", sep="\n")
+    rows = [
+        [
+            each.endpoint,
+            each.kind,
+            each.outcome.kind,
+            *(table.seconds(each.phases.get(phase)) for phase in PHASES),
+            table.seconds(each.outcome.ttft),
+            table.NONE if each.cost is None else f"${each.cost:.6f}",
+            each.outcome.detail or table.NONE,
+        ]
+        for each in results
+    ]
+    rows += [[key, table.NONE, "not probed", *[table.NONE] * 7, why] for key, why in skipped.items()]
+    header = ["ENDPOINT", "KIND", "VERDICT", *(phase.replace("_", " ").upper() for phase in PHASES)]
+    if rows:
+        print(table.render([*header, "TTFT", "COST", "DETAIL"], rows, right=range(3, 10)))
+
+
+def _json(result: ProbeResult) -> dict[str, Any]:
+    return {
+        "endpoint": result.endpoint,
+        "kind": result.kind,
+        "outcome": result.outcome.kind,
+        "status": result.outcome.status,
+        "detail": result.outcome.detail,
+        "address": result.address,
+        "phases": dict(result.phases),
+        "duration": result.ended - result.began,
+        "ttft": result.outcome.ttft,
+        "cost": result.cost,
+    }

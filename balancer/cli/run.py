@@ -1,0 +1,83 @@
+"""`balancer run`: the daemon in the foreground, and its signals.
+
+SIGTERM and SIGINT end it in order (answers under way finish), a second SIGINT ends it at once; SIGHUP reloads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from balancer.config import Config, ConfigError, load_config
+from balancer.daemon import Daemon
+from balancer.service.log import configure
+
+
+def options(verb: argparse.ArgumentParser) -> None:
+    """Add the options of `run`."""
+    verb.add_argument("-c", "--config", default="balancer.yaml", help="configuration file (balancer.yaml)")
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Run until a signal says stop."""
+
+    def read() -> Config:
+        return load_config(asked.config, environ=os.environ)
+
+    try:
+        config = read()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        try:
+            runner.run(_serve(config, read))
+        except OSError as error:
+            print(f"balancer: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's loop where it is installed; asyncio's own elsewhere."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], Any] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(config: Config, read: Callable[[], Config]) -> None:
+    log = configure(level=config.log.level, style=config.log.format)
+    daemon = Daemon(config, reload=read, log=log)
+    loop = asyncio.get_running_loop()
+    stop, again = asyncio.Event(), asyncio.Event()
+
+    def interrupt() -> None:
+        if stop.is_set():
+            os._exit(130)  # the second Ctrl-C means now
+        stop.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    loop.add_signal_handler(signal.SIGHUP, again.set)
+    async with daemon.running(), asyncio.TaskGroup() as tasks:
+        reloading = tasks.create_task(_reload_when(again, daemon), name="reload on SIGHUP")
+        await stop.wait()
+        reloading.cancel()
+
+
+async def _reload_when(asked: asyncio.Event, daemon: Daemon) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        try:
+            await daemon.reload()
+        except ConfigError:
+            continue  # every problem is in the log, and the old configuration stays

@@ -1,0 +1,89 @@
+"""`balancer status [MODEL] [--watch]`: every endpoint's state with its reason and its next moment."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from itertools import groupby
+from typing import Any, Final
+
+from balancer.cli import client, table
+
+WATCH: Final = 2.0  # s between two redraws
+_ELIGIBLE: Final = ("recovering", "degraded", "unverified", "healthy")
+
+
+def options(verb: argparse.ArgumentParser) -> None:
+    """Add the options of `status`."""
+    verb.add_argument("model", metavar="MODEL", nargs="?", help="only this model (id or alias)")
+    verb.add_argument("--watch", action="store_true", help="redraw in place until Ctrl-C")
+    client.options(verb)
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Print the table once, or again and again."""
+    try:
+        url = client.address(asked)
+        while True:
+            answer = client.ask(url, "/v1/endpoints", query={"model": asked.model})
+            text = json.dumps(answer) if asked.json else page(answer["endpoints"])
+            if not asked.watch:
+                print(text)
+                return 0
+            _redraw(text)
+            time.sleep(WATCH)
+    except KeyboardInterrupt:
+        return 0
+    except (client.Unreachable, client.Refused) as error:
+        return client.complain(error, as_json=asked.json)
+
+
+def page(endpoints: list[dict[str, Any]]) -> str:
+    """Lay out one table a model."""
+    parts = []
+    for model, group in groupby(endpoints, key=lambda each: str(each["model"])):
+        members = list(group)
+        eligible = sum(each["state"] in _ELIGIBLE for each in members)
+        windows = list(members[0]["error_ratio"]["report"])
+        window = windows[min(1, len(windows) - 1)]
+        rows = [_row(each, window) for each in members]
+        header = ["ENDPOINT", "STATE", f"ERRORS {window}", "TTFT p50", "PICKS", "WHY"]
+        parts.append(
+            f"{model}   {eligible} of {len(members)} eligible\n" + table.render(header, rows, right=(2, 3, 4))
+        )
+    return "\n\n".join(parts) if parts else "no endpoints"
+
+
+def _row(endpoint: dict[str, Any], window: str) -> list[str]:
+    ratio = endpoint["error_ratio"]["report"][window]
+    if ratio is None:
+        ratio = endpoint["error_ratio"]["probe"][window]
+    ttft = endpoint["ttft"]
+    return [
+        str(endpoint["tag"]),
+        table.state(endpoint["state"]),
+        table.percent(ratio),
+        table.seconds(ttft["p50"] if ttft else None),
+        str(endpoint["selections"]),
+        why(endpoint),
+    ]
+
+
+def why(endpoint: dict[str, Any]) -> str:
+    """The reason and what happens next, as one phrase."""
+    story = [endpoint["reason"]] if endpoint["reason"] else []
+    if endpoint["next"]:
+        wait = endpoint["next_in"]
+        story.append(f"{endpoint['next']} in {table.seconds(wait)}" if wait else str(endpoint["next"]))
+    return "; ".join(story) if story else table.NONE
+
+
+def _redraw(text: str) -> None:
+    if sys.stdout.isatty():
+        # Home, each line cleared to its end, then the rest of the screen: no flicker, no remains.
+        sys.stdout.write("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in text.splitlines()) + "\x1b[J")
+    else:
+        sys.stdout.write(text + "\n\n")
+    sys.stdout.flush()

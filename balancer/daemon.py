@@ -1,0 +1,251 @@
+"""The daemon: builds everything, owns the tasks, and carries what happens from one rim to another.
+
+Theory of operation: a `Daemon` holds one table and gives each rim only the callables that it needs, so that
+probing, HTTP and metrics do not know of each other. `running()` binds the sockets, starts the probe scheduler
+and the ticker inside one TaskGroup, and ends all of them on the way out; a crash of any of them ends the
+daemon, because a daemon that decides without probes and does not say so would be a lie.
+
+After every write to the table somebody calls `_changed`: new transitions become log lines, and readers of the
+event stream are woken. They read the table's own memory of transitions, so nothing is queued per reader.
+
+Reload is all or nothing: the whole file is read and decoded first; then the table, the probe schedule and the
+metrics follow it without an await between them, so that a client that hangs up leaves nothing half-way. The
+listening sockets and the log are bound at the start and stay as they are.
+
+What this module does not know: signals and the command line (`cli/run.py`), and anything that survives a
+restart; nothing does in this version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from random import Random
+from typing import Any, Final
+
+from balancer.config import Config, ConfigError, ProbeSettings
+from balancer.core.balancer import Balancer
+from balancer.core.model import Endpoint, Transition
+from balancer.core.outcome import COUNTS
+from balancer.http import Hands, Server
+from balancer.metrics import Metrics
+from balancer.probing import ProbeResult, Scheduler
+from balancer.service import clock
+from balancer.service.log import Log, silent
+
+TICK: Final = 0.5  # s; how often loop lag and self-suspicion are looked at
+STOP_GRACE: Final = 1.5  # s; answers under way may finish, and SIGTERM still ends us within two
+
+_LOUD: Final = frozenset(
+    {"endpoint.ejected", "endpoint.misconfigured", "endpoint.throttled", "model.panic_entered"}
+)
+
+
+class Daemon:
+    """One running balancer. `addresses` are the bound sockets once it runs."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        seed: int | None = None,
+        reload: Callable[[], Config] | None = None,
+        log: Log | None = None,
+    ) -> None:
+        self.config = config
+        self.addresses: list[str] = []
+        self.balancer = Balancer(config, seed=seed, now=clock.monotonic())
+        self._log = silent() if log is None else log
+        self._read_config = reload
+        self._told = 0
+        self._news = asyncio.Event()
+        self._stopping = False
+        self._suspect = False
+        self._metrics = Metrics(view=lambda: self.balancer.view(now=clock.monotonic()), version=version("balancer"))
+        self._metrics.reloaded(successful=True, wall=clock.wall())
+        self._scheduler = Scheduler(
+            clock=clock.monotonic,
+            wall=clock.wall,
+            rng=Random(seed),
+            on_result=self._probed,
+            skip=self._fresh,
+        )
+        self._server = Server(
+            Hands(
+                balancer=self.balancer,
+                config=lambda: self.config,
+                clock=clock.monotonic,
+                wall=clock.wall,
+                changed=self._changed,
+                waiting=self._waiting,
+                boot=secrets.token_hex(4),
+                probe=self._probe,
+                reload=self.reload,
+                ready=self._ready,
+                metrics=self._render,
+                decided=self._metrics.decided,
+                reported=self._metrics.reported,
+                log=self._log,
+            )
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve and probe for as long as the context is open.
+
+        Raises: OSError naming the address that cannot be bound; whatever crashes a task of ours.
+        """
+        self._log.info("daemon.started", endpoints=len(self.config.endpoints), models=len(self.config.models))
+        self.addresses = await self._server.start(self.config.listen)
+        try:
+            self._follow()
+            async with asyncio.TaskGroup() as tasks:
+                owned = [
+                    tasks.create_task(self._scheduler.run(), name="scheduler"),
+                    tasks.create_task(self._tick(), name="ticker"),
+                ]
+                self._changed()
+                self._log.info("daemon.ready", addresses=self.addresses)
+                try:
+                    yield
+                finally:
+                    self._stopping = True
+                    self._news.set()
+                    self._log.info("daemon.stopping")
+                    for task in owned:
+                        task.cancel()
+        finally:
+            self._stopping = True
+            await self._server.stop(grace=STOP_GRACE)
+            await self._scheduler.close()
+        self._log.info("daemon.stopped")
+
+    async def reload(self) -> None:
+        """Read the configuration anew and follow it.
+
+        Raises: ConfigError with every problem, LookupError when there is no file; the old one stays in force.
+        """
+        if self._read_config is None:
+            raise LookupError("this daemon was started without a configuration file")
+        try:
+            config = await asyncio.to_thread(self._read_config)
+        except ConfigError as error:
+            self._metrics.reloaded(successful=False, wall=clock.wall())
+            self._log.error("config.rejected", problems=[str(problem) for problem in error.problems])
+            raise
+        self.config = replace(config, listen=self.config.listen, log=self.config.log)
+        self.balancer.apply(self.config, now=clock.monotonic())
+        self._follow()
+        self._metrics.reloaded(successful=True, wall=clock.wall())
+        self._log.info("config.loaded", endpoints=len(config.endpoints), generation=self.balancer.generation)
+        self._changed()
+
+    # ---- what the rims are handed --------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        self._scheduler.apply(self.config.endpoints, self.config.probes, self.config.credentials)
+        self._metrics.providers(self.config.providers)
+
+    def _fresh(self, endpoint: Endpoint, settings: ProbeSettings, now: float) -> bool:
+        age = self.balancer.report_age(endpoint.id, now=now)
+        return age is not None and age < settings.stale_after
+
+    def _probed(self, result: ProbeResult) -> None:
+        now = clock.monotonic()
+        endpoint = self.config.endpoints.get(result.endpoint)
+        if endpoint is None:
+            return  # removed by a reload while its probe was under way
+        self.balancer.record(
+            result.endpoint, result.outcome, now=now, source="probe", age=max(0.0, now - result.ended)
+        )
+        self._metrics.probed(endpoint.provider, result.phases, result.cost)
+        self._tell_probe(result)
+        self._changed()
+
+    def _tell_probe(self, result: ProbeResult) -> None:
+        outcome = result.outcome
+        facts = {"endpoint": result.endpoint, "outcome": outcome.kind, "status": outcome.status}
+        if result.bug is not None:
+            self._log.error("probe.crashed", **facts, traceback=result.bug)
+        elif outcome.kind == "probe_invalid":
+            self._log.warning("probe.rejected", **facts, detail=outcome.detail)
+        elif COUNTS[outcome.kind] == "failure":
+            self._log.info("probe.failed", **facts, detail=outcome.detail)
+
+    async def _probe(self, endpoint: str) -> dict[str, Any]:
+        result = await self._scheduler.probe_now(endpoint)
+        return {
+            "endpoint": result.endpoint,
+            "kind": result.kind,
+            "outcome": result.outcome.kind,
+            "status": result.outcome.status,
+            "detail": result.outcome.detail,
+            "address": result.address,
+            "duration": result.ended - result.began,
+            "phases": dict(result.phases),
+            "ttft": result.outcome.ttft,
+            "cost": result.cost,
+            "state": self.balancer.endpoint(endpoint, now=clock.monotonic()).state,
+        }
+
+    def _ready(self) -> dict[str, Any]:
+        return {
+            "ready": bool(self.addresses) and not self._stopping,
+            "first_picture": self._scheduler.first_picture,
+            "endpoints": len(self.config.endpoints),
+            "config_generation": self.balancer.generation,
+            "self_suspect": self.balancer.self_suspect(clock.monotonic()),
+        }
+
+    async def _render(self, accept: str) -> tuple[bytes, str]:
+        self._metrics.scheduler(in_flight=self._scheduler.in_flight, lateness=self._scheduler.lateness)
+        return self._metrics.render(accept)
+
+    # ---- news ----------------------------------------------------------------------------------------
+
+    def _changed(self) -> None:
+        news = self.balancer.transitions(self._told)
+        if not news:
+            return
+        self._told = news[-1].number
+        for transition in news:
+            self._tell(transition)
+        self._news.set()
+        self._news.clear()
+
+    def _tell(self, transition: Transition) -> None:
+        facts = {
+            key: value
+            for key, value in asdict(transition).items()
+            if key in ("endpoint", "model", "state", "reason") and value not in (None, "")
+        }
+        if transition.next_at is not None:
+            facts["next_in"] = round(max(0.0, transition.next_at - transition.now), 3)
+        if transition.event == "endpoint.added":
+            self._log.debug(transition.event, **facts)
+        elif transition.event in _LOUD:
+            self._log.warning(transition.event, **facts)
+        else:
+            self._log.info(transition.event, **facts)
+
+    async def _waiting(self, after: int) -> None:
+        while not self._stopping and not self.balancer.transitions(after):
+            await self._news.wait()
+
+    async def _tick(self) -> None:
+        while True:
+            due = clock.monotonic() + TICK
+            await asyncio.sleep(TICK)
+            now = clock.monotonic()
+            self._metrics.lag(max(0.0, now - due))
+            suspect = self.balancer.self_suspect(now)
+            if suspect != self._suspect:
+                self._suspect = suspect
+                if suspect:
+                    self._log.warning("self.suspected", reason="our own network or resolver fails")
+                else:
+                    self._log.info("self.cleared")
