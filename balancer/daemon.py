@@ -160,7 +160,12 @@ class Daemon:
         if endpoint is None:
             return  # removed by a reload while its probe was under way
         self.balancer.record(
-            result.endpoint, result.outcome, now=now, source="probe", age=max(0.0, now - result.ended)
+            result.endpoint,
+            result.outcome,
+            now=now,
+            source="probe",
+            age=max(0.0, now - result.ended),
+            duration=result.ended - result.began,
         )
         self._metrics.probed(endpoint.provider, result.phases, result.cost)
         self._tell_probe(result)

@@ -65,7 +65,7 @@ class ProbeSettings:
     budget: Budget = field(default_factory=Budget)
     concurrency: int = 4
     reuse: bool = True
-    size_max: int = 1_048_576
+    size_max: int = 4_194_304
     url: str | None = None
     status: tuple[int, ...] = (200,)
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -104,9 +104,11 @@ class Balancer:
         source: Source = "report",
         decision: str | None = None,
         age: float = 0.0,
+        duration: float | None = None,
     ) -> bool:
         """Take one outcome that ended `age` seconds before `now`; false when older than the longest window.
 
+        Shape: it began `duration` before it ended; the outcome's latency where that is not given.
         Raises: KeyError for an endpoint that is not configured. Nothing is recorded in either case.
         """
         row = self._rows[endpoint]
@@ -121,6 +123,7 @@ class Balancer:
             outcome,
             source=source,
             ended=now - age,
+            duration=duration,
             now=now,
             decision=decision,
             policy=policy,

@@ -39,7 +39,8 @@ class Throttle:
             if began >= self._grown:
                 self.exponent += 1
                 self._grown = ended
-            hold = min(HOLD_FIRST * 2 ** (min(self.exponent, 16) - 1), hold_max)
+            doublings = min(max(self.exponent, 1), 16) - 1  # a straggler may come after `ease`: a first 429 again
+            hold = min(HOLD_FIRST * 2**doublings, hold_max)
             hold = hold / 2 + random.random() * hold / 2  # equal jitter: holds of many askers do not end at once
         self.until = max(self.until, ended + hold)
 

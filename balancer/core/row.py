@@ -125,13 +125,15 @@ class Row:
         *,
         source: Source,
         ended: float,
+        duration: float | None,
         now: float,
         decision: str | None,
         policy: HealthPolicy,
         random: Random,
     ) -> list[Change]:
         """Take one outcome into every piece of evidence; tell what it changed."""
-        began = ended - (0.0 if outcome.latency is None else outcome.latency)
+        took = outcome.latency if duration is None else duration
+        began = ended if took is None else ended - took
         counts = COUNTS[outcome.kind]
         self.outcomes[source, outcome.kind] = self.outcomes.get((source, outcome.kind), 0) + 1
         self.last_outcome = ended if self.last_outcome is None else max(ended, self.last_outcome)

@@ -1,0 +1,262 @@
+"""One probe's HTTP/1.1 client: requests go out, answers come in bounded pieces, connections go back.
+
+Theory of operation: a request takes the endpoint's kept connection, if there is one. A server may close it at
+any moment, so a kept connection that breaks before the first byte of an answer (or says 408, which is what
+some servers say on their way out) is tried once more on a fresh one before it counts. Nothing else is tried
+twice here.
+
+The credential goes only into `identity`, and a kind decides whom it sends that to. `Accept-Encoding:
+identity` asks for plain bodies; gzip and deflate are read all the same, since a server that compresses unasked
+still serves its clients well.
+
+What this module does not know: which answers are good (`kinds`), and the total timeout (`probe`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import quote, urlunsplit
+
+import h11
+
+from balancer.config.secret import Secret
+from balancer.config.settings import ProbeSettings
+from balancer.core.model import Endpoint
+from balancer.probing.connection import Connection, Connections, Origin, open_connection, origin_of, split
+from balancer.probing.dialects import DIALECTS, DialectRules
+from balancer.probing.failure import Failure
+from balancer.probing.trace import SNIPPET_MAX, Trace
+
+USER_AGENT: Final = "balancer-probe"
+ERROR_BODY_MAX: Final = 16_384  # bytes of an error's body that are looked at: the message comes first
+ERROR_BODY_WAIT: Final = 1.0  # seconds; the status is the verdict, its explanation is not worth a timeout
+DRAIN_WAIT: Final = 0.25  # seconds given to an answer's end so that its connection can be kept
+_URL_SAFE: Final = "%/:=&?~#+!$,;'@()*[]"  # what may stand in a target as it is; source: RFC 3986
+
+
+class Answer:
+    """One answer: its head at once, its body in pieces. `sent_at` is when its request went out."""
+
+    def __init__(
+        self, connection: Connection, trace: Trace, head: h11.Response, *, size_max: int, sent_at: float
+    ) -> None:
+        self._connection = connection
+        self._trace = trace
+        self._size_max = size_max
+        self._size = 0
+        self._ended = False
+        self.sent_at = sent_at
+        self.status: int = head.status_code
+        self.reason = bytes(head.reason).decode("latin-1")
+        self.headers: Mapping[str, str] = _joined(head)
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        # 47: zlib finds out by itself whether it reads gzip or deflate.
+        self._inflate = zlib.decompressobj(47) if encoding in ("gzip", "x-gzip", "deflate") else None
+        self._unreadable = None if self._inflate is not None or encoding in ("identity", "") else encoding
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    async def chunk(self) -> bytes:
+        """Wait for the next piece of the body; empty at its end.
+
+        Raises: Failure, `probe_invalid` where the body is larger than the limit, `malformed` where it cannot be decoded.
+        """
+        if self._unreadable is not None:
+            raise Failure("malformed", f"content-encoding {self._unreadable!r} was not asked for")
+        while not self._ended:
+            event = await self._connection.event(self._trace)
+            if isinstance(event, h11.EndOfMessage):
+                self._finish()
+            elif isinstance(event, h11.Data):
+                data = self._decoded(bytes(event.data))
+                self._size += len(data)
+                if self._size > self._size_max:
+                    said = f"the body is larger than probe.size_max ({self._size_max} bytes)"
+                    raise Failure("probe_invalid", said)  # the limit is ours: no verdict about the provider
+                if data:
+                    return data
+        return b""
+
+    async def read(self) -> bytes:
+        """Wait for the whole body. Raises: Failure."""
+        pieces = []
+        while piece := await self.chunk():
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def beginning(self) -> str:
+        """Read as much of an error's body as comes soon and is worth a look. Raises: nothing."""
+        pieces: list[bytes] = []
+        try:
+            async with asyncio.timeout(ERROR_BODY_WAIT):
+                while sum(map(len, pieces)) < ERROR_BODY_MAX and (piece := await self.chunk()):
+                    pieces.append(piece)
+        except (Failure, TimeoutError):
+            pass  # the status was read; half an explanation is better than none
+        return b"".join(pieces)[:ERROR_BODY_MAX].decode("utf-8", "replace")
+
+    async def ends_soon(self) -> bool:
+        """Wait a moment for the body's end, throwing away what comes. Raises: nothing."""
+        try:
+            async with asyncio.timeout(DRAIN_WAIT):
+                while await self.chunk():
+                    pass
+        except (Failure, TimeoutError):
+            return False
+        return True
+
+    def _decoded(self, data: bytes) -> bytes:
+        if self._inflate is None:
+            return data
+        try:
+            # One byte more than allowed is enough to know: a bomb never unfolds.
+            return self._inflate.decompress(data, self._size_max - self._size + 1)
+        except zlib.error as problem:
+            raise Failure("malformed", f"the compressed body is broken: {problem}") from None
+
+    def _finish(self) -> None:
+        self._ended = True
+        self._trace.leave()
+        if self._inflate is not None and self._size > 0 and not self._inflate.eof:
+            raise Failure("malformed", "the compressed body ends early")
+
+
+class Client:
+    """Everything that a kind of probe needs to talk to its endpoint."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        settings: ProbeSettings,
+        credential: Secret | None,
+        *,
+        connections: Connections,
+        trace: Trace,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self.endpoint = endpoint
+        self.settings = settings
+        self.trace = trace
+        self.clock = clock
+        self.wall = wall
+        self._credential = credential
+        self._connections = connections
+
+    @property
+    def dialect(self) -> DialectRules:
+        return DIALECTS[self.endpoint.api]
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """The headers that say who we are. Raises: Failure where no header can carry the credential."""
+        text = None if self._credential is None else self._credential.reveal()
+        if text is not None and not (text and text.isascii() and text.isprintable() and text == text.strip()):
+            raise Failure("refused", "the credential is empty or holds characters that no header can carry")
+        return self.dialect.headers(self._credential)
+
+    def below(self, path: str) -> str:
+        """Name a URL below the endpoint's `base_url`, keeping its query where `path` has none."""
+        base, wanted = split(self.endpoint.base_url), split(path)
+        whole = f"{base.path.rstrip('/')}/{wanted.path.lstrip('/')}"
+        return urlunsplit((base.scheme, base.netloc, whole, wanted.query or base.query, ""))
+
+    @asynccontextmanager
+    async def request(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b""
+    ) -> AsyncIterator[Answer]:
+        """Send one request and hand out its answer; after the block the connection is kept or closed.
+
+        Raises: Failure.
+        """
+        origin = origin_of(url)
+        parts = split(url)
+        target = quote(parts.path, safe=_URL_SAFE) or "/"
+        if parts.query:
+            target += f"?{quote(parts.query, safe=_URL_SAFE)}"
+        lines = {"host": str(origin), "user-agent": USER_AGENT, "accept-encoding": "identity", **headers}
+        if body:
+            lines["content-length"] = str(len(body))
+        if not self.settings.reuse:
+            lines["connection"] = "close"
+        request = h11.Request(method=method, target=target, headers=list(lines.items()))
+        self.trace.say(f"> {method} {target} HTTP/1.1")
+        for name, value in lines.items():
+            self.trace.say(f"> {name}: {value}")
+        connection, answer = await self._answered(origin, request, body)
+        kept = False
+        try:
+            yield answer
+            kept = self.settings.reuse and await answer.ends_soon() and connection.recycled()
+            # Not after a failure: the phase that it happened in is what a timeout is told by.
+            self.trace.leave()
+        finally:
+            if kept:
+                self._connections.keep(self.endpoint.id, origin, connection)
+            else:
+                await connection.close()
+
+    async def connect(self, url: str) -> None:
+        """Open a TCP connection to the URL's host and port, and close it. Raises: Failure."""
+        connection = await open_connection(
+            origin_of(url), tls=self._connections.tls, secure=False, trace=self.trace
+        )
+        await connection.close()
+
+    async def _answered(self, origin: Origin, request: h11.Request, body: bytes) -> tuple[Connection, Answer]:
+        kept = self._connections.take(self.endpoint.id, origin) if self.settings.reuse else None
+        if kept is not None:
+            self.trace.address = kept.address
+            self.trace.say(f"* kept connection to {kept.address} port {origin.port}")
+            try:
+                return kept, await self._exchange(kept, request, body)
+            except Failure as failure:
+                if failure.kind != "reset":
+                    raise
+                self.trace.say(f"* {failure.detail}; trying once more on a fresh connection")
+                self.trace.restart()
+        fresh = await open_connection(
+            origin, tls=self._connections.tls, secure=origin.scheme == "https", trace=self.trace
+        )
+        return fresh, await self._exchange(fresh, request, body)
+
+    async def _exchange(self, connection: Connection, request: h11.Request, body: bytes) -> Answer:
+        """Send, and wait for the head of the answer; the connection does not outlive a failure."""
+        try:
+            sent_at = self.clock()
+            await connection.send(request, body, self.trace)
+            while isinstance(head := await connection.event(self.trace), h11.InformationalResponse):
+                self.trace.say(f"< HTTP/1.1 {head.status_code}")
+            assert isinstance(head, h11.Response)
+            if head.status_code == 408 and connection.kept:
+                raise Failure("reset", "the kept connection was timed out by the server")
+            if head.status_code > 599:
+                raise Failure("malformed", f"status {head.status_code} is not an HTTP status")
+        except BaseException:
+            await connection.close()
+            raise
+        answer = Answer(connection, self.trace, head, size_max=self.settings.size_max, sent_at=sent_at)
+        self.trace.say(f"< HTTP/1.1 {answer.status} {answer.reason}")
+        for name, value in answer.headers.items():
+            self.trace.say(f"< {name}: {value}")
+        return answer
+
+    def explained(self, answer: Answer, text: str) -> str:
+        """Say a status and the beginning of its body in one line without the credential."""
+        snippet = self.trace.clean(text, SNIPPET_MAX)
+        head = self.trace.clean(f"{answer.status} {answer.reason}", SNIPPET_MAX)
+        return f"{head}: {snippet}" if snippet else head
+
+
+def _joined(head: h11.Response) -> Mapping[str, str]:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in head.headers:
+        name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers

@@ -1,0 +1,287 @@
+"""One TCP or TLS connection that carries HTTP/1.1, and the idle ones that are kept between probes.
+
+Theory of operation: opening is three phases that are timed apart: `resolve`, `connect`, `tls`. One address is
+tried, the resolver's first, because a prober must be able to say what it tested; the failure names the others
+that it left out. h11 holds the protocol's rules, this module moves the bytes, and every size is bounded:
+headers by `HEADERS_MAX`, bodies by the reader (`exchange.Answer`).
+
+A connection is kept after an exchange that ended cleanly. It is kept per endpoint and not per host, so
+that one endpoint's broken connection is never another's failure.
+
+What this module does not know: credentials, dialects, and what an answer means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+import h11
+
+from balancer.probing.failure import Failure, of
+from balancer.probing.trace import Trace
+
+HEADERS_MAX: Final = 65_536  # bytes; ten times what chatty providers send, and nginx's default is 32 KiB
+READ_MAX: Final = 16_384  # bytes a read: one TLS record
+IDLE_MAX: Final = 110.0  # seconds; load balancers and NATs silently forget idle connections from 2 minutes on
+HANDSHAKE_MAX: Final = 3600.0  # seconds; the probe's own timeout rules, not asyncio's 60 s
+CLOSE_MAX: Final = 1.0  # seconds; an aborted transport closes within a turn of the loop
+ADDRESSES_SAID_MAX: Final = 3  # addresses named in a failure besides the one that was tried
+
+Event = h11.Response | h11.InformationalResponse | h11.Data | h11.EndOfMessage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Whom a connection leads to."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = 443 if self.scheme == "https" else 80
+        return host if self.port == default else f"{host}:{self.port}"
+
+
+def split(url: str) -> SplitResult:
+    """Take a URL apart. Raises: Failure (`probe_invalid`): it comes from a configuration."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # read for its check of the range
+    except ValueError as problem:
+        raise Failure("probe_invalid", f"not a URL: {problem}") from None
+    return parts
+
+
+def origin_of(url: str) -> Origin:
+    """Read scheme, host and port of an absolute URL. Raises: Failure (`probe_invalid`)."""
+    parts = split(url)
+    if parts.scheme not in ("http", "https") or parts.hostname is None:
+        raise Failure("probe_invalid", "not an http:// or https:// URL with a host")
+    default = 443 if parts.scheme == "https" else 80
+    return Origin(scheme=parts.scheme, host=parts.hostname, port=default if parts.port is None else parts.port)
+
+
+@cache
+def default_tls() -> ssl.SSLContext:
+    """The process's one TLS context: loading the system's certificates costs tens of milliseconds."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Connection:
+    """An open connection and the HTTP/1.1 state of both ends."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, address: str) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._http = _http()
+        self._ended = False
+        self.address = address
+        self.answered = False
+        self.kept_at: float | None = None
+
+    @property
+    def kept(self) -> bool:
+        """True where an earlier probe used this connection."""
+        return self.kept_at is not None
+
+    @property
+    def usable(self) -> bool:
+        """False once the server has closed its end."""
+        return not (self._reader.at_eof() or self._writer.is_closing())
+
+    async def send(self, request: h11.Request, body: bytes, trace: Trace) -> None:
+        """Send one whole request. Raises: Failure."""
+        self.answered = False
+        data = self._http.send(request)
+        if body:
+            data += self._http.send(h11.Data(data=body))
+        data += self._http.send(h11.EndOfMessage())
+        trace.enter("first_byte")
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError as problem:
+            raise _known(problem, trace, answered=False) from None
+
+    async def event(self, trace: Trace) -> Event:
+        """Wait for the next piece of the answer. Raises: Failure."""
+        try:
+            while (event := self._http.next_event()) is h11.NEED_DATA:
+                data = await self._reader.read(READ_MAX)
+                if data and not self.answered:
+                    self._first_bytes(data, trace)
+                self._ended = not data
+                self._http.receive_data(data)
+        except OSError as problem:
+            raise _known(problem, trace, answered=self.answered) from None
+        except h11.RemoteProtocolError as problem:
+            if self._ended and not self.answered:
+                raise Failure("reset", "the server closed the connection without an answer") from None
+            if self._ended:
+                raise Failure("stream", "the server closed the connection in the answer") from None
+            raise Failure("malformed", f"not HTTP/1.1: {problem}") from None
+        assert isinstance(event, Event)  # h11 pauses and closes only after the end of a message
+        return event
+
+    def recycled(self) -> bool:
+        """Make ready for another request; false when this connection cannot carry one."""
+        states = (self._http.our_state, self._http.their_state)
+        if states != (h11.DONE, h11.DONE) or self._http.trailing_data[0] or not self.usable:
+            return False
+        self._http.start_next_cycle()
+        return True
+
+    def abort(self) -> None:
+        """Close at once. TLS says goodbye on the way out and does not wait to hear it back."""
+        if not self._writer.is_closing():
+            self._writer.close()
+        self._writer.transport.abort()
+
+    async def close(self) -> None:
+        """Close and wait until the socket is gone."""
+        self.abort()
+        with suppress(OSError):  # how it ended does not matter any more
+            async with asyncio.timeout(CLOSE_MAX):
+                await self._writer.wait_closed()
+
+    def _first_bytes(self, data: bytes, trace: Trace) -> None:
+        self.answered = True
+        trace.enter("transfer")
+        # h11 waits for a whole header block before it judges; a banner of some other protocol never has one.
+        if not data.startswith(b"HTTP/"[: len(data)]):
+            raise Failure("malformed", f"not HTTP: the answer begins with {data[:20]!r}")
+
+
+def _http() -> h11.Connection:
+    return h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=HEADERS_MAX)
+
+
+def _known(problem: OSError, trace: Trace, *, answered: bool) -> Failure:
+    failure = of(problem, phase=trace.phase, answered=answered)
+    assert failure is not None  # every OSError within a phase has a row
+    return failure
+
+
+async def open_connection(
+    origin: Origin, *, tls: Callable[[], ssl.SSLContext], secure: bool, trace: Trace
+) -> Connection:
+    """Resolve, connect and, when `secure`, shake hands. Raises: Failure."""
+    # Made before any phase: a broken certificate store is our failure and not the server's.
+    context = tls() if secure else None
+    family, address, others = await _resolved(origin, trace)
+    trace.address = address
+    trace.enter("connect")
+    trace.say(f"* connecting to {address} port {origin.port}")
+    try:
+        reader, writer = await asyncio.open_connection(address, origin.port, family=family)
+    except OSError as problem:
+        failure = _known(problem, trace, answered=False)
+        said = f"; not tried: {', '.join(others[:ADDRESSES_SAID_MAX])}" if others else ""
+        raise Failure(failure.kind, f"{failure.detail} ({address} port {origin.port}{said})") from None
+    if context is not None:
+        trace.enter("tls")
+        try:
+            await writer.start_tls(context, server_hostname=origin.host, ssl_handshake_timeout=HANDSHAKE_MAX)
+        except BaseException as problem:
+            # No waiting: after a failed handshake nobody tells the stream that its transport is gone.
+            writer.transport.abort()
+            if isinstance(problem, OSError):
+                raise _known(problem, trace, answered=False) from None
+            raise
+        _say_tls(writer, trace)
+    trace.leave()
+    return Connection(reader, writer, address=address)
+
+
+async def _resolved(origin: Origin, trace: Trace) -> tuple[int, str, list[str]]:
+    """Find the address to try, and those that are left out. Raises: Failure."""
+    with suppress(ValueError):
+        literal = ipaddress.ip_address(origin.host)
+        return (socket.AF_INET if literal.version == 4 else socket.AF_INET6), origin.host, []
+    trace.enter("resolve")
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as problem:
+        failure = of(problem, phase="resolve")
+        assert failure is not None
+        raise failure from None
+    if not found:
+        raise Failure("dns", "the name has no address")
+    family, _, _, _, chosen = found[0]
+    others = [str(entry[4][0]) for entry in found[1:] if entry[4][0] != chosen[0]]
+    return family, str(chosen[0]), others
+
+
+def _say_tls(writer: asyncio.StreamWriter, trace: Trace) -> None:
+    cipher = writer.get_extra_info("cipher")
+    if cipher is not None:
+        trace.say(f"* {cipher[1]} {cipher[0]}")
+
+
+class Connections:
+    """The connections of a process's probes: the TLS context they share, and the idle ones, by endpoint id.
+
+    Shape: at most one idle connection per endpoint, and none older than `IDLE_MAX`.
+    """
+
+    def __init__(
+        self, *, clock: Callable[[], float], tls: Callable[[], ssl.SSLContext] | ssl.SSLContext = default_tls
+    ) -> None:
+        self._clock = clock
+        self._tls = tls
+        self._idle: dict[str, tuple[Origin, Connection]] = {}
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    def tls(self) -> ssl.SSLContext:
+        return self._tls if isinstance(self._tls, ssl.SSLContext) else self._tls()
+
+    def take(self, endpoint: str, origin: Origin) -> Connection | None:
+        """Hand out the endpoint's kept connection, if it leads there and still looks alive."""
+        kept = self._idle.pop(endpoint, None)
+        if kept is None:
+            return None
+        there, connection = kept
+        assert connection.kept_at is not None
+        fresh = self._clock() - connection.kept_at <= IDLE_MAX
+        if there == origin and fresh and connection.usable:
+            return connection
+        connection.abort()
+        return None
+
+    def keep(self, endpoint: str, origin: Origin, connection: Connection) -> None:
+        """Keep a recycled connection for the endpoint's next probe, in place of the one it may have."""
+        older = self._idle.pop(endpoint, None)
+        if older is not None:
+            older[1].abort()
+        connection.kept_at = self._clock()
+        self._idle[endpoint] = (origin, connection)
+
+    def forget(self, endpoints: Iterable[str]) -> None:
+        """Close the kept connections of endpoints that are gone or lead elsewhere now."""
+        for endpoint in endpoints:
+            kept = self._idle.pop(endpoint, None)
+            if kept is not None:
+                kept[1].abort()
+
+    async def close(self) -> None:
+        """Close all idle connections and wait until their sockets are gone."""
+        idle, self._idle = self._idle, {}
+        for _, connection in idle.values():
+            await connection.close()

@@ -1,0 +1,25 @@
+"""What can be checked: one file per kind, chosen by `probe.kind`.
+
+To add one: a file with a `Check`, its name in `config.settings.ProbeKind`, and a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from balancer.config.settings import ProbeKind
+from balancer.probing.kinds.completion import COMPLETION
+from balancer.probing.kinds.http import HTTP
+from balancer.probing.kinds.interface import Check
+from balancer.probing.kinds.models import MODELS
+from balancer.probing.kinds.tcp import TCP
+
+KINDS: Final[Mapping[ProbeKind, Check]] = {
+    "models": MODELS,
+    "completion": COMPLETION,
+    "http": HTTP,
+    "tcp": TCP,
+}
+
+__all__ = ["KINDS", "Check"]

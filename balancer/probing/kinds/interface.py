@@ -1,0 +1,48 @@
+"""What a kind of probe is, and what all of them say about an answer that is not good."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from balancer.core.outcome import Outcome, classify, retry_after
+from balancer.probing.client import Answer, Client
+
+_ABSENT = frozenset({404, 405, 410})  # for a model they mean the model; for a list or a page, only that URL
+_HOLDING = frozenset({429, 503, 529})  # the statuses whose Retry-After is about load, not about us
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One kind of probe.
+
+    `run` raises `Failure` for what a network or a provider can do wrong; anything else is a bug in it.
+    `shallow` marks one that does no real work: it can eject an endpoint and cannot readmit one. `paid` marks one
+    that costs money: it has a budget, and is left out while the evidence is fresh.
+    """
+
+    run: Callable[[Client], Awaitable[Outcome]]
+    shallow: bool
+    paid: bool = False
+
+
+def refusal(client: Client, answer: Answer, text: str, *, optional: bool = False) -> Outcome:
+    """Make the outcome of an answer whose status was not hoped for, `text` being its body's beginning.
+
+    `optional` marks a URL that a provider need not have: that it is missing says that the probe is the wrong one.
+    """
+    client.trace.say(f"< {text}")
+    if optional and answer.status in _ABSENT:
+        said = f"{client.explained(answer, text)}; nothing to probe at this URL, choose another probe.kind"
+        return Outcome(kind="probe_invalid", status=answer.status, detail=said)
+    hold = retry_after(answer.headers, wall=client.wall()) if answer.status in _HOLDING else None
+    return Outcome(
+        kind=classify(status=answer.status, source="probe"),
+        status=answer.status,
+        retry_after=hold,
+        detail=client.explained(answer, text),
+    )
+
+
+def good(status: int) -> bool:
+    return 200 <= status <= 299

@@ -1,0 +1,132 @@
+"""One probe of one endpoint, from its settings to a result that can be recorded, logged and shown.
+
+Theory of operation: the kind does the talking, `failure.of` names what went wrong below it, and this module
+gives both a total timeout and turns them into one `ProbeResult`. A probe never raises: an exception that is in
+nobody's table is our bug, and comes back as a failed probe with its traceback in `bug`, so that one bad answer
+can neither stop the schedule nor pass unseen.
+
+What this module does not know: when to probe (`schedule`), and what the outcome does to health (`core`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from balancer.config.secret import Secret
+from balancer.config.settings import ProbeKind, ProbeSettings
+from balancer.core.model import Endpoint, Pricing
+from balancer.core.outcome import Outcome
+from balancer.probing.client import Client
+from balancer.probing.connection import Connections
+from balancer.probing.failure import Failure, of
+from balancer.probing.kinds import KINDS, Check
+from balancer.probing.trace import Trace
+
+DETAIL_MAX: Final = 400  # characters: a reason and the 200 of a body's snippet
+BUG_MAX: Final = 10_000  # characters of a traceback
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    """What one probe found.
+
+    Units: seconds; `began` and `ended` are monotonic; `cost` is USD, `None` where it is unknown or nothing was
+    bought. `phases` has those that happened, the one that failed included. `bug` is the traceback of an
+    exception of ours. Neither it nor `transcript` nor the outcome's detail carries the credential.
+    """
+
+    endpoint: str
+    provider: str
+    kind: ProbeKind
+    outcome: Outcome
+    phases: Mapping[str, float]
+    address: str | None
+    began: float
+    ended: float
+    cost: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    bug: str | None = None
+    transcript: tuple[str, ...] = ()
+
+
+async def probe(
+    endpoint: Endpoint,
+    settings: ProbeSettings,
+    credential: Secret | None,
+    *,
+    connections: Connections,
+    clock: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
+    kinds: Mapping[ProbeKind, Check] = KINDS,
+) -> ProbeResult:
+    """Probe once. Raises: nothing but `CancelledError`."""
+    trace = Trace(clock=clock, credential=credential)
+    client = Client(endpoint, settings, credential, connections=connections, trace=trace, clock=clock, wall=wall)
+    began = clock()
+    bug: str | None = None
+    try:
+        outcome = await _checked(client, kinds)
+    except Failure as failure:
+        outcome = Outcome(kind=failure.kind, status=failure.status, detail=failure.detail)
+    except Exception as problem:
+        known = of(problem, phase=trace.phase)
+        if known is not None:
+            outcome = Outcome(kind=known.kind, detail=known.detail)
+        else:
+            outcome = Outcome(kind="malformed", detail=f"bug in the probe: {type(problem).__name__}: {problem}")
+            bug = trace.redacted(traceback.format_exc())[-BUG_MAX:]
+    trace.leave()
+    check = kinds.get(settings.kind)
+    outcome = replace(
+        outcome,
+        shallow=check is not None and check.shallow,
+        detail=trace.clean(outcome.detail, DETAIL_MAX),
+    )
+    trace.say(f"* {outcome.kind}{f': {outcome.detail}' if outcome.detail else ''}")
+    return ProbeResult(
+        endpoint=endpoint.id,
+        provider=endpoint.provider,
+        kind=settings.kind,
+        outcome=outcome,
+        phases=trace.phases,
+        address=trace.address,
+        began=began,
+        ended=clock(),
+        cost=cost_of(outcome, endpoint.pricing),
+        prompt_tokens=outcome.prompt_tokens,
+        completion_tokens=outcome.completion_tokens,
+        bug=bug,
+        transcript=trace.transcript,
+    )
+
+
+async def _checked(client: Client, kinds: Mapping[ProbeKind, Check]) -> Outcome:
+    """Run the kind under the total timeout. Raises: Failure, and whatever is a bug."""
+    settings = client.settings
+    check = kinds.get(settings.kind)
+    if check is None:
+        raise Failure("probe_invalid", f"probe.kind {settings.kind} sends nothing; use {', '.join(kinds)}")
+    limit = asyncio.timeout(settings.timeout)
+    try:
+        async with limit:
+            return await check.run(client)
+    except TimeoutError:
+        if not limit.expired():
+            raise  # the system's own, which `failure.of` knows
+        phase = client.trace.phase
+        where = f" (in {phase})" if phase is not None else ""
+        raise Failure("timeout", f"not done after {settings.timeout:g} s{where}") from None
+
+
+def cost_of(outcome: Outcome, pricing: Pricing) -> float | None:
+    """Price an answer's tokens. Units: USD. `None` where the answer or the price list does not say."""
+    prompt, completion = outcome.prompt_tokens, outcome.completion_tokens
+    if prompt is None or completion is None or pricing.prompt is None or pricing.completion is None:
+        return None
+    return (prompt * pricing.prompt + completion * pricing.completion) / 1_000_000

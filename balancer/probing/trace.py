@@ -1,0 +1,97 @@
+"""What one probe writes down about itself: how long each phase took, and a transcript without secrets.
+
+Theory of operation: a probe is in at most one phase at a time, and entering one ends the one before, so a
+timeout can always name the phase that it happened in. A phase that did not happen (a kept connection needs
+no `connect`) is absent. When a request is sent again, the phases of the last try replace the first's.
+
+Everything that leaves a probe as text goes through `clean`, so that there is one place where a credential is
+removed: as it was given, and as URLs, JSON and Python would spell it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
+from urllib.parse import quote
+
+from balancer.config.secret import Secret
+
+Phase = Literal["resolve", "connect", "tls", "first_byte", "transfer"]
+
+LINES_MAX: Final = 200  # a models list or a short completion fits; more is not read by a person
+LINE_MAX: Final = 500  # characters: a whole JSON chunk of a stream
+SNIPPET_MAX: Final = 200  # characters of an error body in an outcome: a message, not a page
+
+
+class Trace:
+    """The notes of one probe."""
+
+    def __init__(self, *, clock: Callable[[], float], credential: Secret | None) -> None:
+        self._clock = clock
+        self._spellings = _spellings(credential)
+        self._phases: dict[str, float] = {}
+        self._entered = 0.0
+        self._lines: list[str] = []
+        self.phase: Phase | None = None
+        self.address: str | None = None
+
+    @property
+    def phases(self) -> Mapping[str, float]:
+        """Units: seconds by phase, of the phases that have ended."""
+        return dict(self._phases)
+
+    @property
+    def transcript(self) -> tuple[str, ...]:
+        return tuple(self._lines)
+
+    def enter(self, phase: Phase) -> None:
+        """Begin a phase, ending the one before."""
+        now = self._clock()
+        self._end(now)
+        self.phase = phase
+        self._entered = now
+
+    def leave(self) -> None:
+        """End the present phase, if there is one."""
+        self._end(self._clock())
+        self.phase = None
+
+    def restart(self) -> None:
+        """Forget the phases so far: a fresh connection is about to be measured instead of a dead one."""
+        self._phases.clear()
+        self.phase = None
+
+    def say(self, line: str) -> None:
+        """Add one line to the transcript; past the limit lines are dropped, and the last one says so."""
+        if len(self._lines) < LINES_MAX - 1:
+            self._lines.append(self.clean(line, LINE_MAX))
+        elif len(self._lines) == LINES_MAX - 1:
+            self._lines.append("* the rest is left out")
+
+    def clean(self, text: str, length_max: int) -> str:
+        """Make text fit to show: no credential, one printable line, at most `length_max` characters."""
+        line = " ".join(self.redacted(text).split())
+        line = "".join(letter if letter.isprintable() else "?" for letter in line)
+        return line if len(line) <= length_max else line[: length_max - 1] + "…"
+
+    def redacted(self, text: str) -> str:
+        """Replace the credential by `***`, leaving the rest of the text as it is."""
+        for spelling in self._spellings:
+            text = text.replace(spelling, "***")
+        return text
+
+    def _end(self, now: float) -> None:
+        if self.phase is not None:
+            self._phases[self.phase] = now - self._entered
+
+
+def _spellings(credential: Secret | None) -> tuple[str, ...]:
+    """All ways in which text may carry the credential, longest first so that none leaves a rest."""
+    if credential is None:
+        return ()
+    found: set[str] = set()
+    for text in (credential.reveal(), credential.reveal().strip()):
+        found |= {text, quote(text), quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1]}
+        found.add(text.replace("/", "\\/"))
+    return tuple(sorted((spelling for spelling in found if spelling), key=len, reverse=True))

@@ -1,0 +1,45 @@
+"""Reading what servers send without believing its shape."""
+
+from typing import get_args
+
+import pytest
+
+from balancer.core.model import Dialect
+from balancer.probing.dialects import DIALECTS
+from balancer.probing.dialects.interface import count, error_in, mapping, parsed
+
+
+def test_every_dialect_has_its_rules():
+    assert set(DIALECTS) == set(get_args(Dialect))
+
+
+@pytest.mark.parametrize("text", ["", "{", "nonsense", "[" * 100_000, b"\xff\xfe"])
+def test_what_is_no_json_is_a_value_error(text):
+    with pytest.raises(ValueError, match="not JSON"):
+        parsed(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"error": {"code": 502, "type": "server", "message": "bad"}}, "502 server bad"),
+        ({"error": {"message": "bad"}}, "bad"),
+        ({"error": {}}, "{}"),
+        ({"error": "words"}, "words"),
+        ({"error": None}, None),
+        ({"data": []}, None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_an_error_is_found_in_any_of_its_shapes(value, text):
+    assert error_in(value) == text
+
+
+def test_only_whole_numbers_from_zero_up_are_counts():
+    assert [count(value) for value in (0, 7, -1, True, 1.5, "3", None)] == [0, 7, *[None] * 5]
+
+
+def test_only_objects_are_mappings():
+    assert mapping({"a": 1}) == {"a": 1}
+    assert mapping([1]) == {}

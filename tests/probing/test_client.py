@@ -1,0 +1,198 @@
+"""The client of a probe: kept connections and their one retry, encodings, targets, and who gets the credential."""
+
+import asyncio
+import gzip
+import zlib
+
+import pytest
+
+
+async def listing(seen):
+    await seen.answer(200, {"data": []})
+
+
+async def test_a_kept_connection_is_used_again_and_has_no_connect_phase(lab):
+    server = await lab.serve(listing)
+    first = await lab.probe(server.url, "models")
+    second = await lab.probe(server.url, "models")
+    assert server.connections == 1
+    assert len(server.requests) == 2
+    assert "connect" in first.phases
+    assert set(second.phases) == {"first_byte", "transfer"}
+    assert second.address == "127.0.0.1"
+    assert lab.connections.idle == 1
+
+
+async def test_a_kept_tls_connection_is_used_again(lab):
+    server = await lab.serve(listing, tls=True)
+    for _ in range(3):
+        result = await lab.probe(server.url, "models")
+        assert result.outcome.kind == "success"
+    assert server.connections == 1
+    assert "tls" not in result.phases
+
+
+async def test_without_reuse_every_probe_connects_and_says_close(lab):
+    server = await lab.serve(listing)
+    for _ in range(2):
+        assert (await lab.probe(server.url, "models", reuse=False)).outcome.kind == "success"
+    assert server.connections == 2
+    assert server.requests[0].headers["connection"] == "close"
+    assert lab.connections.idle == 0
+
+
+async def test_each_endpoint_keeps_its_own_connection(lab):
+    server = await lab.serve(listing)
+    for name in ("a", "b", "a", "b"):
+        await lab.probe(server.url, "models", endpoint={"id": f"author/model@{name}"})
+    assert server.connections == 2
+
+
+async def test_a_connection_that_the_server_says_it_closes_is_not_kept(lab):
+    server = await lab.serve(lambda seen: seen.answer(200, {"data": []}, connection="close"))
+    assert (await lab.probe(server.url, "models")).outcome.kind == "success"
+    assert lab.connections.idle == 0
+
+
+async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(lab):
+    async def once(seen):
+        await listing(seen)
+        seen.writer.close()
+
+    server = await lab.serve(once)
+    for _ in range(3):
+        assert (await lab.probe(server.url, "models")).outcome.kind == "success"
+    assert server.connections == 3
+
+
+async def test_a_kept_connection_that_breaks_on_the_request_is_retried_once_on_a_fresh_one(lab):
+    async def hang_up_on_the_second(seen):
+        if seen.connection == 1 and len(server.requests) == 2:
+            seen.reset()
+        else:
+            await listing(seen)
+
+    server = await lab.serve(hang_up_on_the_second)
+    await lab.probe(server.url, "models")
+    result = await lab.probe(server.url, "models")
+    assert result.outcome.kind == "success"
+    assert server.connections == 2
+    assert len(server.requests) == 3
+    assert "connect" in result.phases
+    assert any("trying once more on a fresh connection" in line for line in result.transcript)
+
+
+async def test_a_goodbye_408_on_a_kept_connection_is_retried_too(lab):
+    async def goodbye(seen):
+        if seen.connection == 1 and len(server.requests) == 2:
+            await seen.answer(408, b"", connection="close")
+        else:
+            await listing(seen)
+
+    server = await lab.serve(goodbye)
+    await lab.probe(server.url, "models")
+    assert (await lab.probe(server.url, "models")).outcome.kind == "success"
+    assert server.connections == 2
+
+
+async def test_a_fresh_connection_that_breaks_is_not_retried(lab):
+    async def reset_all_but_the_first(seen):
+        if len(server.requests) == 1:
+            await listing(seen)
+        else:
+            seen.reset()
+
+    server = await lab.serve(reset_all_but_the_first)
+    await lab.probe(server.url, "models")
+    result = await lab.probe(server.url, "models")
+    assert result.outcome.kind == "reset"
+    assert len(server.requests) == 3
+
+
+async def test_a_cut_answer_on_a_kept_connection_is_not_retried(lab):
+    async def cut_the_second(seen):
+        if len(server.requests) == 1:
+            await listing(seen)
+        else:
+            await seen.send(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n[")
+            seen.writer.close()
+
+    server = await lab.serve(cut_the_second)
+    await lab.probe(server.url, "models")
+    assert (await lab.probe(server.url, "models")).outcome.kind == "stream"
+    assert len(server.requests) == 2
+
+
+async def test_an_error_keeps_the_connection_as_a_success_does(lab):
+    server = await lab.serve(lambda seen: seen.answer(500, "no"))
+    for _ in range(2):
+        await lab.probe(server.url, "models")
+    assert server.connections == 1
+
+
+async def test_plain_bodies_are_asked_for_and_compressed_ones_are_read(lab):
+    compressors = {"gzip": gzip.compress, "deflate": zlib.compress}
+    for name, compress in compressors.items():
+        server = await lab.serve(
+            lambda seen, n=name, c=compress: seen.answer(200, c(b'{"data": []}'), content_encoding=n)
+        )
+        assert (await lab.probe(server.url, "models")).outcome.kind == "success"
+        assert server.requests[0].headers["accept-encoding"] == "identity"
+
+
+async def test_a_compressed_bomb_is_stopped_at_the_limit(lab):
+    bomb = gzip.compress(b" " * 50_000_000)
+    server = await lab.serve(lambda seen: seen.answer(200, bomb, content_encoding="gzip"))
+    result = await lab.probe(server.url, "models", size_max=100_000)
+    assert result.outcome.kind == "probe_invalid"
+    assert "probe.size_max" in result.outcome.detail
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "words"),
+    [
+        ("gzip", b"not gzip at all", "compressed body is broken"),
+        ("gzip", gzip.compress(b'{"data": []}')[:-4], "ends early"),
+        ("br", b"whatever", "content-encoding 'br' was not asked for"),
+    ],
+)
+async def test_a_body_that_cannot_be_decoded_is_malformed(lab, encoding, body, words):
+    server = await lab.serve(lambda seen: seen.answer(200, body, content_encoding=encoding))
+    result = await lab.probe(server.url, "models")
+    assert result.outcome.kind == "malformed"
+    assert words in result.outcome.detail
+    assert result.bug is None
+
+
+async def test_chunked_answers_and_answers_that_end_with_the_connection_are_whole(lab):
+    async def chunked(seen):
+        await seen.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        for piece in (b'{"da', b'ta": [', b"]}"):
+            await seen.send(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+            await asyncio.sleep(0.01)
+        await seen.send(b"0\r\n\r\n")
+
+    async def closing(seen):
+        await seen.send(b'HTTP/1.0 200 OK\r\n\r\n{"data": []}')
+        seen.writer.close()
+
+    for behaviour in (chunked, closing):
+        server = await lab.serve(behaviour)
+        assert (await lab.probe(server.url, "models")).outcome.kind == "success"
+
+
+@pytest.mark.parametrize(
+    ("base", "target"),
+    [
+        ("", "/models"),
+        ("/", "/models"),
+        ("/v1/", "/v1/models"),
+        ("/openai/v1?api-version=2024-10-21", "/openai/v1/models?api-version=2024-10-21"),
+        ("/with space/ü", "/with%20space/%C3%BC/models"),
+    ],
+)
+async def test_the_path_is_below_the_base_url_and_keeps_its_query(lab, base, target):
+    server = await lab.serve(listing)
+    await lab.probe(f"http://127.0.0.1:{server.port}{base}", "models")
+    assert server.requests[0].target == target
+    assert server.requests[0].headers["host"] == f"127.0.0.1:{server.port}"

@@ -1,0 +1,366 @@
+"""When endpoints are probed: spread, limits, budgets, reloads, and a schedule that nothing but a bug can stop."""
+
+import asyncio
+import time
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from balancer.config.secret import Secret
+from balancer.config.settings import Budget, ProbeSettings
+from balancer.core.outcome import Outcome
+from balancer.probing import KINDS, BudgetSpent, Check, Spent
+
+FAST = ProbeSettings(kind="models", interval=0.02, timeout=2.0)
+
+
+def test_first_probes_are_spread_over_the_interval(lab):
+    desk = lab.desk(now=100.0)
+    endpoints = desk.endpoints(1000)
+    desk.apply(endpoints, ProbeSettings(interval=30.0))
+    tenths = [int((due - 100.0) // 3.0) for due in desk.due(endpoints)]
+    assert set(tenths) == set(range(10))
+    assert max(tenths.count(tenth) for tenth in range(10)) < 150
+    assert not desk.scheduler.first_picture
+
+
+def test_the_same_seed_gives_the_same_times(lab):
+    times = []
+    for _ in range(2):
+        desk = lab.desk(now=5.0, seed=3)
+        desk.apply(desk.endpoints(20))
+        times.append(desk.due(desk.endpoints(20)))
+    assert times[0] == times[1]
+
+
+def test_unchanged_endpoints_keep_their_due_time_and_others_come_and_go(lab):
+    desk = lab.desk(now=100.0)
+    endpoints = desk.endpoints(5)
+    settings = ProbeSettings(interval=30.0)
+    desk.apply(endpoints, settings)
+    before = desk.due(endpoints)
+    desk.now = 101.0
+    names = list(endpoints)
+    gone = names[0]
+    changed = dict(endpoints)
+    del changed[gone]
+    changed[names[1]] = replace(endpoints[names[1]], weight=3.0)
+    changed[names[2]] = replace(endpoints[names[2]], identity="elsewhere")
+    changed["new"] = lab.endpoint("http://127.0.0.1:1", id="new")
+    desk.apply(changed, replace(settings, timeout=3.0))
+    after = desk.due(endpoints)
+    assert after[0] is None
+    assert after[1] == before[1]
+    assert after[2] != before[2]
+    assert after[3:] == before[3:]
+    assert 101.0 <= desk.scheduler.due_at("new") <= 131.0
+
+
+def test_a_shorter_interval_is_followed_at_once_and_a_longer_one_delays_nothing(lab):
+    desk = lab.desk(now=100.0)
+    endpoints = desk.endpoints(50)
+    desk.apply(endpoints, ProbeSettings(interval=3600.0))
+    desk.apply(endpoints, ProbeSettings(interval=10.0))
+    assert max(desk.due(endpoints)) <= 110.0
+    before = desk.due(endpoints)
+    desk.apply(endpoints, ProbeSettings(interval=3600.0))
+    assert all(now <= then for now, then in zip(desk.due(endpoints), before, strict=True))
+
+
+def test_a_changed_credential_begins_anew(lab):
+    desk = lab.desk(now=100.0)
+    endpoints = desk.endpoints(1)
+    desk.apply(endpoints, credential=Secret("one"))
+    before = desk.due(endpoints)
+    desk.apply(endpoints, credential=Secret("one"))
+    assert desk.due(endpoints) == before
+    desk.apply(endpoints, credential=Secret("two"))
+    assert desk.due(endpoints) != before
+
+
+def test_kind_none_and_endpoints_misconfigured_by_configuration_are_not_scheduled(lab):
+    desk = lab.desk(now=100.0)
+    silent = desk.endpoints(1, provider="silent")
+    broken = desk.endpoints(1, provider="broken", misconfigured="credential absent")
+    desk.scheduler.apply(
+        silent | broken,
+        {name: ProbeSettings(kind="none" if name in silent else "models") for name in silent | broken},
+        {},
+    )
+    assert desk.due(silent | broken) == [None, None]
+    assert desk.scheduler.first_picture
+
+
+async def test_endpoints_are_probed_again_and_again_with_jitter(lab):
+    desk = lab.desk(kinds=lab.counted()[1])
+    settings = ProbeSettings(kind="models", interval=0.1)
+    desk.apply(desk.endpoints(1), settings)
+    async with desk.running():
+        await lab.until(lambda: len(desk.results) >= 6)
+    began = [result.began for result in desk.results]
+    gaps = [later - earlier for earlier, later in pairwise(began)]
+    assert min(gaps) >= 0.0899
+    assert len({round(gap, 4) for gap in gaps}) > 1
+    assert desk.scheduler.lateness < 1.0
+
+
+async def test_real_probes_of_a_real_server_reach_on_result_and_complete_the_picture(lab):
+    server = await lab.serve(lambda seen: seen.answer(200, {"data": []}))
+    desk = lab.desk()
+    endpoints = desk.endpoints(20, server.url)
+    desk.apply(endpoints)
+    async with desk.running():
+        await lab.until(lambda: desk.scheduler.first_picture)
+        await lab.until(lambda: len(desk.results) >= 60)
+    assert {result.endpoint for result in desk.results} == set(endpoints)
+    assert {result.outcome.kind for result in desk.results} == {"success"}
+    assert server.connections == 20
+    assert desk.scheduler.in_flight == 0
+
+
+async def test_no_provider_has_more_probes_at_a_time_than_its_concurrency(lab):
+    state, kinds = lab.gate()
+    desk = lab.desk(kinds=kinds)
+    endpoints = desk.endpoints(10, provider="one") | desk.endpoints(10, provider="two")
+    desk.apply(endpoints, replace(FAST, concurrency=3))
+    async with desk.running():
+        await lab.until(
+            lambda: (
+                state["inside"] == 6
+                and all(due is None or due < time.monotonic() - 0.01 for due in desk.due(endpoints))
+            )
+        )
+        assert desk.scheduler.in_flight == 6
+        names = {task.get_name() for task in asyncio.all_tasks()}
+        state["open"].set()
+        await lab.until(lambda: desk.scheduler.first_picture)
+    assert state["most"] == 6
+    assert len([name for name in names if name.startswith("probe:model@")]) == 6
+
+
+async def test_a_slow_provider_does_not_delay_another(lab):
+    state, kinds = lab.gate()
+    done, quick = lab.counted()
+    desk = lab.desk(kinds={**kinds, "tcp": quick["models"]})
+    slow, fast = desk.endpoints(3, provider="slow"), desk.endpoints(1, provider="fast")
+    probes = dict.fromkeys(slow, replace(FAST, concurrency=1)) | dict.fromkeys(fast, replace(FAST, kind="tcp"))
+    desk.scheduler.apply(slow | fast, probes, {})
+    async with desk.running():
+        await lab.until(lambda: len(done) >= 5)
+    assert state["most"] == 1
+
+
+async def test_paid_probes_are_left_out_while_the_evidence_is_fresh(lab):
+    fresh = {"now": True}
+    done, kinds = lab.counted(paid=True)
+    asked = []
+
+    def skip(endpoint, settings, now):
+        asked.append((endpoint.id, settings.kind, now))
+        return fresh["now"]
+
+    desk = lab.desk(kinds=kinds, skip=skip)
+    desk.apply(desk.endpoints(1), replace(FAST, kind="completion"))
+    async with desk.running():
+        await lab.until(lambda: len(asked) >= 3)
+        assert done == []
+        assert desk.scheduler.first_picture
+        assert desk.scheduler.spent("door") == Spent()
+        fresh["now"] = False
+        await lab.until(lambda: len(done) >= 1)
+
+
+async def test_free_probes_are_never_left_out(lab):
+    done, kinds = lab.counted()
+    desk = lab.desk(kinds=kinds, skip=lambda *_: True)
+    desk.apply(desk.endpoints(1))
+    async with desk.running():
+        await lab.until(lambda: len(done) >= 2)
+
+
+async def test_the_budget_of_a_day_limits_requests_and_a_new_day_begins_anew(lab):
+    done, kinds = lab.counted(paid=True)
+    desk = lab.desk(kinds=kinds)
+    endpoints = desk.endpoints(3)
+    desk.apply(endpoints, replace(FAST, kind="completion", budget=Budget(requests=5, usd=1.0)))
+    async with desk.running():
+        await lab.until(lambda: len(done) == 5)
+        await desk.turns(endpoints)
+        assert len(done) == 5
+        assert desk.scheduler.spent("door") == Spent(requests=5, usd=0.0)
+        assert desk.scheduler.first_picture
+        with pytest.raises(BudgetSpent, match="5 of 5 requests"):
+            await desk.scheduler.probe_now("model@door/0")
+        desk.wall += 86_400.0
+        assert desk.scheduler.spent("door") == Spent()
+        await lab.until(lambda: len(done) == 10)
+        await desk.turns(endpoints)
+    assert len(done) == 10
+
+
+async def test_the_budget_of_a_day_limits_usd_per_provider(lab):
+    outcome = Outcome(kind="success", prompt_tokens=100_000, completion_tokens=0)
+    done, kinds = lab.counted(outcome, paid=True)
+    desk = lab.desk(kinds=kinds)
+    endpoints = desk.endpoints(1, provider="one") | desk.endpoints(1, provider="two")
+    desk.apply(endpoints, replace(FAST, kind="completion", budget=Budget(requests=99, usd=0.5)))
+    async with desk.running():
+        await lab.until(lambda: len(done) == 6)
+        await desk.turns(endpoints)
+    assert sorted(done) == ["model@one/0"] * 3 + ["model@two/0"] * 3
+    assert desk.scheduler.spent("one") == Spent(requests=3, usd=pytest.approx(0.6))
+
+
+async def test_what_is_due_much_too_late_is_spread_and_not_fired_at_once(lab):
+    done, kinds = lab.counted()
+    desk = lab.desk(now=100.0, kinds=kinds)
+    endpoints = desk.endpoints(200)
+    desk.apply(endpoints, ProbeSettings(interval=60.0, concurrency=1000))
+    desk.now = 4000.0
+    async with desk.running():
+        times = desk.due(endpoints)
+        assert done == []
+        assert min(times) >= 4000.0
+        assert max(times) <= 4060.0
+        assert max(times) - min(times) > 50.0
+
+
+async def test_a_kind_that_raises_is_a_failed_probe_and_the_schedule_goes_on(lab):
+    async def broken(client):
+        raise RuntimeError("oh")
+
+    desk = lab.desk(kinds={**KINDS, "models": Check(run=broken, shallow=True)})
+    desk.apply(desk.endpoints(2))
+    async with desk.running():
+        await lab.until(lambda: len(desk.results) >= 6)
+    assert {result.outcome.kind for result in desk.results} == {"malformed"}
+    assert all("RuntimeError: oh" in result.bug for result in desk.results)
+
+
+async def test_an_exception_from_on_result_ends_the_schedule_loudly(lab):
+    def broken(result):
+        raise KeyError(result.endpoint)
+
+    desk = lab.desk(kinds=lab.counted()[1], on_result=broken)
+    desk.apply(desk.endpoints(1))
+    with pytest.raises(ExceptionGroup) as caught:
+        async with asyncio.timeout(5.0):
+            await desk.scheduler.run()
+    assert caught.group_contains(KeyError, match="model@door/0")
+    await desk.scheduler.close()
+
+
+async def test_cancelling_leaves_no_task_no_connection_and_no_waiter(lab):
+    server = await lab.serve(lambda seen: seen.hang())
+    desk = lab.desk()
+    desk.apply(desk.endpoints(8, server.url))
+    async with asyncio.TaskGroup() as group:
+        async with desk.running():
+            asked = group.create_task(refused(desk.scheduler.probe_now("model@door/7")), name="asks")
+            await lab.until(lambda: desk.scheduler.in_flight == 4)
+        assert "stopped" in await asked
+    assert desk.scheduler.in_flight == 0
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("probe:")]
+
+
+async def refused(asking):
+    with pytest.raises(RuntimeError) as caught:
+        await asking
+    return str(caught.value)
+
+
+async def test_a_cancelled_schedule_can_run_again(lab):
+    done, kinds = lab.counted()
+    desk = lab.desk(kinds=kinds)
+    desk.apply(desk.endpoints(2))
+    for wanted in (3, 6):
+        async with desk.running():
+            await lab.until(lambda most=wanted: len(done) >= most)
+
+
+async def test_probe_now_probes_out_of_turn_and_is_recorded_like_any_other(lab):
+    done, kinds = lab.counted()
+    desk = lab.desk(kinds=kinds)
+    endpoints = desk.endpoints(2)
+    desk.apply(endpoints, ProbeSettings(interval=3600.0))
+    async with desk.running():
+        result = await desk.scheduler.probe_now("model@door/1")
+        assert result.endpoint == "model@door/1"
+        assert desk.results == [result]
+        assert done == ["model@door/1"]
+        assert desk.scheduler.due_at("model@door/1") > time.monotonic() + 3000.0
+        with pytest.raises(KeyError):
+            await desk.scheduler.probe_now("never configured")
+    with pytest.raises(RuntimeError, match="not running"):
+        await desk.scheduler.probe_now("model@door/1")
+
+
+async def test_probe_now_joins_a_probe_that_runs_and_waits_for_a_slot(lab):
+    state, kinds = lab.gate()
+    desk = lab.desk(kinds=kinds)
+    desk.apply(desk.endpoints(2), ProbeSettings(interval=3600.0, concurrency=1))
+    async with desk.running(), asyncio.TaskGroup() as group:
+        names = ["model@door/0", "model@door/0", "model@door/1"]
+        asked = [group.create_task(desk.scheduler.probe_now(name), name="asks") for name in names]
+        await lab.until(lambda: desk.scheduler.in_flight == 1)
+        asked[1].cancel()
+        state["open"].set()
+        results = [await asked[0], await asked[2]]
+        assert [result.endpoint for result in results] == ["model@door/0", "model@door/1"]
+        assert desk.results == results
+    assert state["most"] == 1
+
+
+async def test_a_paid_probe_that_is_asked_for_by_name_runs_although_the_evidence_is_fresh(lab):
+    done, kinds = lab.counted(paid=True)
+    desk = lab.desk(kinds=kinds, skip=lambda *_: True)
+    desk.apply(desk.endpoints(1), ProbeSettings(kind="completion", interval=3600.0))
+    async with desk.running():
+        assert (await desk.scheduler.probe_now("model@door/0")).outcome.kind == "success"
+    assert done == ["model@door/0"]
+
+
+async def test_the_result_of_an_endpoint_that_a_reload_removed_is_not_recorded(lab):
+    state, kinds = lab.gate()
+    desk = lab.desk(kinds=kinds)
+    desk.apply(desk.endpoints(1), ProbeSettings(interval=3600.0))
+    async with desk.running(), asyncio.TaskGroup() as group:
+        asked = group.create_task(desk.scheduler.probe_now("model@door/0"), name="asks")
+        await lab.until(lambda: desk.scheduler.in_flight == 1)
+        desk.apply({})
+        state["open"].set()
+        assert (await asked).outcome.kind == "success"
+        assert desk.scheduler.in_flight == 0
+    assert desk.results == []
+    assert desk.scheduler.first_picture
+
+
+async def test_who_waits_in_line_for_an_endpoint_that_a_reload_removed_is_told(lab):
+    _, kinds = lab.gate()
+    desk = lab.desk(kinds=kinds)
+    endpoints = desk.endpoints(2)
+    settings = ProbeSettings(interval=3600.0, concurrency=1)
+    desk.apply(endpoints, settings)
+    async with desk.running(), asyncio.TaskGroup() as group:
+        first = group.create_task(desk.scheduler.probe_now("model@door/0"), name="runs")
+        await lab.until(lambda: desk.scheduler.in_flight == 1)
+        waiting = group.create_task(refused(desk.scheduler.probe_now("model@door/1")), name="waits")
+        await asyncio.sleep(0)
+        desk.apply({"model@door/0": endpoints["model@door/0"]}, settings)
+        assert "no longer scheduled" in await waiting
+        first.cancel()
+
+
+async def test_a_thousand_endpoints_are_cheap_to_follow_and_to_run(lab):
+    done, kinds = lab.counted()
+    desk = lab.desk(kinds=kinds)
+    endpoints = desk.endpoints(1000)
+    settings = ProbeSettings(interval=1.0, concurrency=100)
+    began = time.process_time()
+    for _ in range(20):
+        desk.apply(endpoints, settings)
+    async with desk.running():
+        await lab.until(lambda: desk.scheduler.first_picture)
+    assert set(done) == set(endpoints)
+    assert time.process_time() - began < 5.0  # some tenths of a second; the limit is for a busy machine

@@ -1,0 +1,76 @@
+"""Phases, transcripts, and the removal of secrets."""
+
+import json
+from urllib.parse import quote
+
+import pytest
+
+from balancer.config.secret import Secret
+from balancer.probing.trace import LINE_MAX, LINES_MAX, Trace
+
+
+def walked(*moments):
+    steps = iter(moments)
+    return Trace(clock=lambda: next(steps), credential=None)
+
+
+def test_entering_a_phase_ends_the_one_before():
+    trace = walked(1.0, 3.0, 3.5)
+    trace.enter("resolve")
+    trace.enter("connect")
+    assert trace.phase == "connect"
+    trace.leave()
+    assert trace.phases == {"resolve": 2.0, "connect": 0.5}
+    assert trace.phase is None
+
+
+def test_a_phase_that_happens_again_replaces_and_a_restart_forgets():
+    trace = walked(0.0, 5.0, 6.0, 7.0, 8.0)
+    trace.enter("first_byte")
+    trace.leave()
+    trace.enter("first_byte")
+    trace.leave()
+    assert trace.phases == {"first_byte": 1.0}
+    trace.restart()
+    assert trace.phases == {}
+
+
+@pytest.mark.parametrize("secret", ['sk/a+b"c\\d', "plain", "sk-with\nline", " padded "])
+def test_a_secret_is_removed_however_it_is_spelled(secret):
+    trace = Trace(clock=lambda: 0.0, credential=Secret(secret))
+    for spelled in (
+        secret,
+        secret.strip(),
+        quote(secret),
+        quote(secret, safe=""),
+        json.dumps(secret),
+        repr(secret),
+        secret.replace("/", "\\/"),
+    ):
+        assert secret.strip() not in trace.clean(f"x {spelled} y", 100)
+        assert trace.redacted(f"x{spelled}y").replace("***", "").strip("xy'\" ") == ""
+
+
+def test_an_empty_secret_changes_nothing():
+    trace = Trace(clock=lambda: 0.0, credential=Secret(""))
+    assert trace.clean("as it is", 100) == "as it is"
+
+
+def test_a_secret_is_removed_before_the_text_is_cut():
+    trace = Trace(clock=lambda: 0.0, credential=Secret("secret"))
+    assert trace.clean("1234 secret", 8) == "1234 ***"
+
+
+def test_text_becomes_one_printable_line():
+    trace = Trace(clock=lambda: 0.0, credential=None)
+    assert trace.clean("a\r\nb\tc\x1b[0m\x00", 100) == "a b c?[0m?"
+    assert trace.clean("x" * 20, 10) == "x" * 9 + "…"
+
+
+def test_a_transcript_is_bounded_and_says_so():
+    trace = Trace(clock=lambda: 0.0, credential=None)
+    for _ in range(LINES_MAX * 3):
+        trace.say("y" * LINE_MAX * 2)
+    assert len(trace.transcript) == LINES_MAX
+    assert max(map(len, trace.transcript)) == LINE_MAX
+    assert trace.transcript[-1] == "* the rest is left out"
