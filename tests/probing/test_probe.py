@@ -203,9 +203,6 @@ async def test_a_body_over_our_limit_is_the_recipes_fault_and_says_which_setting
         (400, "probe_invalid"),
         (401, "refused"),
         (402, "refused"),
-        (404, "probe_invalid"),
-        (405, "probe_invalid"),
-        (410, "probe_invalid"),
         (422, "probe_invalid"),
         (429, "rate_limited"),
         (301, "server_error"),
@@ -227,6 +224,17 @@ async def test_a_status_is_classified_once_for_every_kind(lab, status, kind, pro
     assert result.outcome.retry_after == (7.0 if held else None)
     assert result.outcome.detail == f'{status} Because: {{"error": {{"message": "because"}}}}'
     assert result.outcome.shallow is (probe_kind != "completion")
+
+
+@pytest.mark.parametrize("status", [404, 405, 410])
+@pytest.mark.parametrize(
+    ("probe_kind", "kind"), [("models", "probe_invalid"), ("http", "probe_invalid"), ("completion", "refused")]
+)
+async def test_a_missing_list_is_the_recipes_fault_and_a_missing_model_is_not(lab, status, probe_kind, kind):
+    server = await lab.serve(lambda seen: seen.answer(status, b"nothing here"))
+    result = await lab.probe(server.url, probe_kind)
+    assert (result.outcome.kind, result.outcome.status) == (kind, status)
+    assert ("choose another probe.kind" in result.outcome.detail) is (kind == "probe_invalid")
 
 
 async def test_a_retry_after_date_is_read_by_the_wall_clock_of_the_caller(lab):
