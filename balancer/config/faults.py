@@ -1,0 +1,117 @@
+"""What is wrong with one piece of text, in words, where a pattern could only say "no".
+
+Each function takes a value and returns what is wrong with it, to be read after the value (`gpt-4 has no
+slash`), or `None`. The patterns beside them are for the JSON Schema: as strict as a pattern can be.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from datetime import date
+from typing import Final
+from urllib.parse import urlsplit
+
+from balancer.config.units import parse_listen
+
+KEY_PATTERN: Final = r"^[a-z0-9][a-z0-9._:-]*$"
+TAG_PATTERN: Final = r"^[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)?$"
+MODEL_PATTERN: Final = r"^(?!.*:(nitro|floor|exacto)$)[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)+$"
+URL_PATTERN: Final = r"^https?://[^/?#@]+(/[^?#]*)?$"
+DATE_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+
+SUFFIXES: Final = (":nitro", ":floor", ":exacto")  # how a client asks for a sort: never part of a name
+NAME_MAX: Final = 200  # characters of a slug, tag or alias: they become labels and header values
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)*")
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
+_SPACE: Final = re.compile(r"[\s\\]")
+
+
+def key_fault(text: str) -> str | None:
+    if "/" in text:
+        return "has a slash, which belongs to tags"
+    return name_fault(text)
+
+
+def tag_fault(text: str) -> str | None:
+    if text.count("/") > 1:
+        return "has more than one slash"
+    return name_fault(text)
+
+
+def name_fault(text: str) -> str | None:
+    if text == "":
+        return "is empty"
+    if len(text) > NAME_MAX:
+        return f"is longer than {NAME_MAX} characters"
+    for suffix in SUFFIXES:
+        if text.endswith(suffix):
+            return f"ends in {suffix}, which asks for a way of sorting"
+    if _NAME.fullmatch(text) is None:
+        return "has other characters than a name may have"
+    return None
+
+
+def model_fault(text: str) -> str | None:
+    fault = name_fault(text)
+    return "has no slash" if fault is None and "/" not in text else fault
+
+
+def url_fault(text: str) -> str | None:
+    """Judge a base address: it is joined with paths, and shown in answers and logs."""
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "is not an address"
+    if parts.scheme not in ("http", "https") or host is None or host == "":
+        return "is not an http or https address"
+    if parts.username is not None or parts.password is not None:
+        return "carries a user or password, which belong into credential"
+    if parts.query or parts.fragment or text.endswith(("?", "#")):
+        return "has a query or fragment, and paths are added to it"
+    if port == 0 or _SPACE.search(text) is not None or not text.isascii():
+        return "is not an address"
+    return None
+
+
+def probe_url_fault(text: str) -> str | None:
+    """Judge the address of an http probe: a path below the endpoint's, or one of its own with any query."""
+    if text.startswith("/"):
+        return "is not a path" if _SPACE.search(text) is not None or not text.isascii() else None
+    return url_fault(text.partition("#")[0].partition("?")[0])
+
+
+def header_fault(text: str) -> str | None:
+    return None if _HEADER.fullmatch(text) is not None else "is not a header's name"
+
+
+def address_fault(text: str) -> str | None:
+    try:
+        parse_listen(text)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def date_fault(text: str) -> str | None:
+    if re.fullmatch(DATE_PATTERN, text) is None:
+        return "is not a day"
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return "is not in the calendar"
+    return None
+
+
+def regex_fault(text: str) -> str | None:
+    """Judge a regular expression; what follows the colon may repeat a piece of it."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            re.compile(text)
+    except re.error as error:
+        return f"is not a regular expression: {error}"
+    except (OverflowError, RecursionError):
+        return "is not a regular expression that can be compiled"
+    return None

@@ -1,0 +1,39 @@
+"""A section of the file over the frozen value that holds its defaults.
+
+Sections and values have the same key names (a test holds them to it), so one function serves them all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar
+
+from msgspec import UnsetType
+
+from balancer.config.shape import Shape
+from balancer.config.units import Duration, Size
+
+V = TypeVar("V")
+
+
+def overlay(base: V, section: Shape | UnsetType | None) -> V:
+    """Replace in `base`, a frozen dataclass, what the section gives; a section in it likewise."""
+    if section is None or isinstance(section, UnsetType):
+        return base
+    changes: dict[str, Any] = {}
+    for key in section.__struct_fields__:
+        value = getattr(section, key)
+        if isinstance(value, Shape):
+            changes[key] = overlay(getattr(base, key), value)
+        elif value is not None and not isinstance(value, UnsetType):
+            changes[key] = _plain(value, like=getattr(base, key))
+    return dataclasses.replace(base, **changes)  # type: ignore[type-var]
+
+
+def _plain(value: Any, *, like: object) -> Any:
+    """Give a value as the frozen one holds it: plain numbers, and tuples for lists."""
+    if isinstance(like, tuple):
+        return tuple(_plain(one, like=None) for one in (value if isinstance(value, list) else [value]))
+    if isinstance(value, Duration):
+        return float(value)
+    return int(value) if isinstance(value, Size) else value

@@ -1,0 +1,102 @@
+"""How each endpoint is probed: the top level's `probe` with the endpoint's own keys over it, and its rules.
+
+A rule about two keys is told where one of them was written: at the endpoint where it gave one, else once at
+the top level. A timeout that nobody gave shrinks with the interval.
+
+What this module does not know: how a probe is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from msgspec import UnsetType
+
+from balancer.config.overlay import overlay
+from balancer.config.problems import Path
+from balancer.config.rules import Sheet
+from balancer.config.settings import ProbeSettings
+from balancer.config.shape import EndpointShape, ProbeShape
+from balancer.config.units import duration_text
+
+_HTTP_KEYS = ("url", "status", "headers", "body")
+
+
+class Probes:
+    """Merges the probe settings of one file."""
+
+    def __init__(self, sheet: Sheet) -> None:
+        self._sheet = sheet
+        self._top = _given(sheet.file.probe)
+        self._base = overlay(ProbeSettings(), self._top)
+        self._kinds: set[str] = set()
+        self._lacks_url = False
+        self._judge_times(("probe",), self._top, self._top)
+
+    def settings(self, path: Path, endpoint: EndpointShape) -> ProbeSettings:
+        """Merge one endpoint's settings, telling what does not fit together."""
+        own = _given(endpoint.probe)
+        at = (*path, "probe")
+        merged = overlay(self._base, own)
+        if isinstance(own.timeout, UnsetType) and isinstance(self._top.timeout, UnsetType):
+            merged = dataclasses.replace(merged, timeout=min(merged.timeout, merged.interval))
+        self._judge_times(at, own, self._top)
+        self._judge_http(at, own, merged)
+        self._kinds.add(merged.kind)
+        return merged
+
+    def finish(self) -> None:
+        """Tell what is wrong at the top level, now that it is known what the endpoints made of it."""
+        touches = self._sheet.problems.touches
+        if self._lacks_url and not touches(("probe",)):
+            self._sheet.tell(("probe", "kind"), "http without a url", "give url: an address or a path")
+        if "http" in self._kinds or touches(("probe", "kind")) or touches(("models",)):
+            return
+        for key in _written(self._top):
+            self._sheet.tell(("probe", key), f"no endpoint has the probe kind http, which alone reads {key}", _USE)
+
+    def _judge_times(self, at: Path, own: ProbeShape, top: ProbeShape) -> None:
+        if isinstance(own.timeout, UnsetType) and isinstance(own.interval, UnsetType):
+            return
+        if any(self._sheet.problems.touches((*place, key)) for place in (at, ("probe",)) for key in _TIMES):
+            return
+        timeout = top.timeout if isinstance(own.timeout, UnsetType) else own.timeout
+        interval = top.interval if isinstance(own.interval, UnsetType) else own.interval
+        if isinstance(timeout, UnsetType):
+            return
+        longest = ProbeSettings().interval if isinstance(interval, UnsetType) else interval
+        if timeout <= longest:
+            return
+        if isinstance(own.timeout, UnsetType):
+            found = f"{duration_text(longest)} is shorter than timeout, {duration_text(timeout)}"
+            self._sheet.tell((*at, "interval"), found, f"use {duration_text(timeout)} or more")
+        else:
+            found = f"{duration_text(timeout)} is longer than interval, {duration_text(longest)}"
+            self._sheet.tell((*at, "timeout"), found, f"use at most {duration_text(longest)}")
+
+    def _judge_http(self, at: Path, own: ProbeShape, merged: ProbeSettings) -> None:
+        touches = self._sheet.problems.touches
+        if any(touches((*place, "kind")) for place in (at, ("probe",))):
+            return
+        if merged.kind == "http":
+            if merged.url is None and not any(touches((*place, "url")) for place in (at, ("probe",))):
+                if isinstance(own.kind, UnsetType):
+                    self._lacks_url = True
+                else:
+                    self._sheet.tell((*at, "kind"), "http without a url", "give url: an address or a path")
+            return
+        for key in _written(own):
+            found = f"the probe kind is {merged.kind}, and only http reads {key}"
+            self._sheet.tell((*at, key), found, _USE)
+
+
+_USE = "set kind: http, or remove it"
+_TIMES = ("timeout", "interval")
+
+
+def _given(shape: ProbeShape | UnsetType | None) -> ProbeShape:
+    return ProbeShape() if shape is None or isinstance(shape, UnsetType) else shape
+
+
+def _written(shape: ProbeShape) -> list[str]:
+    return [key for key in _HTTP_KEYS if not isinstance(getattr(shape, key), UnsetType)]

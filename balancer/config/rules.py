@@ -1,0 +1,172 @@
+"""Rules between keys, over what `check` let through; each mistake told at its line.
+
+A rule about values of which one was already refused is skipped: its default would stand in, and the message
+would mislead. Names are looked up in the file as it is written, so that a provider with a broken key inside
+does not make its endpoints say that it is not there.
+
+What this module does not know: what an endpoint inherits (`resolve` judges that).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from msgspec import UnsetType
+
+from balancer.config.check import Checked
+from balancer.config.document import Node
+from balancer.config.problems import Path, Problems, shown
+from balancer.config.settings import Listen
+from balancer.config.shape import EndpointShape, FileShape, ModelShape
+from balancer.config.units import duration_text, is_wide, parse_listen
+from balancer.core.model import HealthPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A checked file with what is needed to talk about its places."""
+
+    file: FileShape
+    root: Node
+    checked: Checked
+    problems: Problems
+
+    def written(self, path: Path) -> Node | None:
+        """Give what the file has at a place; `None` when it has nothing there."""
+        node = self.root
+        for step in path:
+            child = _child(node, step)
+            if child is None:
+                return None
+            node = child
+        return node
+
+    def tell(self, path: Path, found: str, allowed: str) -> None:
+        """Add a problem at a place, or at the nearest enclosing place that the file has."""
+        shorter = path
+        while (node := self.written(shorter)) is None:
+            shorter = shorter[:-1]
+        self.problems.add(node.place, path, found, allowed)
+
+    def keys(self, path: Path) -> tuple[str, ...]:
+        """Give the keys of a mapping as they are written, good or not."""
+        node = self.written(path)
+        return tuple(node.value) if node is not None and isinstance(node.value, dict) else ()
+
+    def endpoints(self) -> Iterator[tuple[Path, str, ModelShape, EndpointShape]]:
+        """Walk the endpoints that fit, each with its place in the file and its model."""
+        for name, model in self.file.models.items():
+            within: Path = ("models", name, "endpoints")
+            for index, endpoint in enumerate(model.endpoints):
+                yield (*within, self.checked.number(within, index)), name, model, endpoint
+
+
+def _child(node: Node, step: str | int) -> Node | None:
+    if isinstance(node.value, dict) and isinstance(step, str):
+        return node.value.get(step)
+    if isinstance(node.value, list) and isinstance(step, int) and step < len(node.value):
+        return node.value[step]
+    return None
+
+
+def judge(sheet: Sheet) -> None:
+    """Tell every broken rule between keys, except those about inherited values."""
+    _judge_listen(sheet)
+    _judge_tokens(sheet)
+    _judge_names(sheet)
+    _judge_health(sheet)
+
+
+def listens(file: FileShape) -> tuple[Listen, ...]:
+    """Give the addresses to serve on."""
+    if isinstance(file.listen, UnsetType):
+        return (Listen(host="127.0.0.1", port=8790),)
+    return tuple(parse_listen(text) for text in _addresses(file.listen))
+
+
+def _addresses(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def _judge_listen(sheet: Sheet) -> None:
+    value = sheet.file.listen
+    if isinstance(value, UnsetType):
+        return
+    tokens = sheet.written(("auth", "tokens"))
+    guarded = sheet.file.insecure is True or (
+        tokens is not None and isinstance(tokens.value, list) and len(tokens.value) > 0
+    )
+    seen: set[Listen] = set()
+    for index, text in enumerate(_addresses(value)):
+        path: Path = ("listen",)
+        if not isinstance(value, str):
+            path = ("listen", sheet.checked.number(path, index))
+        listen = parse_listen(text)
+        if listen in seen and listen.port != 0:
+            sheet.tell(path, f"{_as_written(sheet, path)} is listed twice", "keep one of them")
+        seen.add(listen)
+        if is_wide(listen) and not guarded and not sheet.problems.touches(("insecure",)):
+            found = f"{_as_written(sheet, path)} lets others than this machine in, without any token"
+            sheet.tell(path, found, "give auth.tokens, listen on 127.0.0.1 or a unix socket, or set insecure: true")
+
+
+def _as_written(sheet: Sheet, path: Path) -> str:
+    node = sheet.written(path)
+    return "" if node is None else shown(node.written)
+
+
+def _judge_tokens(sheet: Sheet) -> None:
+    auth = sheet.file.auth
+    if auth is None or isinstance(auth, UnsetType) or isinstance(auth.tokens, UnsetType):
+        return
+    within: Path = ("auth", "tokens")
+    seen: dict[str, int] = {}
+    for index, token in enumerate(auth.tokens):
+        number = sheet.checked.number(within, index)
+        if token.name in seen:
+            found = f"the name of auth.tokens[{seen[token.name]}] too"
+            sheet.tell((*within, number, "name"), found, "use a name of its own for each token")
+        seen.setdefault(token.name, number)
+
+
+def _judge_names(sheet: Sheet) -> None:
+    """A client's word must lead to one model: ids and aliases share one space."""
+    models = sheet.keys(("models",))
+    taken: dict[str, str] = {}
+    for name, model in sheet.file.models.items():
+        within: Path = ("models", name, "aliases")
+        aliases: Sequence[str] = () if isinstance(model.aliases, UnsetType) else model.aliases
+        for index, alias in enumerate(aliases):
+            path = (*within, sheet.checked.number(within, index))
+            if alias in models:
+                owner = "this model's own id" if alias == name else "the id of another model"
+                sheet.tell(path, f"{_as_written(sheet, path)} is {owner}", "use a name that leads to one model")
+            elif alias in taken:
+                found = f"{_as_written(sheet, path)} is already an alias of {taken[alias]}"
+                sheet.tell(path, found, "use a name that leads to one model")
+            taken.setdefault(alias, name)
+
+
+def _judge_health(sheet: Sheet) -> None:
+    health = sheet.file.health
+    if health is None or isinstance(health, UnsetType):
+        return
+    default = HealthPolicy()
+    touches = sheet.problems.touches
+    hold = default.hold if isinstance(health.hold, UnsetType) else health.hold
+    hold_max = default.hold_max if isinstance(health.hold_max, UnsetType) else health.hold_max
+    if hold > hold_max and not touches(("health", "hold")) and not touches(("health", "hold_max")):
+        found = f"{duration_text(hold)} is longer than hold_max, {duration_text(hold_max)}"
+        key = "hold_max" if isinstance(health.hold, UnsetType) else "hold"
+        if key == "hold_max":
+            found = f"{duration_text(hold_max)} is shorter than hold, {duration_text(hold)}"
+        sheet.tell(("health", key), found, "use a hold of at most hold_max")
+    within: Path = ("health", "windows")
+    if isinstance(health.windows, UnsetType) or touches(within):
+        return
+    for index in range(1, len(health.windows)):
+        before, window = health.windows[index - 1], health.windows[index]
+        if window <= before:
+            found = f"{duration_text(window)} is not longer than the {duration_text(before)} before it"
+            sheet.tell((*within, index), found, "use ascending windows")

@@ -1,0 +1,68 @@
+"""The JSON Schema of the file, for editors and checks outside of this program.
+
+It is made of the same structs that the file is decoded into. A schema sees one value at a time: rules
+between keys, and what a regular expression cannot say, are told by `load_config` alone. Text may come from a
+variable, so beside every pattern and list of words a text with `${` in it is allowed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from balancer.config.shape import FileShape
+from balancer.config.units import DURATION_PATTERN, SIZE_PATTERN, Duration
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_VARIABLE: Final = r"\$\{"
+
+
+def json_schema() -> dict[str, Any]:
+    """Describe `balancer.yaml` as JSON Schema 2020-12, with meanings and defaults."""
+    (top,), definitions = msgspec.json.schema_components(
+        [FileShape], schema_hook=_unit, ref_template="#/$defs/{name}"
+    )
+    name = top["$ref"].rpartition("/")[2]
+    whole = {
+        "$schema": DIALECT,
+        **definitions.pop(name),
+        "title": "balancer.yaml",
+        "$defs": {_short(key): value for key, value in definitions.items()},
+    }
+    allowed: dict[str, Any] = _rewritten(whole)
+    return allowed
+
+
+def _unit(kind: type) -> dict[str, Any]:
+    example = "30s" if kind is Duration else "1MB"
+    return {
+        "type": "string",
+        "pattern": DURATION_PATTERN if kind is Duration else SIZE_PATTERN,
+        "examples": [example],
+    }
+
+
+def _short(name: str) -> str:
+    return name.removesuffix("Shape").lower()
+
+
+def _rewritten(part: Any) -> Any:
+    """Shorten the names of definitions, and let variables stand for text."""
+    if isinstance(part, list):
+        return [_rewritten(one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    made = {key: value if key == "propertyNames" else _rewritten(value) for key, value in part.items()}
+    if "$ref" in made and isinstance(made["$ref"], str):
+        head, _, name = made["$ref"].rpartition("/")
+        made["$ref"] = f"{head}/{_short(name)}"
+    if "title" in made and str(made["title"]).endswith("Shape"):
+        del made["title"]
+    if isinstance(made.get("pattern"), str):
+        made["pattern"] = f"(?:{made['pattern']})|{_VARIABLE}"
+    if isinstance(made.get("enum"), list):
+        words = made.pop("enum")
+        made.pop("type", None)
+        made["anyOf"] = [{"enum": words}, {"type": "string", "pattern": _VARIABLE}]
+    return made

@@ -1,0 +1,48 @@
+"""`${NAME}`, `${NAME:-default}` and `$$` in the text of a configuration.
+
+A default stands in where the variable is not set or empty, as in a shell. A `$` before anything else is a
+dollar: regular expressions end in one. What a variable holds is never part of a message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+_REFERENCE: Final = re.compile(
+    r"\$(?:(?P<dollar>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^{}]*))?\}|(?P<broken>\{))"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expanded:
+    """Text with its variables put in, and what was wrong: pairs of found and allowed."""
+
+    text: str
+    faults: tuple[tuple[str, str], ...] = ()
+
+
+def expand(text: str, environ: Mapping[str, str]) -> Expanded:
+    """Put the variables into a text."""
+    if "$" not in text:
+        return Expanded(text=text)
+    faults: list[tuple[str, str]] = []
+
+    def value(match: re.Match[str]) -> str:
+        if match["dollar"] is not None:
+            return "$"
+        name = match["name"]
+        if name is None:
+            faults.append(("${ begins no variable", "use ${NAME}, ${NAME:-default}, or $$ for a dollar"))
+            return ""
+        held = environ.get(name)
+        if match["default"] is not None:
+            return held if held is not None and held != "" else match["default"]
+        if held is None:
+            faults.append((f"${{{name}}} is not set", f"set it, or give a default: ${{{name}:-…}}"))
+            return ""
+        return held
+
+    return Expanded(text=_REFERENCE.sub(value, text), faults=tuple(faults))

@@ -1,0 +1,122 @@
+"""The words that the file's shape is written in: kinds of text and numbers, each with what it allows.
+
+A type carries what it allows as a `Meta`: bounds and patterns are msgspec's own; `extra` holds the words of
+a message (`use`, `default`, `words`), the bounds of durations and sizes (`low`, `high`), and `fault`, a
+function that says what is wrong with a value that a pattern cannot judge.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
+
+from msgspec import Meta, UnsetType
+
+from balancer.config.faults import (
+    DATE_PATTERN,
+    KEY_PATTERN,
+    MODEL_PATTERN,
+    TAG_PATTERN,
+    URL_PATTERN,
+    address_fault,
+    date_fault,
+    header_fault,
+    key_fault,
+    model_fault,
+    name_fault,
+    probe_url_fault,
+    regex_fault,
+    tag_fault,
+    url_fault,
+)
+from balancer.config.units import LISTEN_PATTERN, duration_text, size_text
+from balancer.core.model import MODALITIES, QUANTIZATIONS
+
+T = TypeVar("T")
+Given: TypeAlias = T | UnsetType
+"""A key that may be left out; `UNSET` is a key that is not there."""
+
+HOUR: Final = 3600.0
+DAY: Final = 86_400.0
+
+
+def told(meaning: str, default: object = None) -> Meta:
+    """Describe a key; `default` as it would be written in the file."""
+    if default is None:
+        return Meta(description=meaning)
+    return Meta(description=meaning, extra={"default": _written(default)}, extra_json_schema={"default": default})
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+
+
+def words(*allowed: str) -> Meta:
+    """One of a closed list of words."""
+    return Meta(extra={"words": allowed}, extra_json_schema={"enum": list(allowed)})
+
+
+def text(use: str, fault: Any = None, **limits: Any) -> Meta:
+    """Text with a rule: `use` is what a message recommends, `fault(value)` says what is wrong or `None`."""
+    return Meta(extra={"use": use, "fault": fault}, **limits)
+
+
+def lasts(low: float, high: float) -> Meta:
+    """A duration between two bounds in seconds."""
+    use = f"{duration_text(low)} to {duration_text(high)}"
+    return Meta(extra={"use": use, "low": low, "high": high})
+
+
+def whole(low: int, high: int) -> Meta:
+    """A whole number between two bounds."""
+    return Meta(ge=low, le=high, extra={"use": f"a whole number, {low} to {high}"})
+
+
+def number(low: int, high: int) -> Meta:
+    """A number between two bounds."""
+    return Meta(ge=low, le=high, extra={"use": f"a number, {low} to {high}"})
+
+
+def above(low: int, high: int) -> Meta:
+    """A number above one bound, up to another."""
+    return Meta(gt=low, le=high, extra={"use": f"a number above {low}, up to {high}"})
+
+
+def holds(low: int, high: int) -> Meta:
+    """A size between two bounds in bytes."""
+    return Meta(extra={"use": f"{size_text(low)} to {size_text(high)}", "low": low, "high": high})
+
+
+Key = Annotated[str, text("lowercase letters, digits and . _ : -", key_fault, pattern=KEY_PATTERN)]
+Tag = Annotated[
+    str, text("a provider's key or provider/variant, e.g. azure/eastus2", tag_fault, pattern=TAG_PATTERN)
+]
+ModelId = Annotated[
+    str,
+    text(
+        "author/slug of lowercase letters, digits and . _ - / :, e.g. openai/gpt-4.1",
+        model_fault,
+        pattern=MODEL_PATTERN,
+    ),
+]
+Alias = Annotated[str, text("lowercase letters, digits and . _ - / :", name_fault, pattern=r"^[a-z0-9]")]
+Url = Annotated[str, text("an absolute address, e.g. https://api.openai.com/v1", url_fault, pattern=URL_PATTERN)]
+ProbeUrl = Annotated[str, text("an http or https address, or a path such as /health", probe_url_fault)]
+Header = Annotated[str, text("letters, digits and -", header_fault)]
+Address = Annotated[
+    str,
+    text("host:port, [ipv6]:port or unix:/path, e.g. 127.0.0.1:8790", address_fault, pattern=LISTEN_PATTERN),
+]
+Day = Annotated[str, text("a day as YYYY-MM-DD", date_fault, pattern=DATE_PATTERN)]
+Pattern = Annotated[str, text("a regular expression of Python", regex_fault, min_length=1)]
+Name = Annotated[str, text("1 to 200 characters", min_length=1, max_length=200)]
+Region = Annotated[str, text("1 to 64 characters, e.g. us or eu-west-1", min_length=1, max_length=64)]
+Tokens = Annotated[int, whole(1, 1_000_000_000)]
+Price = Annotated[float, number(0, 1_000_000)]
+Quantization = Annotated[str, words(*QUANTIZATIONS)]
+Modality = Annotated[str, words(*MODALITIES)]
+Parameter = Annotated[str, text("1 to 64 characters", min_length=1, max_length=64)]
+Status = Annotated[int, Meta(ge=100, le=599, extra={"use": "an HTTP status, 100 to 599"})]
