@@ -72,8 +72,9 @@ class Balancer:
                 if respan:
                     row.forget_windows(catalog.health)
                 rows[key] = row
-        for key in self._rows.keys() - rows.keys():
-            self._tell(now, "endpoint.removed", key, "no longer configured", None)
+        for key in self._rows:
+            if key not in rows:
+                self._tell(now, "endpoint.removed", key, "no longer configured", None)
         self._rows = rows
         self._catalog = catalog
         self._router = Router(catalog, rows)
@@ -137,9 +138,10 @@ class Balancer:
 
         Raises: KeyError when the target names nothing that is configured.
         """
-        meant = self._meant(target)
+        key, meant = self._meant(target)
         story = reason or "drained by the operator"
-        self._drains[target] = Drain(target, story, now, until)
+        self._drains = {name: drain for name, drain in self._drains.items() if drain.holds(now)}
+        self._drains[key] = Drain(key, story, now, until)
         for row in meant:
             self._assign_drains(row)
             self._tell(now, "endpoint.drained", row.endpoint.id, story, row, next_at=until)
@@ -150,8 +152,8 @@ class Balancer:
 
         Raises: KeyError when the target names nothing that is configured.
         """
-        meant = self._meant(target)
-        ended = self._drains.pop(target, None)
+        key, meant = self._meant(target)
+        ended = self._drains.pop(key, None)
         changed: list[str] = []
         for row in meant:
             self._assign_drains(row)
@@ -160,21 +162,17 @@ class Balancer:
                 self._tell(now, "endpoint.resumed", row.endpoint.id, "resumed by the operator", row)
         return changed
 
-    def _meant(self, target: str) -> list[Row]:
-        meant = [row for row in self._rows.values() if self._means(target, row)]
+    def _meant(self, target: str) -> tuple[str, list[Row]]:
+        word = target.lower()
+        model = self._router.model(word)
+        key = word if model is None else model.id  # a drain by an alias is the model's
+        meant = [row for row in self._rows.values() if _means(key, row)]
         if not meant:
             raise KeyError(target)
-        return meant
-
-    def _means(self, target: str, row: Row) -> bool:
-        endpoint = row.endpoint
-        model = self._router.model(target)
-        return target in (endpoint.id, endpoint.tag, endpoint.provider) or (
-            model is not None and model.id == endpoint.model
-        )
+        return key, meant
 
     def _assign_drains(self, row: Row) -> None:
-        row.drains = tuple(drain for target, drain in self._drains.items() if self._means(target, row))
+        row.drains = tuple(drain for target, drain in self._drains.items() if _means(target, row))
 
     # ---- the decision --------------------------------------------------------------------------------
 
@@ -326,6 +324,11 @@ class Balancer:
     def _count(self, model: str, result: str) -> None:
         key = (model, self._router.strategy.name, result)
         self._decisions[key] = self._decisions.get(key, 0) + 1
+
+
+def _means(target: str, row: Row) -> bool:
+    endpoint = row.endpoint
+    return target in (endpoint.id, endpoint.tag, endpoint.provider, endpoint.model)
 
 
 def _selected(row: Row, state: State) -> Selected:

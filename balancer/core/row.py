@@ -142,8 +142,9 @@ class Row:
         else:
             self.probes_deep = not outcome.shallow
         if counts != "none":
-            self.verified = True
             self.windows[source].record(ended, _COLUMN[counts])
+        if counts == "success":
+            self.verified = True
         if counts in ("failure", "rate_limited") or outcome.kind == "probe_invalid":
             self.failures.append(Failure(ended, source, outcome.kind, outcome.status, outcome.detail))
         changes = self._throttle(outcome, began=began, ended=ended, now=now, policy=policy, random=random)
@@ -292,6 +293,6 @@ class Row:
                 counts = self.counts(1, now)
                 return f"{counts.failure} of {counts.outcomes} failed lately", None, None
             case "unverified":
-                return "no evidence yet", None, None
+                return "no success yet" if self.failures else "no evidence yet", None, None
             case _:
                 return "", None, None

@@ -1,0 +1,163 @@
+"""What the rims measured, and the one door to all metrics.
+
+Theory of operation: what the rims tell is kept here as plain numbers, every series made before its first event.
+Facts of the table are not counted here: a scrape takes one view and writes it down. A gauge that nobody has set
+has no sample. The `process_*` family is prometheus_client's, read at each scrape.
+
+A probe may end after a reload removed its provider; what it measured is dropped, lest it bring a removed series
+back.
+
+What this module does not know: the clock, HTTP, and the table beyond its view. It is not thread-safe, as the
+table is not: `render` is called in the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from platform import python_version
+from typing import Final
+
+from prometheus_client import ProcessCollector
+
+from balancer.core.view import TableView
+from balancer.metrics.histogram import Histogram
+from balancer.metrics.table import table_families
+from balancer.metrics.text import OPENMETRICS, TEXT, Family, collected, exposition, line, wants_openmetrics
+
+PHASES: Final = ("resolve", "connect", "tls", "first_byte", "transfer")
+"""What a probe spends its time on: the closed set behind the label `phase`."""
+
+REPORT_RESULTS: Final = ("recorded", "duplicate", "stale", "rejected")
+"""What became of a report: the closed set behind the label `result`."""
+
+# A decision takes 20-200 µs; 100 ms is a loop that was blocked.
+_DECISION_BUCKETS: Final = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 1e-1)
+# From a loopback connect to the default timeout of a whole probe (10 s); few, as each is five lines a provider.
+_PROBE_BUCKETS: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+_GAUGES: Final[Mapping[str, str]] = {
+    "balancer_event_loop_lag_seconds": "How late the event loop ran a timer, measured last.",
+    "balancer_probes_in_flight": "Probes that run now.",
+    "balancer_probe_lateness_seconds": "How long after its due time a probe was started, measured last.",
+    "balancer_config_last_reload_successful": "1 if the newest configuration was taken, 0 if it was refused.",
+    "balancer_config_last_reload_success_timestamp_seconds": "When a configuration was last taken, in Unix time.",
+}
+
+
+class Metrics:
+    """All metrics of one daemon. Units: seconds, USD."""
+
+    def __init__(self, *, view: Callable[[], TableView], version: str) -> None:
+        self._view = view
+        self._build = line("balancer_build_info", {"version": version, "python": python_version()}, 1)
+        self._process = ProcessCollector(registry=None)
+        self._decisions = Histogram("balancer_decision_duration_seconds", {}, _DECISION_BUCKETS)
+        self._reports = dict.fromkeys(REPORT_RESULTS, 0)
+        self._phases: dict[str, dict[str, Histogram]] = {}
+        self._costs: dict[str, float] = {}
+        self._gauges: dict[str, float] = {}
+
+    # ---- counting ------------------------------------------------------------------------------------
+
+    def probed(self, provider: str, phases: Mapping[str, float], cost: float | None) -> None:
+        """Count one finished probe: seconds by phase, and its price in USD (`None`: unknown or free)."""
+        known = self._phases.get(provider)
+        if known is None:
+            return
+        for phase, duration in phases.items():
+            assert phase in known, f"{phase} is no phase of a probe; use {', '.join(PHASES)}"
+            known[phase].observe(duration)
+        if cost is not None:
+            self._costs[provider] += cost
+
+    def decided(self, duration: float) -> None:
+        """Count how long one decision or refusal took."""
+        self._decisions.observe(duration)
+
+    def reported(self, result: str, count: int) -> None:
+        """Count reports with one result out of `REPORT_RESULTS`."""
+        assert result in self._reports, f"{result} is no result of a report; use {', '.join(REPORT_RESULTS)}"
+        self._reports[result] += count
+
+    # ---- setting -------------------------------------------------------------------------------------
+
+    def lag(self, seconds: float) -> None:
+        """Show how late the event loop is."""
+        self._gauges["balancer_event_loop_lag_seconds"] = seconds
+
+    def scheduler(self, *, in_flight: int, lateness: float) -> None:
+        """Show what the probe scheduler is doing."""
+        self._gauges["balancer_probes_in_flight"] = in_flight
+        self._gauges["balancer_probe_lateness_seconds"] = lateness
+
+    def reloaded(self, *, successful: bool, wall: float) -> None:
+        """Show how the newest configuration fared, the one at start included. Units: `wall` in Unix seconds."""
+        self._gauges["balancer_config_last_reload_successful"] = int(successful)
+        if successful:
+            self._gauges["balancer_config_last_reload_success_timestamp_seconds"] = wall
+
+    def providers(self, keys: Iterable[str]) -> None:
+        """Make the series of new providers, and forget those of removed ones."""
+        wanted = dict.fromkeys(keys)
+        for key in self._phases.keys() - wanted.keys():
+            del self._phases[key], self._costs[key]
+        for key in wanted:
+            if key not in self._phases:
+                self._costs[key] = 0.0
+                self._phases[key] = {
+                    phase: Histogram(
+                        "balancer_probe_duration_seconds", {"provider": key, "phase": phase}, _PROBE_BUCKETS
+                    )
+                    for phase in PHASES
+                }
+
+    # ---- reading -------------------------------------------------------------------------------------
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """Write down everything in the format that an `Accept` header asks for; return the body and its type."""
+        openmetrics = wants_openmetrics(accept)
+        families = [*self._own(), *table_families(self._view()), *map(collected, self._process.collect())]
+        return exposition(families, openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
+
+    def _own(self) -> list[Family]:
+        durations = [series for phases in self._phases.values() for series in phases.values()]
+        return [
+            Family(
+                name="balancer_build",
+                kind="info",
+                help="Which balancer this is, and the Python it runs on.",
+                lines=[self._build],
+            ),
+            Family(
+                name="balancer_decision_duration_seconds",
+                kind="histogram",
+                help="Time that the table took to answer one question.",
+                lines=self._decisions.lines(),
+            ),
+            Family(
+                name="balancer_reports",
+                kind="counter",
+                help="Reports that came in, by what became of them.",
+                lines=[line("balancer_reports_total", {"result": key}, n) for key, n in self._reports.items()],
+            ),
+            Family(
+                name="balancer_probe_duration_seconds",
+                kind="histogram",
+                help="Time that probes spent in each of their phases; a phase that did not happen is not counted.",
+                lines=[text for series in durations for text in series.lines()],
+            ),
+            Family(
+                name="balancer_probe_cost_usd",
+                kind="counter",
+                help="What paid probes cost by the configured prices.",
+                lines=[
+                    line("balancer_probe_cost_usd_total", {"provider": key}, usd)
+                    for key, usd in self._costs.items()
+                ],
+            ),
+            *(
+                Family(name=name, kind="gauge", help=story, lines=[line(name, {}, self._gauges[name])])
+                for name, story in _GAUGES.items()
+                if name in self._gauges
+            ),
+        ]

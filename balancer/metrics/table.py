@@ -1,0 +1,218 @@
+"""One view of the table → its families of samples.
+
+Theory of operation: the totals live in the table's rows, so nothing is kept here; a removed endpoint is not in
+the next view, and its series end with it. Every endpoint's opening label is written once and every combination
+of closed labels is written once for the process; a line is then one join of strings.
+
+Choices a reader of the series should know:
+- A ratio or a quantile without a call behind it has no sample. NaN would poison every `avg` and `sum`, and a 0
+  would be a lie; `balancer_endpoint_window_outcomes` is always there and says how much evidence there is.
+- `balancer_endpoint_state` is 1 for the one state that is shown, so a sum by `state` counts each endpoint once.
+  In OpenMetrics it is a gauge: that format's state set would want the label to bear the metric's name.
+- `balancer_decisions_total` exists for each model, each strategy and each result; of models that are not
+  configured, all under one label value, there is only `model_not_found`.
+
+What this module does not know: how and when it is asked, and HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, get_args
+
+from balancer.core.health import CAUSES
+from balancer.core.model import SOURCES, STATES, Refusal, Source, StrategyName
+from balancer.core.outcome import KINDS
+from balancer.core.routing import UNKNOWN_MODEL
+from balancer.core.view import RANKS, Distribution, EndpointView, TableView
+from balancer.core.window import Counts
+from balancer.metrics.text import Family, escaped, line
+
+DECISION_RESULTS: Final = ("selected", "trial", "panic", *get_args(Refusal))
+"""How questions end: which kind of answer, or which refusal."""
+
+_STRATEGIES: Final = get_args(StrategyName)
+_NOT_FOUND: Final = "model_not_found"
+
+# What follows the label `endpoint`, for each combination of closed labels.
+_OUTCOMES: Final = [
+    ((source, kind), f',source="{source}",outcome="{kind}"}} ') for source in SOURCES for kind in KINDS
+]
+_STATES: Final = [(state, f',state="{state}"}} ') for state in STATES]
+_CAUSES: Final = [(cause, f',reason="{cause}"}} ') for cause in CAUSES]
+_RANKS: Final = [f',quantile="{rank}"}} ' for rank in RANKS]
+
+Labelled = Sequence[tuple[str, EndpointView]]
+"""Endpoints, each with its opening label: `{endpoint="…"`, not yet closed."""
+
+
+def table_families(view: TableView) -> list[Family]:
+    """Write down the whole table."""
+    endpoints = [(f'{{endpoint="{escaped(each.id)}"', each) for each in view.endpoints]
+    return [*_counters(endpoints), *_opinions(endpoints), *_times(endpoints), *_models(view)]
+
+
+def _counters(endpoints: Labelled) -> list[Family]:
+    return [
+        Family(
+            name="balancer_endpoint",
+            kind="info",
+            help="What is configured: every endpoint with its model and provider.",
+            lines=[
+                f'balancer_endpoint_info{opening},model="{escaped(each.endpoint.model)}"'
+                f',provider="{escaped(each.endpoint.provider)}"}} 1'
+                for opening, each in endpoints
+            ],
+        ),
+        Family(
+            name="balancer_outcomes",
+            kind="counter",
+            help="Finished probes and reported requests, each with its one outcome.",
+            lines=[
+                f"balancer_outcomes_total{opening}{labels}{each.outcomes.get(key, 0)}"
+                for opening, each in endpoints
+                for key, labels in _OUTCOMES
+            ],
+        ),
+        Family(
+            name="balancer_endpoint_selections",
+            kind="counter",
+            help="Decisions that put the endpoint first.",
+            lines=[
+                f"balancer_endpoint_selections_total{opening}}} {each.selections}" for opening, each in endpoints
+            ],
+        ),
+        Family(
+            name="balancer_ejections",
+            kind="counter",
+            help="Ejections of the endpoint by what caused them.",
+            lines=[
+                f"balancer_ejections_total{opening}{labels}{each.ejections.get(cause, 0)}"
+                for opening, each in endpoints
+                for cause, labels in _CAUSES
+            ],
+        ),
+    ]
+
+
+def _opinions(endpoints: Labelled) -> list[Family]:
+    windows = [
+        (f'{opening},source="{source}",window="{window}"}} ', counts)
+        for opening, each in endpoints
+        for source in SOURCES
+        for window, counts in each.windows[source].items()
+    ]
+    return [
+        Family(
+            name="balancer_endpoint_state",
+            kind="gauge",
+            help="1 for the one state that is shown of the endpoint, 0 for the others.",
+            lines=[
+                f"balancer_endpoint_state{opening}{labels}{int(each.state == state)}"
+                for opening, each in endpoints
+                for state, labels in _STATES
+            ],
+        ),
+        Family(
+            name="balancer_endpoint_error_ratio",
+            kind="gauge",
+            help="Failures among the outcomes of the trailing window; no sample while it has none.",
+            lines=[
+                f"balancer_endpoint_error_ratio{labels}{ratio}"
+                for labels, counts in windows
+                if (ratio := counts.error_ratio) is not None
+            ],
+        ),
+        Family(
+            name="balancer_endpoint_rate_limited_ratio",
+            kind="gauge",
+            help="Answers 429 among all tries of the trailing window, of probes and reports together.",
+            lines=[
+                f'balancer_endpoint_rate_limited_ratio{opening},window="{window}"}} {ratio}'
+                for opening, each in endpoints
+                for window, counts in _together(each.windows)
+                if (ratio := counts.rate_limited_ratio) is not None
+            ],
+        ),
+        Family(
+            name="balancer_endpoint_window_outcomes",
+            kind="gauge",
+            help="Outcomes in the trailing window that the error ratio stands on.",
+            lines=[f"balancer_endpoint_window_outcomes{labels}{counts.outcomes}" for labels, counts in windows],
+        ),
+        Family(
+            name="balancer_endpoint_success_estimate",
+            kind="gauge",
+            help="The chance that the next call of the endpoint succeeds, as decisions see it.",
+            lines=[
+                f"balancer_endpoint_success_estimate{opening}}} {each.success_estimate!r}"
+                for opening, each in endpoints
+            ],
+        ),
+    ]
+
+
+def _together(windows: Mapping[Source, Mapping[str, Counts]]) -> Iterable[tuple[str, Counts]]:
+    return [(name, counts.plus(windows["probe"][name])) for name, counts in windows["report"].items()]
+
+
+def _times(endpoints: Labelled) -> list[Family]:
+    latency, ttft = "balancer_endpoint_latency_seconds", "balancer_endpoint_ttft_seconds"
+    return [
+        Family(
+            name=latency,
+            kind="summary",
+            help="Duration of successful calls; quantiles over five minutes.",
+            lines=[text for opening, each in endpoints for text in _summary(latency, opening, each.latency)],
+        ),
+        Family(
+            name=ttft,
+            kind="summary",
+            help="Time to the first token of successful calls; quantiles over five minutes.",
+            lines=[text for opening, each in endpoints for text in _summary(ttft, opening, each.ttft)],
+        ),
+    ]
+
+
+def _summary(name: str, opening: str, values: Distribution) -> Iterable[str]:
+    if values.quantiles is not None:
+        for labels, quantile in zip(_RANKS, values.quantiles, strict=True):
+            yield f"{name}{opening}{labels}{quantile!r}"
+    yield f"{name}_sum{opening}}} {values.sum!r}"
+    yield f"{name}_count{opening}}} {values.count}"
+
+
+def _models(view: TableView) -> list[Family]:
+    # Every result at 0 first, so that the first refusal is a step and not the birth of a series; a model that is
+    # no longer configured drops out even though the table still counts it.
+    decisions = {
+        (model.id, strategy, result): 0
+        for model in view.models
+        for strategy in _STRATEGIES
+        for result in DECISION_RESULTS
+        if result != _NOT_FOUND
+    } | {(UNKNOWN_MODEL, strategy, _NOT_FOUND): 0 for strategy in _STRATEGIES}
+    decisions |= {key: count for key, count in view.decisions.items() if key in decisions}
+    return [
+        Family(
+            name="balancer_decisions",
+            kind="counter",
+            help="Questions for the best provider, by how they ended.",
+            lines=[
+                line("balancer_decisions_total", {"model": model, "strategy": strategy, "result": result}, count)
+                for (model, strategy, result), count in decisions.items()
+            ],
+        ),
+        Family(
+            name="balancer_model_panic",
+            kind="gauge",
+            help="1 while health leaves no eligible endpoint of the model and the least bad one is chosen.",
+            lines=[line("balancer_model_panic", {"model": model.id}, int(model.panic)) for model in view.models],
+        ),
+        Family(
+            name="balancer_self_suspect",
+            kind="gauge",
+            help="1 while our own network seems to be at fault rather than the providers.",
+            lines=[line("balancer_self_suspect", {}, int(view.self_suspect))],
+        ),
+    ]

@@ -1,0 +1,162 @@
+"""All metrics together: both formats, what the rims told, and what a reload forgets."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from balancer.core.balancer import Balancer
+from balancer.core.outcome import Outcome
+from balancer.metrics import PHASES, REPORT_RESULTS, Metrics
+
+Read = Callable[[bytes], Mapping[tuple[str, frozenset[tuple[str, str]]], float]]
+
+# contract.md §6, but the store's two: this version keeps nothing on disk.
+NAMES = [
+    "balancer_build_info", "balancer_endpoint_info", "balancer_outcomes_total", "balancer_endpoint_state",
+    "balancer_endpoint_error_ratio", "balancer_endpoint_rate_limited_ratio",
+    "balancer_endpoint_window_outcomes", "balancer_endpoint_success_estimate",
+    "balancer_endpoint_latency_seconds", "balancer_endpoint_ttft_seconds", "balancer_endpoint_selections_total",
+    "balancer_ejections_total", "balancer_decisions_total", "balancer_decision_duration_seconds",
+    "balancer_model_panic", "balancer_reports_total", "balancer_probe_duration_seconds",
+    "balancer_probes_in_flight", "balancer_probe_lateness_seconds", "balancer_probe_cost_usd_total",
+    "balancer_event_loop_lag_seconds", "balancer_self_suspect", "balancer_config_last_reload_successful",
+    "balancer_config_last_reload_success_timestamp_seconds", "process_cpu_seconds_total",
+    "process_resident_memory_bytes", "process_start_time_seconds", "process_open_fds", "process_max_fds",
+    "process_virtual_memory_bytes",
+]  # fmt: skip
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+@pytest.fixture
+def metrics(table: Balancer) -> Metrics:
+    """Metrics of the table at 10.0 s, of the providers near and far."""
+    metrics = Metrics(view=lambda: table.view(now=10.0), version="1.2.3")
+    metrics.providers(["near", "far"])
+    return metrics
+
+
+def busy(metrics: Metrics, table: Balancer) -> None:
+    """Let every metric have a sample."""
+    table.record("acme/small@near", Outcome(kind="success", latency=1.0, ttft=0.1), now=9.0)
+    metrics.probed("near", {"connect": 0.03, "first_byte": 0.4}, 0.002)
+    metrics.decided(3e-5)
+    metrics.reported("recorded", 3)
+    metrics.lag(0.002)
+    metrics.scheduler(in_flight=2, lateness=0.01)
+    metrics.reloaded(successful=True, wall=1_700_000_000.0)
+
+
+def test_every_metric_of_the_contract_is_there_with_help_and_type(metrics: Metrics, table: Balancer) -> None:
+    busy(metrics, table)
+    body, kind = metrics.render("")
+    assert kind == "text/plain; version=0.0.4; charset=utf-8"
+    text = body.decode()
+    typed = [each.split()[2] for each in text.splitlines() if each.startswith("# TYPE ")]
+    helped = [each.split()[2] for each in text.splitlines() if each.startswith("# HELP ")]
+    assert sorted(typed) == sorted(NAMES)
+    assert helped == typed
+    assert "_created" not in text
+    assert "NaN" not in text
+
+
+def test_openmetrics_tells_the_same_and_parses_strictly(metrics: Metrics, table: Balancer, samples: Read) -> None:
+    busy(metrics, table)
+    body, kind = metrics.render(OPENMETRICS)
+    assert kind == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    strict = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+    }
+    plain = samples(metrics.render("")[0])
+    assert strict.keys() == plain.keys()
+    assert {key: value for key, value in strict.items() if not key[0].startswith("process_")} == {
+        key: value for key, value in plain.items() if not key[0].startswith("process_")
+    }
+
+
+def test_the_rims_counts_start_at_zero(metrics: Metrics, samples: Read) -> None:
+    scrape = samples(metrics.render("")[0])
+    for result in REPORT_RESULTS:
+        assert scrape["balancer_reports_total", frozenset({("result", result)})] == 0
+    for provider in ("near", "far"):
+        assert scrape["balancer_probe_cost_usd_total", frozenset({("provider", provider)})] == 0
+        for phase in PHASES:
+            labels = frozenset({("provider", provider), ("phase", phase)})
+            assert scrape["balancer_probe_duration_seconds_count", labels] == 0
+    assert scrape["balancer_decision_duration_seconds_count", frozenset()] == 0
+
+
+def test_a_gauge_that_nobody_has_set_has_no_sample(metrics: Metrics) -> None:
+    text = metrics.render("")[0].decode()
+    for name in ("event_loop_lag", "probes_in_flight", "probe_lateness", "config_last_reload"):
+        assert f"balancer_{name}" not in text
+
+
+def test_what_the_rims_tell_is_shown(metrics: Metrics, table: Balancer, samples: Read) -> None:
+    busy(metrics, table)
+    metrics.reported("rejected", 2)
+    scrape = samples(metrics.render("")[0])
+
+    def value(name: str, **labels: str) -> float:
+        return scrape[f"balancer_{name}", frozenset(labels.items())]
+
+    assert (
+        value("build_info", **dict(next(labels for name, labels in scrape if name == "balancer_build_info"))) == 1
+    )
+    assert value("reports_total", result="recorded") == 3
+    assert value("reports_total", result="rejected") == 2
+    assert value("decision_duration_seconds_bucket", le="2.5e-05") == 0
+    assert value("decision_duration_seconds_bucket", le="5e-05") == 1
+    assert value("probe_duration_seconds_sum", provider="near", phase="first_byte") == 0.4
+    assert value("probe_duration_seconds_count", provider="near", phase="tls") == 0
+    assert value("probe_cost_usd_total", provider="near") == 0.002
+    assert value("event_loop_lag_seconds") == 0.002
+    assert value("probes_in_flight") == 2
+    assert value("probe_lateness_seconds") == 0.01
+    assert value("config_last_reload_successful") == 1
+    assert value("config_last_reload_success_timestamp_seconds") == 1_700_000_000.0
+
+
+def test_a_refused_reload_keeps_the_time_of_the_last_good_one(metrics: Metrics, samples: Read) -> None:
+    metrics.reloaded(successful=True, wall=100.0)
+    metrics.reloaded(successful=False, wall=200.0)
+    scrape = samples(metrics.render("")[0])
+    assert scrape["balancer_config_last_reload_successful", frozenset()] == 0
+    assert scrape["balancer_config_last_reload_success_timestamp_seconds", frozenset()] == 100.0
+
+
+def test_a_reload_forgets_removed_providers_and_keeps_the_others(metrics: Metrics, samples: Read) -> None:
+    metrics.probed("near", {"connect": 0.03}, 0.5)
+    metrics.probed("far", {"connect": 0.03}, 0.25)
+    metrics.providers(["near", "new"])
+    metrics.probed("far", {"connect": 0.03}, 0.25)
+    scrape = samples(metrics.render("")[0])
+    costs = {labels: value for (name, labels), value in scrape.items() if name == "balancer_probe_cost_usd_total"}
+    assert costs == {frozenset({("provider", "near")}): 0.5, frozenset({("provider", "new")}): 0}
+    durations = {
+        dict(labels)["provider"] for name, labels in scrape if name == "balancer_probe_duration_seconds_count"
+    }
+    assert durations == {"near", "new"}
+
+
+def test_words_outside_the_closed_sets_are_programmers_errors(metrics: Metrics) -> None:
+    before = metrics.render("")[0].partition(b"# HELP process_")[0]
+    with pytest.raises(AssertionError, match="use recorded, duplicate, stale, rejected"):
+        metrics.reported("lost", 1)
+    with pytest.raises(AssertionError, match="use resolve, connect"):
+        metrics.probed("near", {"handshake": 0.1}, None)
+    assert metrics.render("")[0].partition(b"# HELP process_")[0] == before
+
+
+def test_a_scrape_takes_one_view(table: Balancer) -> None:
+    taken: list[float] = []
+
+    def view():
+        taken.append(10.0)
+        return table.view(now=10.0)
+
+    Metrics(view=view, version="1.2.3").render("")
+    assert taken == [10.0]

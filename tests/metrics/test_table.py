@@ -1,0 +1,160 @@
+"""One view of the table as samples: every fact once, nothing made up, nothing left behind."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from balancer.core.balancer import Balancer
+from balancer.core.health import CAUSES
+from balancer.core.model import SOURCES, STATES, Catalog, NoEndpoint, Request
+from balancer.core.outcome import KINDS, Kind, Outcome
+from balancer.metrics.table import DECISION_RESULTS, table_families
+from balancer.metrics.text import exposition
+
+Read = Callable[[bytes], Mapping[tuple[str, frozenset[tuple[str, str]]], float]]
+
+NEAR = "acme/small@near"
+
+
+class Scrape:
+    """The samples of one view."""
+
+    def __init__(self, table: Balancer, read: Read, *, now: float) -> None:
+        self.samples = read(exposition(table_families(table.view(now=now)), openmetrics=False))
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.samples.get((name, frozenset(labels.items())))
+
+    def named(self, name: str) -> list[dict[str, str]]:
+        return [dict(labels) for key, labels in self.samples if key == name]
+
+
+def test_every_combination_of_closed_labels_exists_at_zero(table: Balancer, samples: Read) -> None:
+    scrape = Scrape(table, samples, now=0.0)
+    for endpoint in (NEAR, "acme/small@far"):
+        for source in SOURCES:
+            for kind in KINDS:
+                value = scrape.value("balancer_outcomes_total", endpoint=endpoint, source=source, outcome=kind)
+                assert value == 0
+        for cause in CAUSES:
+            assert scrape.value("balancer_ejections_total", endpoint=endpoint, reason=cause) == 0
+        assert scrape.value("balancer_endpoint_selections_total", endpoint=endpoint) == 0
+    for result in DECISION_RESULTS:
+        model = "unknown" if result == "model_not_found" else "acme/small"
+        assert scrape.value("balancer_decisions_total", model=model, strategy="adaptive", result=result) == 0
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_outcome_moves_its_own_counter_and_no_other(
+    table: Balancer, samples: Read, source: str, kind: Kind
+) -> None:
+    table.record(NEAR, Outcome(kind=kind), now=10.0, source=source)
+    scrape = Scrape(table, samples, now=10.0)
+    moved = {
+        labels: value
+        for (name, labels), value in scrape.samples.items()
+        if name == "balancer_outcomes_total" and value
+    }
+    assert moved == {frozenset({("endpoint", NEAR), ("source", source), ("outcome", kind)}): 1}
+
+
+def test_what_has_no_call_behind_it_has_no_sample(table: Balancer, samples: Read) -> None:
+    scrape = Scrape(table, samples, now=0.0)
+    assert scrape.named("balancer_endpoint_error_ratio") == []
+    assert scrape.named("balancer_endpoint_rate_limited_ratio") == []
+    assert scrape.named("balancer_endpoint_latency_seconds") == []
+    assert scrape.value("balancer_endpoint_latency_seconds_count", endpoint=NEAR) == 0
+    assert scrape.value("balancer_endpoint_ttft_seconds_sum", endpoint=NEAR) == 0
+    assert scrape.value("balancer_endpoint_window_outcomes", endpoint=NEAR, source="report", window="30s") == 0
+
+
+def test_ratios_are_told_by_source_and_window(table: Balancer, samples: Read) -> None:
+    for kind, source, ended in (
+        ("server_error", "report", 1.0),
+        ("success", "report", 100.0),
+        ("rate_limited", "report", 100.0),
+        ("success", "probe", 100.0),
+    ):
+        table.record(NEAR, Outcome(kind=kind), now=ended, source=source)
+    scrape = Scrape(table, samples, now=100.0)
+
+    def ratio(name: str, **labels: str) -> float | None:
+        return scrape.value(f"balancer_endpoint_{name}", endpoint=NEAR, **labels)
+
+    assert ratio("error_ratio", source="report", window="30s") == 0
+    assert ratio("error_ratio", source="report", window="5m") == 0.5
+    assert ratio("error_ratio", source="probe", window="5m") == 0
+    assert ratio("window_outcomes", source="report", window="30s") == 1
+    assert ratio("window_outcomes", source="report", window="5m") == 2
+    assert ratio("rate_limited_ratio", window="30s") == pytest.approx(1 / 3)
+    assert ratio("rate_limited_ratio", window="5m") == 0.25
+
+
+def test_the_windows_bear_the_names_of_the_configuration(catalog: Callable[..., Catalog], samples: Read) -> None:
+    table = Balancer(catalog("near", windows=(45.0, 300.0, 5400.0, 86400.0)), seed=1)
+    windows = {
+        each["window"] for each in Scrape(table, samples, now=0.0).named("balancer_endpoint_window_outcomes")
+    }
+    assert windows == {"45s", "5m", "90m", "1d"}
+
+
+def test_exactly_one_state_of_an_endpoint_is_one(table: Balancer, samples: Read) -> None:
+    table.drain(NEAR, now=1.0)
+    for _ in range(5):
+        table.record(NEAR, Outcome(kind="connect"), now=2.0)
+    scrape = Scrape(table, samples, now=3.0)
+    states = {state: scrape.value("balancer_endpoint_state", endpoint=NEAR, state=state) for state in STATES}
+    assert states == {**dict.fromkeys(STATES, 0), "drained": 1}
+    assert scrape.value("balancer_ejections_total", endpoint=NEAR, reason="consecutive_failures") == 1
+
+
+def test_times_are_summaries_of_successful_calls(table: Balancer, samples: Read) -> None:
+    for latency in (1.0, 2.0, 3.0, 4.0):
+        table.record(NEAR, Outcome(kind="success", latency=latency, ttft=0.5), now=10.0)
+    table.record(NEAR, Outcome(kind="timeout", latency=60.0), now=10.0)
+    scrape = Scrape(table, samples, now=10.0)
+    name = "balancer_endpoint_latency_seconds"
+    assert scrape.value(name, endpoint=NEAR, quantile="0.5") == pytest.approx(2.0, rel=0.01)
+    assert scrape.value(name, endpoint=NEAR, quantile="0.99") == pytest.approx(4.0, rel=0.01)
+    assert scrape.value(f"{name}_sum", endpoint=NEAR) == 10.0
+    assert scrape.value(f"{name}_count", endpoint=NEAR) == 4
+    quantiles = {each["quantile"] for each in scrape.named("balancer_endpoint_ttft_seconds")}
+    assert quantiles == {"0.5", "0.75", "0.9", "0.99"}
+
+
+def test_decisions_are_counted_by_how_they_ended(table: Balancer, samples: Read) -> None:
+    first = table.best(Request(model="acme/small"), now=1.0).selected.id
+    with pytest.raises(NoEndpoint):
+        table.best(Request(model="acme/other"), now=1.0)
+    scrape = Scrape(table, samples, now=1.0)
+    name = "balancer_decisions_total"
+    assert scrape.value(name, model="acme/small", strategy="adaptive", result="selected") == 1
+    assert scrape.value(name, model="unknown", strategy="adaptive", result="model_not_found") == 1
+    assert sum(value for (key, _), value in scrape.samples.items() if key == name) == 2
+    assert scrape.value("balancer_endpoint_selections_total", endpoint=first) == 1
+
+
+def test_panic_and_self_suspicion_are_shown(table: Balancer, samples: Read) -> None:
+    calm = Scrape(table, samples, now=0.0)
+    assert calm.value("balancer_model_panic", model="acme/small") == 0
+    assert calm.value("balancer_self_suspect") == 0
+    for endpoint in (NEAR, "acme/small@far"):
+        for _ in range(5):
+            table.record(endpoint, Outcome(kind="connect"), now=1.0)
+    table.record(NEAR, Outcome(kind="local"), now=1.0)
+    scrape = Scrape(table, samples, now=1.0)
+    assert scrape.value("balancer_model_panic", model="acme/small") == 1
+    assert scrape.value("balancer_self_suspect") == 1
+
+
+def test_a_removed_endpoint_takes_all_its_series_with_it(
+    table: Balancer, catalog: Callable[..., Catalog], samples: Read
+) -> None:
+    table.record(NEAR, Outcome(kind="success", latency=1.0), now=1.0)
+    table.best(Request(model="acme/small"), now=1.0)
+    table.apply(catalog("far"), now=2.0)
+    scrape = Scrape(table, samples, now=2.0)
+    assert not [key for key in scrape.samples if NEAR in dict(key[1]).values()]
+    table.apply(catalog("far", model="acme/large"), now=3.0)
+    assert not [key for key in Scrape(table, samples, now=3.0).samples if "acme/small" in str(key)]
