@@ -1,0 +1,130 @@
+"""What the README says is what the code does: a name that is missing there, or only there, fails here."""
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from balancer.cli import VERBS
+from balancer.config import json_schema, parse_config
+from balancer.core.balancer import Balancer
+from balancer.core.health import CAUSES
+from balancer.core.model import STATES
+from balancer.core.outcome import ERROR_WORDS, KINDS, Outcome, classify
+from balancer.http.openapi import document
+from balancer.metrics import Metrics
+from balancer.service.log import EVENTS
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+CHANGELOG = (Path(__file__).parents[1] / "CHANGELOG.md").read_text()
+ONE_ENDPOINT = """
+providers: {p: {base_url: "http://127.0.0.1:9"}}
+models: {a/m: {endpoints: [{provider: p, model: m}]}}
+"""
+
+
+def section(title):
+    """The text of one `##` or `###` section."""
+    found = re.search(rf"^(##+) {title}\n(.*?)(?=^##)", README, re.MULTILINE | re.DOTALL)
+    assert found is not None, title
+    return found[2]
+
+
+def words(text):
+    return set(re.findall(r"`([^`\n]+)`", text))
+
+
+def spans(text):
+    """The numbers in "100–199, 408"."""
+    numbers = set()
+    for first, last in re.findall(r"(\d{3})(?:–(\d{3}))?", text):
+        numbers.update(range(int(first), int(last or first) + 1))
+    return numbers
+
+
+def test_the_table_of_outcomes_is_the_classification():
+    said = defaultdict(set)
+    for line in section("Outcomes").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4 and cells[0].startswith("`") and "probe_invalid" not in cells[0]:
+            for kind in words(cells[0]):
+                said[kind] = spans(cells[1])
+    done = defaultdict(set)
+    for status in range(100, 600):
+        done[classify(status=status)].add(status)
+    assert {kind: said[kind] for kind in done} == dict(done)
+    assert words(section("Outcomes")) >= set(KINDS) | set(ERROR_WORDS)
+
+
+def test_every_verb_is_documented():
+    rows = re.findall(r"^\| `balancer (\w+)", section("Command line"), re.MULTILINE)
+    assert rows == list(VERBS)
+
+
+def test_every_route_is_documented():
+    text = section("HTTP API")
+    for path, methods in json.loads(document())["paths"].items():
+        assert path in text, path
+        assert methods
+
+
+def test_every_metric_is_documented_and_the_other_way_round():
+    table = Balancer(parse_config(ONE_ENDPOINT, source="test"))
+    table.record("a/m@p", Outcome(kind="success", latency=1.0, ttft=0.5), now=1.0)
+    metrics = Metrics(view=lambda: table.view(now=1.0), version="1")
+    metrics.lag(0.0)
+    metrics.scheduler(in_flight=0, lateness=0.0)
+    metrics.reloaded(successful=True, wall=1.0)
+    exposed = set(re.findall(r"^# TYPE (balancer_\w+)", metrics.render("")[0].decode(), re.MULTILINE))
+    assert {word for word in words(section("Metrics")) if word.startswith("balancer_")} == exposed
+    assert words(section("Metrics")) >= set(CAUSES)
+
+
+def test_every_log_event_is_documented_and_the_other_way_round():
+    assert {word for word in words(section("Log events")) if "." in word} == EVENTS
+
+
+def test_every_state_is_documented():
+    assert words(section("Theory in one page")) >= set(STATES)
+
+
+def keys(schema, root):
+    """Every property name below a schema."""
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
+    for name, below in schema.get("properties", {}).items():
+        yield name
+        yield from keys(below, root)
+    for part in (*schema.get("anyOf", ()), *schema.get("prefixItems", ())):
+        yield from keys(part, root)
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield from keys(schema[key], root)
+
+
+def test_every_configuration_key_is_documented():
+    schema = json_schema()
+    said = {part for word in words(section("Configuration")) for part in re.split(r"[.\[\]: {}]+", word)}
+    missing = {key for key in keys(schema, schema) if key not in said}
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    ("path", "default"),
+    [("routing.failure_price", "15"), ("health.consecutive_failures", "5"), ("probe.size_max", "4MiB")],
+)
+def test_defaults_are_those_of_the_code(path, default):
+    from balancer.config import ProbeSettings
+    from balancer.core.model import HealthPolicy, Routing
+
+    holder = {"routing": Routing(), "health": HealthPolicy(), "probe": ProbeSettings()}[path.partition(".")[0]]
+    value = getattr(holder, path.partition(".")[2])
+    shown = default if not default.endswith("MiB") else str(int(default[:-3]) * 1024**2)
+    assert f"{value:g}" == f"{float(shown):g}"
+    assert default in README
+
+
+def test_the_changelog_has_what_is_not_released():
+    assert "## Unreleased" in CHANGELOG
