@@ -74,6 +74,7 @@ def test_every_metric_is_documented_and_the_other_way_round():
     table = Balancer(parse_config(ONE_ENDPOINT, source="test"))
     table.record("a/m@p", Outcome(kind="success", latency=1.0, ttft=0.5), now=1.0)
     metrics = Metrics(view=lambda: table.view(now=1.0), version="1")
+    metrics.providers(["p"])
     metrics.lag(0.0)
     metrics.scheduler(in_flight=0, lateness=0.0)
     metrics.reloaded(successful=True, wall=1.0)

@@ -1,0 +1,206 @@
+"""The daemon as a real process: what a stranger sees of starting, reloading, failing and stopping."""
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from balancer.service.clock import monotonic
+
+ROOT = Path(__file__).parents[1]
+DEADLINE = 10.0  # s; for conditions that come within one on an idle machine
+
+
+@pytest.fixture
+async def http():
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def until(condition):
+    """Ask again until it holds; the deadline is the test's verdict."""
+    async with asyncio.timeout(DEADLINE):
+        while not (found := await condition()):
+            await asyncio.sleep(0.02)
+        return found
+
+
+def clean():
+    """An environment without anybody's keys."""
+    import os
+
+    names = (*(name for name in os.environ if name.endswith(("_API_KEY", "_TOKEN"))), "AWS_BEARER_TOKEN_BEDROCK")
+    return dict.fromkeys(names, "")
+
+
+LOCAL = """\
+probe: {{interval: 1s, timeout: 1s}}
+providers:
+  local: {{base_url: "{url}/v1"}}
+  gone: {{base_url: "http://127.0.0.1:9/v1"}}
+models:
+  acme/large:
+    endpoints:
+      - {{provider: local, model: large, pricing: {{prompt: 1, completion: 2}}}}
+      - {{provider: gone, model: large, pricing: {{prompt: 2, completion: 2}}}}
+"""
+
+
+@pytest.fixture
+async def models_server():
+    """A provider that lists models, as a real server."""
+
+    async def listing(_request):
+        return aiohttp.web.json_response({"data": [{"id": "large"}]})
+
+    import aiohttp.web
+
+    app = aiohttp.web.Application()
+    app.router.add_get("/v1/models", listing)
+    runner = aiohttp.web.AppRunner(app)
+    await runner.setup()
+    site = aiohttp.web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def test_the_shipped_file_without_keys_starts_refuses_with_reasons_and_stops(
+    program, free_port, http, tmp_path
+):
+    port = free_port()
+    text = (ROOT / "balancer.yaml").read_text().replace("# listen: 127.0.0.1:8790", f"listen: 127.0.0.1:{port}")
+    file = tmp_path / "balancer.yaml"
+    file.write_text(text)
+    url = f"http://127.0.0.1:{port}"
+    running = await program(
+        "balancer", url, sys.executable, "-m", "balancer", "run", "-c", str(file), environ=clean()
+    )
+    async with http.get(f"{url}/v1/endpoints") as answer:
+        endpoints = (await answer.json())["endpoints"]
+    assert len(endpoints) > 20
+    for each in endpoints:
+        if each["provider"] == "local":
+            assert each["state"] != "misconfigured"
+        else:
+            assert each["state"] == "misconfigured"
+            assert each["reason"].endswith((" is not set", " is empty"))
+    async with http.get(f"{url}/v1/best-provider", params={"model": "openai/gpt-4.1"}) as answer:
+        assert answer.status == 503
+        availability = (await answer.json())["error"]["availability"]
+    assert (availability["code"], availability["excluded_by"]) == ("unavailable", ["misconfigured"])
+    began = monotonic()
+    assert await running.stop() == 0
+    assert monotonic() - began < 2.0
+    assert "Warning" not in running.log()
+    assert "destroyed" not in running.log()
+
+
+async def test_probes_find_who_is_there_and_who_is_not(daemon, http, models_server):
+    running = await daemon(LOCAL.format(url=models_server))
+
+    async def states():
+        async with http.get(f"{running.url}/v1/endpoints") as answer:
+            found = {each["provider"]: each["state"] for each in (await answer.json())["endpoints"]}
+        return found if found == {"local": "healthy", "gone": "ejected"} else None
+
+    await until(states)
+    async with http.get(f"{running.url}/v1/best-provider", params={"model": "acme/large"}) as answer:
+        decision = await answer.json()
+    assert decision["selected"]["id"] == "acme/large@local"
+    assert decision["fallbacks"] == []
+    async with http.get(f"{running.url}/-/ready") as answer:
+        assert (await answer.json())["first_picture"] is True
+    events = [json.loads(line) for line in running.log().splitlines()]
+    ejected = [each for each in events if each["event"] == "endpoint.ejected"]
+    assert [each["endpoint"] for each in ejected] == ["acme/large@gone"]
+    assert ejected[0]["reason"] == "3 probes failed in a row (connect)"
+    assert ejected[0]["next_in"] > 0
+
+
+async def test_sighup_takes_a_good_file_keeps_the_evidence_and_refuses_a_bad_one(daemon, http, tmp_path):
+    running = await daemon(
+        LOCAL.format(url="http://127.0.0.1:9").replace("interval: 1s", "kind: none, interval: 1s")
+    )
+    report = {"endpoint": "acme/large@local", "status": 200, "latency": 1.0}
+    async with http.post(f"{running.url}/v1/reports", json=report) as answer:
+        assert (await answer.json())["recorded"] == 1
+    file = next(tmp_path.glob("balancer-*.yaml"))
+    good = file.read_text()
+
+    async def logged(event):
+        return [line for line in running.log().splitlines() if f'"{event}"' in line]
+
+    file.write_text(good.replace("prompt: 1,", "prompt: 1.5,"))
+    running.process.send_signal(signal.SIGHUP)
+    await until(lambda: logged("config.loaded"))
+    async with http.get(f"{running.url}/v1/endpoint", params={"id": "acme/large@local"}) as answer:
+        endpoint = await answer.json()
+    assert endpoint["pricing"]["prompt"] == 1.5
+    assert endpoint["outcomes"]["report"]["success"] == 1
+    file.write_text(good.replace("interval: 1s", "interval: soon"))
+    running.process.send_signal(signal.SIGHUP)
+    rejected = await until(lambda: logged("config.rejected"))
+    assert "probe.interval" in rejected[0]
+    async with http.get(f"{running.url}/v1/endpoint", params={"id": "acme/large@local"}) as answer:
+        assert (await answer.json())["pricing"]["prompt"] == 1.5
+    async with http.get(f"{running.url}/metrics") as answer:
+        assert "balancer_config_last_reload_successful 0" in await answer.text()
+
+
+async def test_an_event_stream_tells_each_change_and_ends_with_the_daemon(daemon, http):
+    running = await daemon(
+        LOCAL.format(url="http://127.0.0.1:9").replace("interval: 1s", "kind: none, interval: 1s")
+    )
+    async with http.get(f"{running.url}/v1/events") as stream:
+        reports = {"reports": [{"endpoint": "acme/large@local", "status": 500}] * 5}
+        async with http.post(f"{running.url}/v1/reports", json=reports):
+            pass
+        async with asyncio.timeout(DEADLINE):
+            text = ""
+            while "endpoint.ejected" not in text or "\n\n" not in text.partition("endpoint.ejected")[2]:
+                text += (await stream.content.readany()).decode()
+        assert "5 failures in a row (500)" in text
+        assert await running.stop() == 0
+
+
+async def test_a_port_in_use_is_one_line_and_status_1(daemon, tmp_path):
+    running = await daemon(LOCAL.format(url="http://127.0.0.1:9"))
+    file = next(tmp_path.glob("balancer-*.yaml"))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "balancer", "run", "-c", str(file), stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await asyncio.wait_for(process.communicate(), DEADLINE)
+    assert process.returncode == 1
+    last = errors.decode().splitlines()[-1]
+    assert last.startswith("balancer: ")
+    assert running.url.removeprefix("http://") in last
+    assert "Traceback" not in errors.decode()
+
+
+async def test_a_refused_configuration_ends_the_start_with_every_problem(tmp_path):
+    file = tmp_path / "bad.yaml"
+    file.write_text("providers: {}\nmodles: {}\n")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "balancer", "run", "-c", str(file), stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await asyncio.wait_for(process.communicate(), DEADLINE)
+    assert process.returncode == 1
+    assert "did you mean models?" in errors.decode()
+    assert "Traceback" not in errors.decode()
+
+
+async def test_ctrl_c_ends_it_in_order(program, free_port, tmp_path):
+    port = free_port()
+    file = tmp_path / "b.yaml"
+    file.write_text(f"listen: 127.0.0.1:{port}\n" + LOCAL.format(url="http://127.0.0.1:9"))
+    running = await program(
+        "balancer", f"http://127.0.0.1:{port}", sys.executable, "-m", "balancer", "run", "-c", str(file)
+    )
+    running.process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(running.process.wait(), DEADLINE) == 0
+    assert "daemon.stopped" in running.log()
