@@ -16,8 +16,9 @@ What this module does not know: time, windows and health beyond the two numbers 
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from random import Random
 from typing import Final, Protocol
 
@@ -112,24 +113,28 @@ class Adaptive:
 
     def rank(self, candidates: Sequence[Candidate], *, failed: Sequence[str], random: Random) -> list[Ranked]:
         """Order by expected cost; exact ties in random order, so that equals share the load."""
-        left = list(candidates)
-        random.shuffle(left)
-        placed: list[Ranked] = []
+        order = list(candidates)
+        random.shuffle(order)
         tried = set(failed)
-        leaders = 0
-        while left:
-            scores = [self._score(candidate, tried) for candidate in left]
-            score = min(scores)
-            if not placed:
-                leaders = scores.count(score)
-            best = left.pop(scores.index(score))
-            placed.append(Ranked(best, score, 0.0, best.endpoint.provider in tried))
-            tried.add(best.endpoint.provider)
-        first = placed[0].score if placed else 0.0
-        return [
-            replace(entry, share=1 / leaders) if self._score(entry.candidate, failed) == first else entry
-            for entry in placed
-        ]
+        scores = [self._score(candidate, shared=candidate.endpoint.provider in tried) for candidate in order]
+        first = min(scores, default=0.0)
+        share = 1 / max(1, scores.count(first))
+        # A heap, corrected late: a score only rises when another of the provider is placed, so what comes out
+        # with a score that is still true is the least of all. Taking the minimum of the rest each time would
+        # cost the square of the number of endpoints.
+        waiting = [(score, place, order[place].endpoint.provider in tried) for place, score in enumerate(scores)]
+        heapify(waiting)
+        placed: list[Ranked] = []
+        while waiting:
+            score, place, shared = heappop(waiting)
+            candidate = order[place]
+            provider = candidate.endpoint.provider
+            if provider in tried and not shared:
+                heappush(waiting, (self._score(candidate, shared=True), place, True))
+                continue
+            placed.append(Ranked(candidate, score, share if scores[place] == first else 0.0, shared))
+            tried.add(provider)
+        return placed
 
     def why(self, ranked: Ranked) -> str:
         """The terms of the expected cost."""
@@ -141,9 +146,8 @@ class Adaptive:
         parts.append(f"failure {min(1.0, candidate.failure * shared):.1%} × {self._failure_price:g}")
         return " + ".join(parts)
 
-    def _score(self, candidate: Candidate, tried: Container[str]) -> float:
-        shared = SHARED_FATE if candidate.endpoint.provider in tried else 1.0
-        failure = min(1.0, candidate.failure * shared)
+    def _score(self, candidate: Candidate, *, shared: bool) -> float:
+        failure = min(1.0, candidate.failure * SHARED_FATE) if shared else candidate.failure
         return (candidate.price + candidate.wait + self._failure_price * failure) / candidate.endpoint.weight
 
 
@@ -157,14 +161,13 @@ class Price:
         """Draw without replacement within each tier, best tier first."""
         placed: list[Ranked] = []
         for tier in sorted({candidate.tier for candidate in candidates}):
-            left = [candidate for candidate in candidates if candidate.tier == tier]
-            total = sum(map(self._weight, left))
-            first = not placed
-            while left:
-                drawn = random.choices(left, weights=[self._weight(each) for each in left])[0]
-                left.remove(drawn)
-                share = self._weight(drawn) / total if first else 0.0
-                placed.append(Ranked(drawn, drawn.price, share, drawn.endpoint.provider in failed))
+            drawn = [candidate for candidate in candidates if candidate.tier == tier]
+            total = 0.0 if placed else sum(map(self._weight, drawn))
+            # A race of exponential clocks is a draw without replacement, in one sort (Efraimidis and Spirakis).
+            drawn.sort(key=lambda candidate: random.expovariate(self._weight(candidate)))
+            for candidate in drawn:
+                share = self._weight(candidate) / total if total else 0.0
+                placed.append(Ranked(candidate, candidate.price, share, candidate.endpoint.provider in failed))
         return placed
 
     def why(self, ranked: Ranked) -> str:

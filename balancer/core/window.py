@@ -96,12 +96,12 @@ class Ring:
             return Counts(*self._totals)
         if expired >= BUCKETS:
             return _NONE
-        left = list(self._totals)
-        for bucket in range(head - BUCKETS + 1, head - BUCKETS + 1 + expired):
-            cell = bucket % BUCKETS * _COLUMNS
-            for column in range(_COLUMNS):
-                left[column] -= self._cells[cell + column]
-        return Counts(*left)
+        first = (head + 1) % BUCKETS * _COLUMNS  # the oldest bucket; `end` may lie past the ring's end
+        end = first + expired * _COLUMNS
+        gone = self._cells[first:end]
+        if end > len(self._cells):
+            gone += self._cells[: end - len(self._cells)]
+        return Counts(*[total - sum(gone[column::_COLUMNS]) for column, total in enumerate(self._totals)])
 
     def _advance(self, head: int, bucket: int) -> None:
         for stale in range(head + 1, head + 1 + min(bucket - head, BUCKETS)):

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from balancer.core.balancer import Balancer
+from balancer.core.model import Catalog, Endpoint, HealthPolicy
+from balancer.core.outcome import Outcome
+from balancer.core.view import RANKS, window_name
+
+MakeEndpoint = Callable[..., Endpoint]
+MakeCatalog = Callable[..., Catalog]
+Fail = Callable[..., None]
+
+MODEL = "author/slug"
+A = f"{MODEL}@a"
+
+
+@pytest.mark.parametrize(
+    ("span", "name"),
+    [
+        (1.0, "1s"),
+        (30.0, "30s"),
+        (90.0, "90s"),
+        (60.0, "1m"),
+        (300.0, "5m"),
+        (1800.0, "30m"),
+        (3600.0, "1h"),
+        (5400.0, "90m"),
+        (86400.0, "1d"),
+        (259200.0, "3d"),
+        (0.5, "0.5s"),
+    ],
+)
+def test_a_window_has_the_name_that_the_configuration_gives_it(span: float, name: str) -> None:
+    assert window_name(span) == name
+
+
+def test_a_snapshot_is_frozen_and_outlives_what_happens_next(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, fail: Fail
+) -> None:
+    table = Balancer(catalog(endpoint("a"), endpoint("b")), seed=1)
+    before = table.view(now=1.0)
+    copy = table.view(now=1.0)
+    fail(table, "a", now=1.0)
+    table.drain("b", now=1.0)
+    assert before == copy != table.view(now=1.0)
+    with pytest.raises(FrozenInstanceError):
+        before.now = 2.0  # type: ignore[misc]
+
+
+def test_endpoints_stand_in_the_configured_order_by_model(endpoint: MakeEndpoint, catalog: MakeCatalog) -> None:
+    table = Balancer(catalog(endpoint("z"), endpoint("m", model="author/other"), endpoint("a")), seed=1)
+    view = table.view(now=0.0)
+    assert [each.id for each in view.endpoints] == [f"{MODEL}@z", A, "author/other@m"]
+    assert [(each.id, each.eligible, each.total, each.panic) for each in view.models] == [
+        (MODEL, 2, 2, False),
+        ("author/other", 1, 1, False),
+    ]
+    assert all(table.endpoint(each.id, now=0.0) == each for each in view.endpoints)
+
+
+def test_quantiles_totals_and_estimates_are_those_of_the_reports(
+    endpoint: MakeEndpoint, catalog: MakeCatalog
+) -> None:
+    table = Balancer(catalog(endpoint("a")), seed=1)
+    fresh = table.endpoint(A, now=0.0)
+    assert (fresh.latency.quantiles, fresh.latency.count, fresh.evidence_age) == (None, 0, None)
+    for step in range(100):
+        table.record(A, Outcome(kind="success", latency=1.0 + step / 100, ttft=0.5), now=50.0)
+    view = table.endpoint(A, now=60.0)
+    assert view.latency.quantiles is not None
+    assert len(view.latency.quantiles) == len(RANKS)
+    assert view.latency.quantiles[0] == pytest.approx(1.49, rel=0.011)
+    assert view.latency.sum == pytest.approx(149.5)
+    assert view.ttft.count == 100
+    assert (view.evidence_age, view.report_age) == (10.0, 10.0)
+    assert view.success_estimate > 0.99
+    assert set(view.windows["report"]) == {"30s", "5m", "30m", "1d"}
+
+
+def test_the_newest_failure_comes_first(endpoint: MakeEndpoint, catalog: MakeCatalog) -> None:
+    table = Balancer(catalog(endpoint("a")), seed=1)
+    for step in range(3):
+        table.record(A, Outcome(kind="timeout", detail=str(step)), now=float(step))
+    assert [each.detail for each in table.endpoint(A, now=3.0).failures] == ["2", "1", "0"]
+
+
+def test_panic_is_shown_where_health_leaves_nobody_and_not_where_only_the_quota_does(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, fail: Fail
+) -> None:
+    table = Balancer(catalog(endpoint("a"), endpoint("b"), health=HealthPolicy()), seed=1)
+    for tag in ("a", "b"):
+        table.record(f"{MODEL}@{tag}", Outcome(kind="rate_limited", retry_after=60.0), now=1.0)
+    assert [(each.eligible, each.panic) for each in table.view(now=2.0).models] == [(0, False)]
+    for tag in ("a", "b"):
+        fail(table, tag, now=2.0)
+    assert [(each.eligible, each.panic) for each in table.view(now=3.0).models] == [(0, True)]
