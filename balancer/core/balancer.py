@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from math import inf
 from random import Random
 from typing import Final
 
@@ -27,6 +28,7 @@ from balancer.core.row import ELIGIBLE, Drain, Row
 from balancer.core.view import EndpointView, ModelView, TableView, endpoint_view
 
 TRANSITIONS_MAX: Final = 1000  # remembered for readers that reconnect; a day of a busy table
+ALL_BITS: Final = 2**64 - 1
 LOCAL_AGE: Final = 60.0  # s for which a failure of our own network casts doubt
 
 
@@ -110,16 +112,20 @@ class Balancer:
         """Take one outcome that ended `age` seconds before `now`; false when older than the longest window.
 
         Shape: it began `duration` before it ended; the outcome's latency where that is not given.
-        Raises: KeyError for an endpoint that is not configured. Nothing is recorded in either case.
+        Raises: KeyError for an endpoint that is not configured, ValueError for a time that is negative or no
+        number. Nothing is recorded in any of these cases.
         """
         row = self._rows[endpoint]
+        for span in (age, duration, outcome.latency, outcome.ttft, outcome.retry_after):
+            if span is not None and not 0 <= span < inf:
+                raise ValueError(f"{span} is no span of time; use seconds from 0 up")
         policy = self._catalog.health
         if age >= policy.windows[-1]:
             return False
         if outcome.kind == "local":
-            self._local_at = now
+            self._local_at = now - age
         elif COUNTS[outcome.kind] == "success":
-            self._worked_at = now
+            self._worked_at = max(self._worked_at, now - age)
         changes = row.record(
             outcome,
             source=source,
@@ -179,22 +185,26 @@ class Balancer:
     def best(self, request: Request, *, now: float, explain: bool = False, dry: bool = False) -> Decision:
         """Choose an endpoint and its fallbacks.
 
-        `explain` adds a line for each endpoint of the model; `explain` and `dry` change nothing.
+        `explain` adds a line for each endpoint of the model; `explain` and `dry` change nothing, and are never
+        a trial.
         Raises: NoEndpoint, and nothing else for a well-formed request.
         """
+        reading = explain or dry
         random = self._random
-        if explain or dry:
+        if reading:
             random = Random()
             random.setstate(self._random.getstate())
         try:
-            plan = self._router.plan(request, now=now, random=random, explain=explain)
+            plan = self._router.plan(request, now=now, random=random, trials=not reading, explain=explain)
         except NoEndpoint as refusal:
-            if not (explain or dry):
+            if not reading:
                 self._count(refusal.model, refusal.code)
             raise
-        key = f"dec_{random.getrandbits(64):016x}"
+        bits = random.getrandbits(64)
+        # The next real decision will draw these very bits: a reader must not be told its name.
+        key = f"dec_{bits ^ ALL_BITS if reading else bits:016x}"
         decision = self._decision(key, plan, request, now)
-        if not (explain or dry):
+        if not reading:
             self._lease(plan, key, now)
         return decision
 
@@ -202,8 +212,9 @@ class Balancer:
         self._note_panic(plan.model.id, plan.panic, now)
         first = plan.order[0]
         if plan.trial is not None:
-            change = first.health.start_trial(decision=decision, now=now, expires=now + first.timeouts.total)
-            self._publish(first, [change], now)
+            lapsed = first.health.lapse(now)
+            started = first.health.start_trial(decision=decision, now=now, expires=now + first.timeouts.total)
+            self._publish(first, [started] if lapsed is None else [lapsed, started], now)
         self._count(plan.model.id, "trial" if plan.trial else "panic" if plan.panic else "selected")
         first.selections += 1
 

@@ -22,15 +22,19 @@ from balancer.core.health import wilson
 from balancer.core.window import Counts
 
 FLOOR: Final = 0.02  # the normal error share of hosted models is 1-3 %
-WEIGHT: Final = 10.0  # outcomes that a prior is worth at each step
+WEIGHT: Final = 10.0  # outcomes that the day's share is worth against the last minutes
+# Outcomes that the peers are worth against the endpoint's own day. Five times more than the step above: with 10,
+# one early failure kept a cheaper endpoint without traffic for a day in simulation, and with no traffic it could
+# never show better.
+PEERS_WEIGHT: Final = 50.0
 ALARM_Z: Final = 1.64  # 95 % one-sided; it only moves a score, so it may be bolder than an ejection
 BOUNDS: Final = (0.001, 0.999)  # never certain, in either direction
 
 
-def shrink(counts: Counts, prior: float) -> float:
-    """The failure share of `counts` pulled towards `prior` with the weight of ten outcomes."""
+def shrink(counts: Counts, prior: float, weight: float = WEIGHT) -> float:
+    """The failure share of `counts` pulled towards `prior`, which is worth `weight` outcomes."""
     failed = counts.failure + counts.rate_limited
-    return (failed + WEIGHT * prior) / (counts.tries + WEIGHT)
+    return (failed + weight * prior) / (counts.tries + weight)
 
 
 def peers_prior(long: Sequence[Counts]) -> float:
@@ -43,7 +47,7 @@ def failure_probability(*, long: Counts, memory: Counts, alarm: Counts, prior: f
 
     Shape: `long`, `memory` and `alarm` are counts of the longest, second and shortest window.
     """
-    chance = shrink(memory, shrink(long, prior))
+    chance = shrink(memory, shrink(long, prior, PEERS_WEIGHT))
     if alarm.tries >= outcomes_min:
         lower, _ = wilson(alarm.failure + alarm.rate_limited, alarm.tries, ALARM_Z)
         chance = max(chance, lower)

@@ -157,9 +157,16 @@ class Health:
 
     # ---- changing ------------------------------------------------------------------------------------
 
+    def lapse(self, now: float) -> Change | None:
+        """End a trial whose lease has expired. `start_trial` and `record` do it too, without telling."""
+        if self.phase != "half_open" or self.phase_at(now) != "ejected":
+            return None
+        self._move("lapse", now)
+        return Change("endpoint.trial_lapsed", "the trial was never reported")
+
     def start_trial(self, *, decision: str, now: float, expires: float) -> Change:
         """Lease the trial to one request until it reports or the lease expires."""
-        self._lapse_if_expired(now)
+        self.lapse(now)
         self._move("lease", now)
         self.lease = Lease(decision, expires)
         return Change("endpoint.trial_started", f"trial after {self.reason}")
@@ -184,7 +191,7 @@ class Health:
         policy: HealthPolicy,
     ) -> Change | None:
         """Take one outcome; tell what it changed."""
-        self._lapse_if_expired(now)
+        self.lapse(now)
         counts = COUNTS[outcome.kind]
         leased = self.phase == "half_open" and self.lease is not None and decision == self.lease.decision
         if leased and not outcome.shallow:
@@ -260,6 +267,7 @@ class Health:
             return Change("endpoint.ejected", reason, "failed_trial")
         if self.phase == "half_open":
             self._move("lapse", now)
+            return Change("endpoint.trial_lapsed", f"the trial decided nothing ({_what(outcome)})")
         return None
 
     def _refuse(self, outcome: Outcome, now: float) -> Change | None:
@@ -294,10 +302,6 @@ class Health:
         # Past the cap the count stands still: a day of failed trials must not cost days of good time to decay.
         if grown < policy.hold_max:
             self.ejections += 1
-
-    def _lapse_if_expired(self, now: float) -> None:
-        if self.phase == "half_open" and self.phase_at(now) == "ejected":
-            self._move("lapse", now)
 
     def _move(self, event: Event, now: float) -> None:
         self.phase = TRANSITIONS[self.phase, event]

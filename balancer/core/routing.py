@@ -28,6 +28,7 @@ from balancer.core.strategy import Candidate, Ranked, cost, make, relative_price
 
 RAMPS_MAX: Final = 6  # recovering endpoints whose chances `explain` enumerates; 64 combinations
 UNKNOWN_MODEL: Final = "unknown"  # one label value for all models that are not configured
+STORIES_MAX: Final = 10  # endpoints whose reasons a refusal's message tells; `explain` tells all
 NAME_MAX: Final = 200  # characters of an unknown name that are repeated and compared
 
 
@@ -58,8 +59,14 @@ class Router:
         key = self._names.get(name.lower())
         return None if key is None else self._catalog.models[key]
 
-    def plan(self, request: Request, *, now: float, random: Random, explain: bool = False) -> Plan:
-        """Order the endpoints of the asked model. Raises: NoEndpoint."""
+    def plan(
+        self, request: Request, *, now: float, random: Random, trials: bool = True, explain: bool = False
+    ) -> Plan:
+        """Order the endpoints of the asked model.
+
+        Shape: without `trials` nobody is a trial, because nobody may be sent to an ejected endpoint without a
+        lease but in panic. Raises: NoEndpoint.
+        """
         model = self.model(request.model)
         if model is None:
             raise self._unknown(request.model)
@@ -71,7 +78,7 @@ class Router:
         trial = None
         if eligible:
             ranked = self._rank(eligible, rows, request, now, random, self._admit(eligible, random))
-            trial = self._trial(passing, eligible, request, now)
+            trial = self._trial(passing, eligible, request, now) if trials else None
         else:
             ranked = self._least_bad(passing, rows, states, request, now, random)
         considered: tuple[Considered, ...] = ()
@@ -81,7 +88,7 @@ class Router:
         if not ranked:
             raise self._refusal(model, rows, states, reasons, considered, now)
         order = [self._rows[entry.candidate.endpoint.id] for entry in ranked]
-        if not eligible and order[0].health.phase_at(now) == "ejected":
+        if trials and not eligible and order[0].health.phase_at(now) == "ejected":
             trial = order[0]  # in panic a success must be able to bring somebody back
         if trial is not None:
             order = [trial, *(row for row in order if row is not trial)]
@@ -89,7 +96,7 @@ class Router:
 
     def prior(self, rows: Iterable[Row], now: float) -> float:
         """What a model's endpoints are like: the prior of each one's estimate."""
-        return peers_prior([row.counts(-1, now) for row in rows])
+        return peers_prior([row.evidence(now).long for row in rows])
 
     # ---- the order -----------------------------------------------------------------------------------
 
@@ -226,10 +233,12 @@ class Router:
                 retry_after=wait,
                 considered=considered,
             )
-        story = "; ".join(f"{row.endpoint.id}: {self._why(row, now)}" for row in passing)
+        told = [f"{row.endpoint.id}: {self._why(row, now)}" for row in passing[:STORIES_MAX]]
+        if len(passing) > STORIES_MAX:
+            told.append(f"and {len(passing) - STORIES_MAX} more")
         return NoEndpoint(
             "unavailable",
-            f"no endpoint of {model.id} can be called: {story}",
+            f"no endpoint of {model.id} can be called: {'; '.join(told)}",
             model=model.id,
             excluded_by=excluded,
             considered=considered,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import floor
 from random import Random
 from typing import Final
 
@@ -21,7 +22,7 @@ from balancer.core.health import Cause, Change, Health, wilson
 from balancer.core.latency import TIMEOUTS_UNKNOWN, Quantiles, timeouts
 from balancer.core.model import SOURCES, Endpoint, HealthPolicy, Source, State, Timeouts
 from balancer.core.outcome import COUNTS, Kind, Outcome
-from balancer.core.window import FAILURE, RATE_LIMITED, SUCCESS, Column, Counts, Windows
+from balancer.core.window import BUCKETS, FAILURE, RATE_LIMITED, SUCCESS, Column, Counts, Windows
 
 ELIGIBLE: Final = frozenset[State]({"recovering", "degraded", "unverified", "healthy"})
 UNUSABLE: Final = frozenset[State]({"drained", "misconfigured"})
@@ -61,6 +62,15 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """Counts of real work in the shortest, the second and the longest window."""
+
+    alarm: Counts
+    memory: Counts
+    long: Counts
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """The state shown, why, and what happens next and when (`None`: nothing is scheduled)."""
 
@@ -75,6 +85,9 @@ class Row:
     """Everything about one endpoint."""
 
     __slots__ = (
+        "_evidence",
+        "_evidence_at",
+        "_widths",
         "drains",
         "endpoint",
         "failures",
@@ -116,6 +129,9 @@ class Row:
     def forget_windows(self, policy: HealthPolicy) -> None:
         """Begin new windows, because their spans changed."""
         self.windows = {source: Windows(policy.windows) for source in SOURCES}
+        self._widths = tuple([policy.windows[index] / BUCKETS for index in (0, 1, -1)])
+        self._evidence: Evidence | None = None
+        self._evidence_at: tuple[int, ...] = ()
 
     # ---- changing ------------------------------------------------------------------------------------
 
@@ -132,6 +148,7 @@ class Row:
         random: Random,
     ) -> list[Change]:
         """Take one outcome into every piece of evidence; tell what it changed."""
+        self._evidence = None
         took = outcome.latency if duration is None else duration
         began = ended if took is None else ended - took
         counts = COUNTS[outcome.kind]
@@ -147,7 +164,9 @@ class Row:
             self.verified = True
         if counts in ("failure", "rate_limited") or outcome.kind == "probe_invalid":
             self.failures.append(Failure(ended, source, outcome.kind, outcome.status, outcome.detail))
-        changes = self._throttle(outcome, began=began, ended=ended, now=now, policy=policy, random=random)
+        lapsed = self.health.lapse(now)
+        changes = [] if lapsed is None else [lapsed]
+        changes += self._throttle(outcome, began=began, ended=ended, now=now, policy=policy, random=random)
         if counts == "success" and not outcome.shallow:
             self._time(outcome, ended, now)
         change = self.health.record(
@@ -186,17 +205,27 @@ class Row:
 
     # ---- reading -------------------------------------------------------------------------------------
 
-    def counts(self, index: int, now: float) -> Counts:
-        """Outcomes of real work in one window: reports, and probes where they do real work."""
+    def evidence(self, now: float) -> Evidence:
+        """What the windows say about real work: reports, and probes where they do real work."""
+        # A memo of a pure function, not state: counts change only with an outcome or with a bucket's border, and
+        # a busy table is asked a thousand times between two of those.
+        borders = tuple([floor(now / width) for width in self._widths])
+        if self._evidence is None or self._evidence_at != borders:
+            self._evidence = Evidence(*[self._counts(index, now) for index in (0, 1, -1)])
+            self._evidence_at = borders
+        return self._evidence
+
+    def _counts(self, index: int, now: float) -> Counts:
         counts = self.windows["report"].counts(index, now)
         return counts.plus(self.windows["probe"].counts(index, now)) if self.probes_deep else counts
 
     def failure_probability(self, now: float, *, prior: float, policy: HealthPolicy) -> float:
         """The chance that the next call fails."""
+        evidence = self.evidence(now)
         return failure_probability(
-            long=self.counts(-1, now),
-            memory=self.counts(1, now),
-            alarm=self.counts(0, now),
+            long=evidence.long,
+            memory=evidence.memory,
+            alarm=evidence.alarm,
             prior=prior,
             outcomes_min=policy.min_outcomes,
         )
@@ -208,14 +237,14 @@ class Row:
 
     def degraded(self, now: float) -> bool:
         """Whether the errors of the last minutes are significantly above the normal share."""
-        counts = self.counts(1, now)
+        counts = self.evidence(now).memory
         if counts.failure == 0 or counts.outcomes < DEGRADED_MIN:
             return False
         return wilson(counts.failure, counts.outcomes, DEGRADED_Z)[0] > DEGRADED
 
     def tier(self, now: float, policy: HealthPolicy) -> int:
         """0 stable, 1 degraded, 2 an outage in the shortest window: the tiers of the strategy `price`."""
-        recent = self.counts(0, now)
+        recent = self.evidence(now).alarm
         ratio = recent.error_ratio
         if recent.failure >= OUTAGE_FAILURES and ratio is not None and ratio >= policy.error_ratio:
             return 2
@@ -290,7 +319,7 @@ class Row:
                 done = policy.ramp_requests - health.ramp_left
                 return f"trial passed; {done} of {policy.ramp_requests} requests of the ramp", None, None
             case "degraded":
-                counts = self.counts(1, now)
+                counts = self.evidence(now).memory
                 return f"{counts.failure} of {counts.outcomes} failed lately", None, None
             case "unverified":
                 return "no success yet" if self.failures else "no evidence yet", None, None

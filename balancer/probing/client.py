@@ -65,7 +65,7 @@ class Answer:
     async def chunk(self) -> bytes:
         """Wait for the next piece of the body; empty at its end.
 
-        Raises: Failure, `probe_invalid` where the body is larger than the limit, `malformed` where it cannot be decoded.
+        Raises: Failure, `probe_invalid` where the body is over the limit, `malformed` where it cannot be decoded.
         """
         if self._unreadable is not None:
             raise Failure("malformed", f"content-encoding {self._unreadable!r} was not asked for")

@@ -31,6 +31,7 @@ EVENTS: Final = frozenset(
         "endpoint.healthy",
         "endpoint.ejected",
         "endpoint.trial_started",
+        "endpoint.trial_lapsed",
         "endpoint.readmitted",
         "endpoint.recovered",
         "endpoint.throttled",

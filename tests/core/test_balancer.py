@@ -507,3 +507,51 @@ def test_a_model_without_endpoints_is_refused(
     empty = replace(world, models={**world.models, "author/empty": Model(id="author/empty", name="Empty")})
     with pytest.raises(NoEndpoint, match="none of the 0 endpoints"):
         Balancer(empty, seed=1).best(ask("author/empty"), now=0.0)
+
+
+# ---- what a reader is not told, and what is refused ----------------------------------------------------
+
+
+def test_a_reader_is_not_told_the_name_of_the_next_decision(pair: Balancer, ask: MakeRequest) -> None:
+    read = {pair.best(ask(), now=1.0, dry=True).id, pair.best(ask(), now=1.0, explain=True).id}
+    assert pair.best(ask(), now=1.0).id not in read
+
+
+def test_reading_is_never_a_trial(pair: Balancer, ask: MakeRequest, fail: Fail) -> None:
+    fail(pair, "a", now=1.0)
+    due = 100.0
+    for reading in ({"dry": True}, {"explain": True}):
+        decision = pair.best(ask(), now=due, **reading)
+        assert (decision.trial, decision.selected.id, decision.valid_for) == (False, B, 5.0)
+    decision = pair.best(ask(), now=due)
+    assert (decision.trial, decision.selected.id, decision.valid_for) == (True, A, 0.0)
+
+
+def test_a_trial_that_was_never_reported_is_told_to_have_lapsed(
+    pair: Balancer, ask: MakeRequest, fail: Fail
+) -> None:
+    fail(pair, "a", now=1.0)
+    assert pair.best(ask(), now=100.0).trial
+    number = last_number(pair)
+    assert pair.best(ask(), now=1000.0).trial
+    assert events(pair, number)[:2] == [("endpoint.trial_lapsed", A), ("endpoint.trial_started", A)]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"age": float("nan")},
+        {"age": -1.0},
+        {"age": float("inf")},
+        {"duration": -0.1},
+        {"outcome": Outcome(kind="success", latency=float("nan"))},
+        {"outcome": Outcome(kind="success", ttft=-1.0)},
+        {"outcome": Outcome(kind="rate_limited", retry_after=float("inf"))},
+    ],
+    ids=str,
+)
+def test_a_span_that_is_none_is_refused_and_nothing_is_recorded(pair: Balancer, wrong: dict[str, Any]) -> None:
+    before = pair.view(now=10.0)
+    with pytest.raises(ValueError, match="is no span of time"):
+        pair.record(A, now=10.0, **{"outcome": OK, **wrong})
+    assert pair.view(now=10.0) == before

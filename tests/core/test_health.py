@@ -179,7 +179,7 @@ def test_every_row_of_the_table_happens() -> None:
         ("recovering", "endpoint.recovered", "closed"),
         ("recovering", "endpoint.ejected", "ejected"),
         ("half_open", "endpoint.readmitted", "recovering"),
-        ("half_open", None, "ejected"),
+        ("half_open", "endpoint.trial_lapsed", "ejected"),
     ]
 
 
@@ -430,7 +430,8 @@ def test_a_probe_that_does_real_work_is_the_trial_of_an_endpoint_without_traffic
 def test_a_trial_that_says_nothing_about_the_provider_costs_no_longer_hold(kind: Kind) -> None:
     health = leased()
     until, ejections = health.until, health.ejections
-    assert take(health, Outcome(kind=kind), 101.0, decision="dec_1") is None
+    change = take(health, Outcome(kind=kind), 101.0, decision="dec_1")
+    assert change == Change("endpoint.trial_lapsed", f"the trial decided nothing ({kind})")
     assert (health.phase, health.until, health.ejections) == ("ejected", until, ejections)
     assert health.trial_due(101.0)
 

@@ -253,9 +253,9 @@ def test_an_outcome_began_its_duration_before_it_ended_or_else_its_latency(
 def test_probes_count_in_the_estimate_only_while_they_do_real_work(row: Row) -> None:
     take(row, OK, 1.0, times=3)
     take(row, LISTED, 1.0, times=50, source="probe")
-    assert row.counts(0, 1.0).tries == 3
+    assert row.evidence(1.0).alarm.tries == 3
     take(row, OK, 1.0, source="probe")
-    assert row.counts(0, 1.0).tries == 54
+    assert row.evidence(1.0).alarm.tries == 54
 
 
 def test_only_successes_of_real_work_are_timed(row: Row) -> None:
@@ -302,7 +302,7 @@ def test_what_is_no_failure_is_not_kept_as_one(row: Row, kind: str) -> None:
 
 def test_a_wrong_probe_recipe_is_told_loudly_and_counts_for_nothing(row: Row) -> None:
     take(row, Outcome(kind="probe_invalid", status=422), 1.0, times=9, source="probe")
-    assert (row.state(1.0), row.counts(0, 1.0).tries) == ("unverified", 0)
+    assert (row.state(1.0), row.evidence(1.0).alarm.tries) == ("unverified", 0)
     assert row.failures[-1].status == 422
 
 
@@ -329,7 +329,7 @@ def test_a_late_429_whose_hold_is_over_is_no_news(row: Row) -> None:
 def test_an_overload_that_names_a_time_is_a_failure_and_a_hold(row: Row) -> None:
     take(row, Outcome(kind="overloaded", status=503, retry_after=20.0), 1.0)
     assert row.throttle.until == 21.0
-    assert row.counts(0, 1.0).failure == 1
+    assert row.evidence(1.0).alarm.failure == 1
     take(row, Outcome(kind="overloaded", status=529), 5.0)
     assert row.throttle.until == 21.0
 
