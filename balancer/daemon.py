@@ -31,7 +31,7 @@ from balancer.config import Config, ConfigError, ProbeSettings
 from balancer.core.balancer import Balancer
 from balancer.core.model import Endpoint, Transition
 from balancer.core.outcome import COUNTS
-from balancer.http import Hands, Server
+from balancer.http import Hands, Server, Unprobed
 from balancer.metrics import Metrics
 from balancer.probing import ProbeResult, Scheduler
 from balancer.service import clock
@@ -182,7 +182,15 @@ class Daemon:
             self._log.info("probe.failed", **facts, detail=outcome.detail)
 
     async def _probe(self, endpoint: str) -> dict[str, Any]:
-        result = await self._scheduler.probe_now(endpoint)
+        reason = self.config.endpoints[endpoint].misconfigured
+        if reason is None and self.config.probes[endpoint].kind == "none":
+            reason = "its probe.kind is none"
+        if reason is not None:
+            raise Unprobed(reason)
+        try:
+            result = await self._scheduler.probe_now(endpoint)
+        except RuntimeError as error:  # the budget is spent, or the schedule stops or loses the endpoint
+            raise Unprobed(str(error)) from None
         return {
             "endpoint": result.endpoint,
             "kind": result.kind,

@@ -168,6 +168,23 @@ async def test_an_event_stream_tells_each_change_and_ends_with_the_daemon(daemon
         assert await running.stop() == 0
 
 
+async def test_a_probe_by_hand_tells_its_verdict_or_why_there_is_none(daemon, http, models_server):
+    text = LOCAL.format(url=models_server)
+    running = await daemon(text.replace("provider: gone,", "provider: gone, probe: {kind: none},"))
+
+    async def probe(endpoint):
+        async with http.post(f"{running.url}/v1/probe", json={"endpoint": endpoint}) as answer:
+            return answer.status, await answer.json()
+
+    status, verdict = await probe("acme/large@local")
+    assert (status, verdict["outcome"], verdict["kind"]) == (200, "success", "models")
+    assert verdict["phases"]["first_byte"] > 0
+    status, refusal = await probe("acme/large@gone")
+    assert status == 409
+    assert refusal["error"]["message"] == "acme/large@gone cannot be probed now: its probe.kind is none"
+    assert (await probe("acme/large@nobody"))[0] == 404
+
+
 async def test_a_port_in_use_is_one_line_and_status_1(daemon, tmp_path):
     running = await daemon(LOCAL.format(url="http://127.0.0.1:9"))
     file = next(tmp_path.glob("balancer-*.yaml"))

@@ -1,0 +1,9 @@
+"""The HTTP room: questions and reports come in as JSON, decisions and pictures of the table go out.
+
+`server` is the door; `routes` is the table of everything that can be asked; `openapi` says the same to machines.
+"""
+
+from balancer.http.hands import Hands, Unprobed
+from balancer.http.server import Server
+
+__all__ = ["Hands", "Server", "Unprobed"]

@@ -1,0 +1,43 @@
+"""What the daemon hands the API: the table, and one callable for each thing that lives in another room."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from balancer.config import Config
+from balancer.core.balancer import Balancer
+from balancer.service.log import Log
+
+
+class Unprobed(Exception):
+    """An endpoint that is there, and why it cannot be probed now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hands:
+    """The API's only way to anything outside of this room.
+
+    `config` is the one in force; `clock` is monotonic and `wall` Unix seconds. `changed` is called after every
+    write to the table. `waiting(n)` returns once there are transitions above n, or the daemon is stopping;
+    `boot` marks this process in event ids. `probe` raises KeyError for an endpoint that is not there and Unprobed
+    for one that cannot be probed now, `reload` ConfigError with the problems or LookupError when there is no file. `metrics` takes the Accept header and
+    gives body and content type. `decided` takes the seconds of one decision, `reported` a result
+    (recorded, duplicate, stale, rejected) and how many.
+    """
+
+    balancer: Balancer
+    config: Callable[[], Config]
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    changed: Callable[[], None]
+    waiting: Callable[[int], Awaitable[None]]
+    boot: str
+    probe: Callable[[str], Awaitable[dict[str, Any]]]
+    reload: Callable[[], Awaitable[None]]
+    ready: Callable[[], dict[str, Any]]
+    metrics: Callable[[str], Awaitable[tuple[bytes, str]]]
+    decided: Callable[[float], None]
+    reported: Callable[[str, int], None]
+    log: Log

@@ -1,0 +1,316 @@
+"""OpenAPI 3.1: the API told to machines, made from the same values that decode and encode it.
+
+Theory of operation: schemas come from the structs that requests are decoded into and answers are encoded from;
+query parameters from the vocabulary that reads them. Only what a struct cannot say is written here: which
+statuses a route answers with, and bodies that are open by nature (a chat completion). A test asks every route
+and holds the answers against this page, and holds this page against the table of routes.
+
+What this module does not know: whether a server needs tokens; every scope is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+
+from balancer.core.model import STATES
+from balancer.http import best, operating, pictures, question, reading, reports
+from balancer.http.answers import ErrorAnswer, encode
+from balancer.http.chat import Extras, MaxPrice
+from balancer.http.events import Event
+from balancer.http.question import PARAMETERS
+
+_REF: Final = "#/components/schemas/{name}"
+_JSON: Final = "application/json"
+
+_TYPES: Final = (
+    best.Answer, ErrorAnswer, Event, Extras, MaxPrice,
+    reports.Report, reports.Batch, reports.Tally,
+    reading.ConfigAnswer,
+    pictures.EndpointList, pictures.EndpointDetail, pictures.ModelList, pictures.ModelDetail, pictures.ProviderList,
+    operating.Drain, operating.Drained, operating.Resume, operating.Resumed, operating.Probe, operating.Reloaded,
+    operating.Healthy,
+)  # fmt: skip
+
+
+def _ref(name: str) -> dict[str, Any]:
+    return {"$ref": _REF.format(name=name)}
+
+
+def _in_query(name: str, schema: Mapping[str, Any], told: str, *, required: bool = False) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": required, "schema": schema, "description": told}
+
+
+_ID: Final = _in_query("id", {"type": "string"}, "The id.", required=True)
+_REFUSE_WITH: Final = _in_query("refuse_with", PARAMETERS["refuse_with"].schema, PARAMETERS["refuse_with"].told)
+_QUESTION: Final = tuple(
+    {
+        **_in_query(name, each.schema, each.told, required=name == "model"),
+        **({"style": "form", "explode": False} if each.schema["type"] == "array" else {}),
+    }
+    for name, each in PARAMETERS.items()
+)
+_ENDPOINTS: Final = (
+    _in_query("model", {"type": "string"}, "Only of this model (id or alias)."),
+    _in_query("provider", {"type": "string"}, "Only of this provider or tag."),
+    _in_query("state", {"type": "string", "enum": list(STATES)}, "Only in this state."),
+)
+_LAST_EVENT: Final = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "Go on after this event; without it, only news is sent.",
+}
+_BEST_HEADERS: Final = {
+    f"X-Balancer-{name}": {"schema": {"type": "string"}, "description": told}
+    for name, told in {
+        "Endpoint": "Id of the selected endpoint.",
+        "Provider": "Its provider.",
+        "Model": "The provider's own name of the model.",
+        "Base-Url": "Where to call it.",
+        "Host": "Host and port of that address.",
+        "Fallbacks": "Ids of the fallbacks in order, comma-separated; as many whole ids as fit 2048 characters.",
+        "Decision": "Id of the decision, for the report.",
+    }.items()
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One route. `good` is the schema (by media type) of 200; `refusals` are the statuses of the envelope."""
+
+    told: str
+    good: Mapping[str, Any]
+    refusals: tuple[int, ...] = ()
+    parameters: tuple[Mapping[str, Any], ...] = ()
+    body: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    scope: str | None = "read"
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _json(name: str) -> dict[str, Any]:
+    return {_JSON: _ref(name)}
+
+
+_BODY: Final = (408, 413, 415, 417)
+_REFUSED: Final = (404, 429, 503, 403)
+
+OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
+    ("GET", "/v1/best-provider"): Operation(
+        told="Which endpoint now, and which next if it fails.",
+        good=_json("Answer"),
+        refusals=_REFUSED,
+        parameters=_QUESTION,
+        headers=_BEST_HEADERS,
+    ),
+    ("HEAD", "/v1/best-provider"): Operation(
+        told="The same in headers only; leases nothing.",
+        good={},
+        refusals=_REFUSED,
+        parameters=_QUESTION,
+        headers=_BEST_HEADERS,
+    ),
+    ("POST", "/v1/best-provider"): Operation(
+        told="The same for an OpenAI chat-completions body of up to 32 MiB; its content is never kept.",
+        good=_json("Answer"),
+        refusals=(*_REFUSED, *_BODY),
+        parameters=(_REFUSE_WITH,),
+        body=_json("ChatCompletion"),
+        headers=_BEST_HEADERS,
+    ),
+    ("POST", "/v1/reports"): Operation(
+        told=(
+            f"Outcomes of real requests: one, many, or one a line; up to {reports.BATCH_MAX} in 8 MiB. "
+            "422 when every one was rejected, with the tally in `metadata`."
+        ),
+        good=_json("Tally"),
+        refusals=(422, *_BODY),
+        body={
+            _JSON: {"anyOf": [_ref("Report"), _ref("Batch")]},
+            "application/x-ndjson": {"type": "string", "description": "One report a line."},
+        },
+        scope="report",
+    ),
+    ("GET", "/v1/models"): Operation(told="Every model.", good=_json("ModelList")),
+    ("GET", "/v1/model"): Operation(
+        told="One model, by id or alias.", good=_json("ModelDetail"), refusals=(404,), parameters=(_ID,)
+    ),
+    ("GET", "/v1/providers"): Operation(told="Every provider.", good=_json("ProviderList")),
+    ("GET", "/v1/endpoints"): Operation(
+        told="Endpoints with state, ratios and latency.",
+        good=_json("EndpointList"),
+        refusals=(404,),
+        parameters=_ENDPOINTS,
+    ),
+    ("GET", "/v1/endpoint"): Operation(
+        told="One endpoint with everything that is known about it.",
+        good=_json("EndpointDetail"),
+        refusals=(404,),
+        parameters=(_ID,),
+    ),
+    ("GET", "/v1/events"): Operation(
+        told=(
+            "Server-sent events, each change of state. `data` is the schema Event; an event `gap` with "
+            '`{"missed": n}` says that some are no longer remembered.'
+        ),
+        good={"text/event-stream": {"type": "string"}},
+        refusals=(503,),
+        parameters=(_LAST_EVENT,),
+    ),
+    ("GET", "/v1/config"): Operation(
+        told="The configuration in force; secrets are never shown.", good=_json("ConfigAnswer")
+    ),
+    ("POST", "/v1/drain"): Operation(
+        told="No more traffic to an endpoint, tag, provider or model.",
+        good=_json("Drained"),
+        refusals=(404, *_BODY),
+        body=_json("Drain"),
+        scope="admin",
+    ),
+    ("POST", "/v1/resume"): Operation(
+        told="Traffic to it again, and a provider's refusals forgotten.",
+        good=_json("Resumed"),
+        refusals=(404, *_BODY),
+        body=_json("Resume"),
+        scope="admin",
+    ),
+    ("POST", "/v1/probe"): Operation(
+        told="Probe one endpoint now and tell what came of it; 409 when it cannot be probed.",
+        good={_JSON: {"type": "object"}},
+        refusals=(404, 409, *_BODY),
+        body=_json("Probe"),
+        scope="admin",
+    ),
+    ("POST", "/-/reload"): Operation(
+        told="Read the configuration anew; 422 with `metadata.problems` when it is refused, 409 without a file.",
+        good=_json("Reloaded"),
+        refusals=(409, 422, *_BODY),
+        scope="admin",
+    ),
+    ("GET", "/-/healthy"): Operation(told="The process answers.", good=_json("Healthy"), scope=None),
+    ("GET", "/-/ready"): Operation(
+        told="Traffic may come.",
+        good={_JSON: _ref("Ready")},
+        scope=None,
+        more={"503": {"description": "Not ready.", "content": {_JSON: {"schema": _ref("NotReady")}}}},
+    ),
+    ("GET", "/metrics"): Operation(
+        told="Prometheus text or OpenMetrics.",
+        good={"text/plain": {"type": "string"}, "application/openmetrics-text": {"type": "string"}},
+    ),
+    ("GET", "/openapi.json"): Operation(told="This document.", good={_JSON: {"type": "object"}}),
+}
+
+
+@lru_cache(maxsize=1)
+def document() -> bytes:
+    """The document as JSON."""
+    paths: dict[str, dict[str, Any]] = {}
+    for (method, path), operation in OPERATIONS.items():
+        paths.setdefault(path, {})[method.lower()] = _operation(method, path, operation)
+    return encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "balancer",
+                "version": version("balancer"),
+                "description": (
+                    "Which LLM provider now, which next if it fails, and why. Times are seconds, ratios 0 to 1. "
+                    "Every GET answers HEAD too. Every error has the schema ErrorAnswer, unknown paths and wrong "
+                    "methods included."
+                ),
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "paths": paths,
+            "components": {
+                "schemas": _schemas(),
+                "securitySchemes": {
+                    "bearer": {"type": "http", "scheme": "bearer", "description": "Needed where tokens are set."}
+                },
+            },
+        }
+    )
+
+
+def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "operationId": f"{method.lower()}{path}".translate(str.maketrans("/-.", "___")),
+        "summary": operation.told,
+        "responses": _responses(method, operation),
+    }
+    if operation.parameters:
+        shown["parameters"] = operation.parameters
+    if operation.body:
+        content = {media: {"schema": schema} for media, schema in operation.body.items()}
+        shown["requestBody"] = {"required": True, "content": content}
+    if operation.scope is not None:
+        shown["security"] = [{}, {"bearer": []}]
+        shown["description"] = f"Scope: {operation.scope}."
+    return shown
+
+
+def _responses(method: str, operation: Operation) -> dict[str, Any]:
+    good: dict[str, Any] = {"description": "Good."}
+    if operation.headers:
+        good["headers"] = operation.headers
+    if operation.good:
+        good["content"] = {media: {"schema": schema} for media, schema in operation.good.items()}
+    statuses = {400, 500, *operation.refusals} | ({401, 403} if operation.scope is not None else set())
+    responses: dict[str, Any] = {"200": good}
+    for status in sorted(statuses):
+        refusal: dict[str, Any] = {"description": "Refused."}
+        if method != "HEAD":
+            refusal["content"] = {_JSON: {"schema": _ref("ErrorAnswer")}}
+        if status == 429:
+            refusal["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+        responses[str(status)] = refusal
+    return {**responses, **operation.more}
+
+
+def _schemas() -> dict[str, Any]:
+    _, schemas = msgspec.json.schema_components(_TYPES, ref_template=_REF)
+    for name in reports.UNUSED:
+        schemas["Report"]["properties"][name]["description"] = "Accepted, not used by this version."
+    ready = {"type": "boolean"}
+    schemas["Ready"] = {"type": "object", "properties": {"ready": ready}, "required": ["ready"]}
+    schemas["NotReady"] = {
+        "type": "object",
+        "properties": {"ready": ready, "error": _ref("ErrorBody")},
+        "required": ["ready", "error"],
+    }
+    schemas["ChatCompletion"] = _chat()
+    return schemas
+
+
+def _chat() -> dict[str, Any]:
+    slugs = {"type": ["array", "null"], "items": {"type": "string"}}
+    flag = {"type": ["boolean", "null"]}
+    unbuilt = {"type": "null", "description": "Not supported by this version."}
+    wishes: dict[str, Any] = dict.fromkeys(("order", "only", "ignore", "quantizations"), slugs)
+    wishes |= dict.fromkeys(("allow_fallbacks", "require_parameters", "zdr", "enforce_distillable_text"), flag)
+    wishes |= dict.fromkeys(("sort", "preferred_max_latency", "preferred_min_throughput"), unbuilt)
+    wishes["data_collection"] = {"enum": ["allow", "deny", None]}
+    wishes["max_price"] = {"anyOf": [_ref("MaxPrice"), {"type": "null"}]}
+    return {
+        "type": "object",
+        "description": "A chat-completions body; keys that are not named here are the provider's business.",
+        "required": ["model"],
+        "properties": {
+            "model": question.PARAMETERS["model"].schema,
+            "models": unbuilt,
+            "session_id": {"description": "Accepted; answers say `sticky: false` in this version."},
+            "messages": {"type": ["array", "null"], "items": {"type": "object"}},
+            "max_tokens": {"type": ["integer", "null"], "minimum": 0},
+            "max_completion_tokens": {"type": ["integer", "null"], "minimum": 0},
+            "modalities": slugs,
+            "provider": {"type": ["object", "null"], "properties": wishes},
+            "balancer": {"anyOf": [_ref("Extras"), {"type": "null"}]},
+        },
+    }

@@ -1,0 +1,292 @@
+"""POST /v1/reports: outcomes of real requests, one or many, each taken or rejected on its own.
+
+Theory of operation: a body is first cut into reports (one object, `{"reports": […]}`, or a line each), and then
+every report is decoded, judged and recorded by itself, so that a bad one never loses the good. A report with an
+`id` that was recorded before for the same endpoint is a retry and counts once; the last ids are remembered.
+Long batches give the loop a turn now and then: a decision must not wait for ten thousand reports.
+
+What this module does not know: what an outcome does to health.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from balancer.core.outcome import ERROR_WORDS, RETRY_AFTER_MAX, ErrorWord, Kind, Outcome, classify
+from balancer.http.answers import Refused, answer
+from balancer.http.api import Ask
+from balancer.http.body import NDJSON_TYPES, fields, read
+from balancer.http.hands import Hands
+from balancer.http.limits import NAME_MAX, REPORTS_BODY_MAX, TOKENS_MAX, Limits
+from balancer.http.query import pairs
+from balancer.http.words import UNREADABLE, fault, hint, shown
+
+BATCH_MAX: Final = 10_000  # reports of one body
+TURN: Final = 200  # reports between two turns of the loop: about a millisecond
+SEEN_MAX: Final = 20_000  # ids remembered; at 300 reports a second a retry may come a minute later
+COMMAS_MAX: Final = 100 * BATCH_MAX  # a report has some thirty; bounds what one decoding builds
+LATENCY_MAX: Final = 86_400.0  # s; a day
+
+Verdict = Literal["recorded", "duplicate", "stale", "rejected"]
+
+Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
+Seconds = Annotated[float, Meta(ge=0)]
+Latency = Annotated[float, Meta(ge=0, le=LATENCY_MAX)]
+Count = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
+
+UNUSED: Final = ("cached_tokens", "session_id", "stream", "tool_call_errors", "app")
+"""Fields that are accepted, because one reporter serves several versions, and do nothing in this one."""
+
+
+class RateLimit(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What the provider told of its quota. Units: `reset` in seconds from then."""
+
+    remaining_requests: Count | None = None
+    remaining_tokens: Count | None = None
+    reset: Seconds | None = None
+
+
+class App(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Who sent the request."""
+
+    referer: Annotated[str, Meta(max_length=2000)] | None = None
+    title: Annotated[str, Meta(max_length=NAME_MAX)] | None = None
+
+
+class Report(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The outcome of one real request. Shape: exactly one of `status` and `error`. Units: seconds."""
+
+    endpoint: Name
+    status: Annotated[int, Meta(ge=100, le=599)] | None = None
+    error: ErrorWord | None = None
+    decision: Name | None = None
+    id: Name | None = None
+    finish_reason: Annotated[str, Meta(max_length=NAME_MAX)] | None = None
+    latency: Latency | None = None
+    ttft: Latency | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    retry_after: Seconds | None = None
+    ratelimit: RateLimit | None = None
+    session_id: Annotated[str, Meta(max_length=256)] | None = None
+    age: Seconds | None = None
+    stream: bool | None = None
+    tool_call_errors: Count | bool | None = None
+    app: App | None = None
+
+
+class Batch(Struct, kw_only=True):
+    """Many reports in one body."""
+
+    reports: Annotated[list[Report], Meta(max_length=BATCH_MAX)]
+
+
+class Rejected(Struct):
+    """A report that was not taken: its place in the body, from 0, and why."""
+
+    index: int
+    reason: str
+
+
+class Tally(Struct, kw_only=True):
+    """What became of the reports of one body."""
+
+    recorded: int
+    duplicate: int
+    stale: int
+    rejected: list[Rejected]
+
+
+class _Outer(Struct):
+    reports: list[Raw] | UnsetType = UNSET
+
+
+_KNOWN: Final = (*fields(Report), *fields(RateLimit), *fields(App))
+_outer: Final = msgspec.json.Decoder(_Outer)
+_report: Final = msgspec.json.Decoder(Report)
+_any: Final = msgspec.json.Decoder(Raw)
+
+
+class Reports:
+    """The handler, and the ids that it has seen."""
+
+    def __init__(self, hands: Hands, limits: Limits) -> None:
+        self._hands = hands
+        self._limits = limits
+        self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    async def post(self, ask: Ask) -> web.StreamResponse:
+        """Take the reports of one body."""
+        pairs(ask.query, ())
+        body = await read(ask.request, size_max=REPORTS_BODY_MAX, patience=self._limits.body)
+        reports = cut(body, lines=ask.request.content_type in NDJSON_TYPES)
+        counts: dict[Verdict, int] = {"recorded": 0, "duplicate": 0, "stale": 0, "rejected": 0}
+        rejected: list[Rejected] = []
+        try:
+            await self._take_all(reports, counts, rejected)
+        finally:
+            self._tell(counts, rejected, ask.who)
+        tally = Tally(
+            recorded=counts["recorded"], duplicate=counts["duplicate"], stale=counts["stale"], rejected=rejected
+        )
+        if reports and len(rejected) == len(reports):
+            every = "the report was" if len(rejected) == 1 else f"all {len(rejected)} reports were"
+            raise Refused(422, f"{every} rejected: {rejected[0].reason}", metadata=msgspec.structs.asdict(tally))
+        return answer(tally)
+
+    async def _take_all(
+        self, reports: list[bytes | Raw], counts: dict[Verdict, int], rejected: list[Rejected]
+    ) -> None:
+        now = self._hands.clock()
+        removed: frozenset[str] | None = None
+        for index, text in enumerate(reports):
+            if index % TURN == TURN - 1:
+                await asyncio.sleep(0)
+                now = self._hands.clock()
+                removed = None
+            verdict: Verdict = "rejected"
+            reason: str | None = None
+            try:
+                report = _report.decode(text)
+                reason = _fault(report)
+            except UNREADABLE as error:
+                reason = _told(error)
+            if reason is None:
+                if report.endpoint in self._hands.balancer.catalog.endpoints:
+                    verdict = self._record(report, now)
+                else:
+                    removed = self._removed() if removed is None else removed
+                    verdict = "stale" if report.endpoint in removed else "rejected"
+                    reason = f"unknown endpoint {shown(report.endpoint)}"
+            counts[verdict] += 1
+            if verdict == "rejected" and reason is not None:
+                rejected.append(Rejected(index, reason))
+
+    def _record(self, report: Report, now: float) -> Verdict:
+        key = None if report.id is None else (report.endpoint, report.id)
+        if key is not None and key in self._seen:
+            self._seen.move_to_end(key)
+            return "duplicate"
+        taken = self._hands.balancer.record(
+            report.endpoint,
+            outcome(report),
+            now=now,
+            source="report",
+            decision=report.decision,
+            age=0.0 if report.age is None else report.age,
+        )
+        if not taken:
+            return "stale"
+        if key is not None:
+            self._seen[key] = None
+            if len(self._seen) > SEEN_MAX:
+                self._seen.popitem(last=False)
+        return "recorded"
+
+    def _removed(self) -> frozenset[str]:
+        """Endpoints that a reload took away, as far back as the table remembers."""
+        return frozenset(
+            each.endpoint
+            for each in self._hands.balancer.transitions(0)
+            if each.event == "endpoint.removed" and each.endpoint is not None
+        )
+
+    def _tell(self, counts: dict[Verdict, int], rejected: list[Rejected], who: str | None) -> None:
+        self._hands.changed()
+        for verdict, count in counts.items():
+            if count:
+                self._hands.reported(verdict, count)
+        if rejected:
+            self._hands.log.warning(
+                "report.refused",
+                token=who,
+                rejected=len(rejected),
+                index=rejected[0].index,
+                reason=rejected[0].reason,
+            )
+
+
+def outcome(report: Report) -> Outcome:
+    """What a report says, classified. The report is well-formed."""
+    kind: Kind = classify(
+        status=report.status,
+        error=report.error,
+        finish_reason=report.finish_reason,
+        completion_tokens=report.completion_tokens,
+    )
+    wait = report.retry_after
+    if wait is None and kind == "rate_limited" and report.ratelimit is not None:
+        wait = report.ratelimit.reset
+    return Outcome(
+        kind=kind,
+        latency=report.latency,
+        ttft=report.ttft,
+        status=report.status,
+        retry_after=None if wait is None else min(wait, RETRY_AFTER_MAX),
+        prompt_tokens=report.prompt_tokens,
+        completion_tokens=report.completion_tokens,
+        detail="" if report.finish_reason is None else f"finish_reason {report.finish_reason}",
+    )
+
+
+def cut(body: bytes | bytearray, *, lines: bool) -> list[bytes | Raw]:
+    """Cut a body into the texts of its reports. Raises: Refused when it is no such body, or too long."""
+    if not body.strip():
+        raise Refused(400, "the body is empty; a report is needed")
+    if lines:
+        return _lines(body)
+    if body.count(b",") > COMMAS_MAX:
+        raise _too_many()
+    try:
+        outer = _outer.decode(body)
+    except UNREADABLE as error:
+        if b"\n" in body.strip() and _is_object(body.lstrip().partition(b"\n")[0]):
+            return _lines(body)
+        raise Refused(400, fault(error, _KNOWN)) from None
+    if isinstance(outer.reports, UnsetType):
+        return [bytes(body)]
+    if len(outer.reports) > BATCH_MAX:
+        raise _too_many()
+    return list(outer.reports)
+
+
+def _lines(body: bytes | bytearray) -> list[bytes | Raw]:
+    pieces = bytes(body).split(b"\n", 2 * BATCH_MAX)  # bounded: eight million empty lines are no reports
+    found: list[bytes | Raw] = [piece for piece in pieces if piece.strip()]
+    if len(found) > BATCH_MAX or len(pieces) > 2 * BATCH_MAX:
+        raise _too_many()
+    return found
+
+
+def _is_object(line: bytes | bytearray) -> bool:
+    try:
+        _any.decode(line)
+    except UNREADABLE:
+        return False
+    return line.startswith(b"{")
+
+
+def _too_many() -> Refused:
+    return Refused(413, f"more than {BATCH_MAX} reports in one body", metadata={"reports_max": BATCH_MAX})
+
+
+def _fault(report: Report) -> str | None:
+    if (report.status is None) == (report.error is None):
+        found = "neither" if report.status is None else "both"
+        return f"found {found} of status and error; exactly one is needed"
+    return None
+
+
+def _told(error: Exception) -> str:
+    text: Any = fault(error, _KNOWN)
+    if text.startswith("error: invalid enum value"):
+        word = text.partition("'")[2].rpartition("'")[0]
+        return f"error: {shown(word)} is not an error word; {hint(word, ERROR_WORDS)}"
+    return str(text)

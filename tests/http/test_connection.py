@@ -1,0 +1,179 @@
+"""Clients that send nonsense, too much, too little or too slowly: the envelope or a closed connection, one line."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+HEAD = b"Host: x\r\nConnection: close\r\n"
+
+
+def split(answer: bytes) -> tuple[int, Any]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert b"Content-Type: application/json" in lines
+    return int(lines[0].split()[1]), json.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET\r\n\r\n", 400),
+        (b"BREW / HTTP/1.1\r\n" + HEAD + b"\r\n", 400),
+        ("GET /\u20ac HTTP/1.1\r\n".encode() + HEAD + b"\r\n", 400),
+        (b"GET / HTTP/9.9\r\n" + HEAD + b"\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nno colon here\r\n\r\n", 400),
+        (b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nBad Name: 1\r\n\r\n", 400),
+        (b"POST /v1/reports HTTP/1.1\r\n" + HEAD + b"Content-Length: many\r\n\r\n", 400),
+        (b"POST /v1/reports HTTP/1.1\r\n" + HEAD + b"Content-Length: -5\r\n\r\n", 400),
+        (b"POST /v1/reports HTTP/1.1\r\n" + HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
+        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n" + HEAD + b"\r\n", 431),
+        (b"GET /v1/models?" + b"a" * 20_000 + b" HTTP/1.1\r\n" + HEAD + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + HEAD + b"X-Long: " + b"a" * 20_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + HEAD + b"X-" + b"a" * 20_000 + b": 1\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + HEAD + b"".join(b"X-%d: 1\r\n" % n for n in range(200)) + b"\r\n", 400),
+    ],
+)
+async def test_what_is_no_request_is_answered_in_the_envelope_with_one_line(
+    world: Any, raw: Any, request_bytes: bytes, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    told, answer = split(await raw(world.port, request_bytes))
+    assert told == answer["error"]["code"] == status
+    assert answer["error"]["metadata"]["error_type"] in ("invalid_request", "header_too_large")
+    assert "\n" not in answer["error"]["message"]
+    ((level, event, facts),) = world.lines.lines
+    assert (level, event, facts["status"]) == ("warning", "request.refused", status)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"X-Long: " + b"a" * 10_000_000, b"X-Short: 1\r\n" * 900_000],
+    ids=["one line", "many lines"],
+)
+async def test_a_header_of_ten_megabytes_is_refused_or_cut_off(
+    world: Any, raw: Any, piece: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = await raw(world.port, b"GET /-/healthy HTTP/1.1\r\n" + HEAD + piece + b"\r\n\r\n")
+    if answer:
+        assert split(answer)[0] in (400, 431)
+    assert len(world.lines.lines) == 1
+    assert caplog.records == []
+
+
+async def test_a_header_that_is_never_complete_is_answered_and_closed(
+    quick: Any, raw: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    status, answer = split(await raw(quick.port, b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n"))
+    assert status == answer["error"]["code"] == 408
+    assert quick.lines.events == ["request.refused"]
+    assert caplog.records == []
+
+
+async def test_a_header_that_drips_is_answered_and_closed(quick: Any) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", quick.port)
+
+    async def drip() -> None:
+        for byte in b"GET /-/healthy HTTP/1.1\r\n" + b"X-Slow: 1\r\n" * 100:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    async with asyncio.timeout(5):
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(drip(), name="drip")
+            answer = await reader.read()
+            task.cancel()
+    assert split(answer)[0] == 408
+    writer.close()
+
+
+async def test_a_connection_that_says_nothing_is_closed_when_idle_for_long(quick: Any, raw: Any) -> None:
+    assert await raw(quick.port) == b""
+    assert quick.lines.lines == []
+
+
+async def test_an_idle_connection_is_not_taken_for_a_slow_header(quick: Any) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", quick.port)
+    async with asyncio.timeout(5):
+        writer.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        await asyncio.sleep(0.4)  # longer than a header may take, shorter than a connection may be idle
+        writer.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+    writer.close()
+    assert quick.lines.lines == []
+
+
+async def test_a_body_that_is_never_complete_is_408_and_records_nothing(
+    quick: Any, raw: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = b'{"endpoint": "openai/gpt-4.1@openai", "status": 200}'
+    head = b"POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (len(body) + 1)
+    status, answer = split(await raw(quick.port, head + body))
+    assert status == answer["error"]["code"] == 408
+    assert quick.reported == {}
+    assert quick.lines.lines == []
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("length", [20, 100_000])
+async def test_half_a_request_and_a_hang_up_leaves_no_trace(
+    world: Any, raw: Any, until: Any, length: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = b"POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (length * 2)
+    for pieces in ((b"GET /v1/mod",), (b"GET / HTTP/1.1\r\nHost",), (head, b"x" * length)):
+        assert await raw(world.port, *pieces, half_close=True) == b""
+    assert world.reported == {}
+    assert world.lines.lines == []
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("chunks", [b"zz\r\nhello\r\n0\r\n\r\n", b"5\r\nhelloXX5\r\n", b"-1\r\n\r\n"])
+@pytest.mark.parametrize("path", [b"/v1/reports", b"/nowhere"])
+@pytest.mark.parametrize("apart", [True, False])
+async def test_broken_chunks_are_refused_without_a_traceback(
+    world: Any, raw: Any, path: bytes, chunks: bytes, apart: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = b"POST " + path + b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = await (raw(world.port, head, chunks) if apart else raw(world.port, head + chunks))
+    status, told = split(answer[: answer.rfind(b"}") + 1] if answer.count(b"HTTP/1.") == 1 else first(answer))
+    assert status in (400, 404)
+    assert told["error"]["code"] == status
+    assert world.reported == {}
+    assert len(world.lines.lines) <= 1
+    assert all(event == "request.refused" for event in world.lines.events)
+    assert caplog.records == []
+
+
+def first(answer: bytes) -> bytes:
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    length = next(
+        int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
+    )
+    return head + b"\r\n\r\n" + rest[:length]
+
+
+async def test_a_body_left_unread_is_never_taken_for_the_next_request(quick: Any, raw: Any) -> None:
+    inner = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (len(inner) + 100)
+    answer = await raw(quick.port, head, inner)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.startswith(b"HTTP/1.1 404")
+    assert quick.lines.lines == []
+
+
+async def test_requests_in_a_row_on_one_connection_are_all_answered(world: Any, raw: Any) -> None:
+    one = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /-/healthy HTTP/1.1\r\n" + HEAD + b"\r\n"
+    assert (await raw(world.port, one * 40 + last)).count(b"HTTP/1.1 200 OK") == 41
+
+
+async def test_no_answer_tells_what_we_are_made_of(world: Any, raw: Any) -> None:
+    for target in (b"/-/healthy", b"/nowhere"):
+        answer = await raw(world.port, b"GET " + target + b" HTTP/1.1\r\n" + HEAD + b"\r\n")
+        assert b"Server: balancer\r\n" in answer
+        assert b"aiohttp" not in answer

@@ -1,0 +1,233 @@
+"""Pictures of the table over HTTP."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import pytest
+
+from balancer.config import Listen, ProbeSettings
+from balancer.core.model import STATES
+
+MODEL = "openai/gpt-4.1"
+EAST = "openai/gpt-4.1@azure/eastus2"
+OPENAI = "openai/gpt-4.1@openai"
+LLAMA = "meta/llama-3.3@local"
+SPANS = ("30s", "5m", "30m", "1d")
+NOTHING = {"p50": None, "p75": None, "p90": None, "p99": None}
+
+
+async def get(client: aiohttp.ClientSession, world: Any, path: str) -> tuple[int, Any]:
+    async with client.get(world.url + path) as response:
+        assert response.headers["Cache-Control"] == "no-store"
+        return response.status, await response.json()
+
+
+async def test_an_endpoint_in_a_list_has_every_field(world: Any, client: aiohttp.ClientSession) -> None:
+    world.record(EAST, "success", times=3)
+    world.eject(EAST)
+    world.now += 2.0
+    status, answer = await get(client, world, "/v1/endpoints?provider=azure")
+    assert status == 200
+    (item,) = answer["endpoints"]
+    next_in, estimate = item.pop("next_in"), item.pop("success_estimate")
+    assert 0 < next_in <= 8
+    assert 0 < estimate < 0.9
+    assert item == {
+        "id": EAST,
+        "model": MODEL,
+        "provider": "azure",
+        "tag": "azure/eastus2",
+        "state": "ejected",
+        "states": ["ejected"],
+        "reason": "5 failures in a row (500)",
+        "next": "trial",
+        "error_ratio": {"probe": dict.fromkeys(SPANS), "report": dict.fromkeys(SPANS, 0.625)},
+        "window_outcomes": {"probe": dict.fromkeys(SPANS, 0), "report": dict.fromkeys(SPANS, 8)},
+        "rate_limited_ratio": {"probe": dict.fromkeys(SPANS), "report": dict.fromkeys(SPANS, 0.0)},
+        "latency": NOTHING,
+        "ttft": NOTHING,
+        "selections": 0,
+        "evidence_age": 2.0,
+        "pricing": {"prompt": 1.0, "completion": 4.0, "input_cache_read": None},
+        "context_length": 100_000,
+        "quantization": "fp8",
+        "region": "us",
+        "priority": 0,
+        "weight": 1.0,
+    }
+
+
+async def test_windows_are_told_shortest_first(world: Any, client: aiohttp.ClientSession) -> None:
+    _, answer = await get(client, world, "/v1/endpoints")
+    for name in ("error_ratio", "window_outcomes", "rate_limited_ratio"):
+        assert tuple(answer["endpoints"][0][name]["report"]) == SPANS
+
+
+@pytest.mark.parametrize(
+    ("query", "ids"),
+    [
+        ("", [OPENAI, EAST, LLAMA]),
+        ("?model=openai/gpt-4.1", [OPENAI, EAST]),
+        ("?model=gpt-4.1", [OPENAI, EAST]),
+        ("?provider=azure", [EAST]),
+        ("?provider=azure/eastus2", [EAST]),
+        ("?state=ejected", [OPENAI]),
+        ("?state=unverified", [EAST, LLAMA]),
+        ("?state=drained", []),
+        ("?model=gpt-4.1&state=unverified", [EAST]),
+        ("?model=gpt-4.1&provider=local", []),
+    ],
+)
+async def test_endpoints_may_be_asked_for_by_model_provider_and_state(
+    world: Any, client: aiohttp.ClientSession, query: str, ids: list[str]
+) -> None:
+    world.eject(OPENAI)
+    status, answer = await get(client, world, f"/v1/endpoints{query}")
+    assert status == 200
+    assert [each["id"] for each in answer["endpoints"]] == ids
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("/v1/endpoints?state=ejectd", 400, "state: ejectd is not a state; did you mean ejected?"),
+        ("/v1/endpoints?state=", 400, 'state: "" is not a state; allowed: drained, misconfigured, '),
+        ("/v1/endpoints?model=gpt-4.2", 404, "no model gpt-4.2; did you mean gpt-4.1"),
+        ("/v1/endpoints?provider=nobody", 404, "no provider nobody"),
+        ("/v1/endpoints?provider=asure", 404, "no provider asure; did you mean azure?"),
+        ("/v1/endpoints?model=a&model=b", 400, "model: given 2 times; once is allowed"),
+        ("/v1/endpoints?models=a", 400, "models: unknown parameter; did you mean model?"),
+        ("/v1/endpoint", 400, "id: is needed"),
+        ("/v1/endpoint?id=", 400, "id: is needed"),
+        ("/v1/endpoint?id=openai/gpt-4.1@azure/eastus", 404, f"did you mean {EAST}"),
+        ("/v1/endpoint?id=x", 404, "no endpoint x"),
+        ("/v1/endpoint?id=a%00b%0Ac", 404, 'no endpoint "a\\u0000b\\nc"'),
+        ("/v1/model", 400, "id: is needed"),
+        ("/v1/model?id=nobody", 404, "no model nobody"),
+        ("/v1/model?id=%ED%A0%80", 400, "the query is not valid UTF-8"),
+    ],
+)
+async def test_what_is_not_there_is_told_with_what_is_near(
+    world: Any, client: aiohttp.ClientSession, path: str, status: int, message: str
+) -> None:
+    async with client.get(aiohttp.client.URL(world.url + path, encoded=True)) as response:
+        told = (await response.json())["error"]
+    assert (response.status, told["code"]) == (status, status)
+    assert message in told["message"]
+
+
+async def test_every_state_may_be_asked_for(world: Any, client: aiohttp.ClientSession) -> None:
+    for state in STATES:
+        assert (await get(client, world, f"/v1/endpoints?state={state}"))[0] == 200
+
+
+async def test_one_endpoint_tells_everything(world: Any, client: aiohttp.ClientSession) -> None:
+    for _ in range(30):
+        world.record(EAST, "success", latency=2.0, ttft=0.5)
+    world.record(EAST, "overloaded", status=503, detail="busy")
+    world.now += 4.0
+    _, answer = await get(client, world, f"/v1/endpoint?id={EAST}")
+    assert answer["windows"]["report"] == {span: {"success": 30, "failure": 1, "rate_limited": 0} for span in SPANS}
+    assert answer["windows"]["probe"] == {span: {"success": 0, "failure": 0, "rate_limited": 0} for span in SPANS}
+    assert answer["outcomes"] == {"probe": {}, "report": {"success": 30, "overloaded": 1}}
+    assert answer["failures"] == [
+        {"age": 4.0, "source": "report", "outcome": "overloaded", "status": 503, "detail": "busy"}
+    ]
+    assert answer["ejections"] == {}
+    assert answer["timeouts"]["total"] == 30.0
+    assert answer["upstream"] == {
+        "model": "gpt-4.1",
+        "base_url": "https://azure.test:8443/v1",
+        "api": "openai",
+        "tier": None,
+        "max_prompt_tokens": None,
+        "max_completion_tokens": None,
+        "supported_parameters": None,
+        "input_modalities": ["image", "text"],
+        "output_modalities": ["text"],
+        "data_collection": "deny",
+        "zdr": False,
+        "distillable": None,
+    }
+    _, listed = await get(client, world, "/v1/endpoints?provider=azure")
+    assert listed["endpoints"][0].items() <= answer.items()
+
+
+async def test_models_tell_how_many_of_their_endpoints_may_be_chosen(
+    world: Any, client: aiohttp.ClientSession
+) -> None:
+    world.eject(OPENAI)
+    _, answer = await get(client, world, "/v1/models")
+    assert answer["models"][0] == {
+        "id": MODEL,
+        "name": "GPT-4.1",
+        "aliases": ["gpt-4.1"],
+        "created": None,
+        "context_length": None,
+        "input_modalities": ["text"],
+        "output_modalities": ["text"],
+        "distillable": None,
+        "eligible": 1,
+        "total": 2,
+        "panic": False,
+    }
+    world.eject(EAST)
+    _, one = await get(client, world, "/v1/model?id=GPT-4.1")
+    assert (one["id"], one["eligible"], one["panic"]) == (MODEL, 0, True)
+    assert [each["id"] for each in one["endpoints"]] == [OPENAI, EAST]
+
+
+async def test_providers_tell_their_doors_and_states(world: Any, client: aiohttp.ClientSession) -> None:
+    world.eject(OPENAI)
+    _, answer = await get(client, world, "/v1/providers")
+    assert answer["providers"] == [
+        {"key": "openai", "name": "OpenAI", "tags": ["openai"], "endpoints": 1, "states": {"ejected": 1}},
+        {"key": "azure", "name": "Azure", "tags": ["azure/eastus2"], "endpoints": 1, "states": {"unverified": 1}},
+        {"key": "local", "name": "Local", "tags": ["local"], "endpoints": 1, "states": {"unverified": 1}},
+    ]
+
+
+async def test_the_configuration_is_shown(world: Any, client: aiohttp.ClientSession) -> None:
+    _, answer = await get(client, world, "/v1/config")
+    assert answer["generation"] == 1
+    assert answer["listen"] == ["127.0.0.1:0"]
+    assert answer["tokens"] == []
+    assert answer["routing"]["strategy"] == "adaptive"
+    assert answer["health"]["windows"] == [30.0, 300.0, 1800.0, 86400.0]
+    assert [each["id"] for each in answer["models"]] == [MODEL, "meta/llama-3.3"]
+    credentials = {each["id"]: each["credential"] for each in answer["endpoints"]}
+    assert credentials == {OPENAI: True, EAST: True, LLAMA: False}
+    assert answer["endpoints"][0]["probe"]["kind"] == "models"
+    assert answer["endpoints"][1]["input_modalities"] == ["image", "text"]
+
+
+async def test_no_reading_shows_a_secret(guarded: Any, client: aiohttp.ClientSession, endpoint: Any) -> None:
+    private = endpoint(MODEL, "openai", base_url="https://user:hunter2@openai.test/v1?key=hunter2")
+    probe = ProbeSettings(kind="http", url="https://user:hunter2@openai.test/health?key=hunter2")
+    guarded.config = replace(
+        guarded.config,
+        endpoints={**guarded.config.endpoints, OPENAI: private},
+        probes={**guarded.config.probes, OPENAI: probe},
+        listen=(Listen(host="::1", port=8790), Listen(path="/run/balancer.sock")),
+    )
+    headers = {"Authorization": "Bearer token-of-ops"}
+    for path in ("/v1/config", "/v1/endpoints", "/v1/models", "/v1/providers", f"/v1/endpoint?id={OPENAI}"):
+        async with client.get(guarded.url + path, headers=headers) as response:
+            text = await response.text()
+        for secret in ("very-secret", "token-of", "hunter2", "digest-of"):
+            assert secret not in text
+    async with client.get(f"{guarded.url}/v1/config", headers=headers) as response:
+        answer = await response.json()
+    assert answer["tokens"][2] == {"name": "proxy", "scopes": ["read", "report"]}
+    assert answer["listen"] == ["[::1]:8790", "unix:/run/balancer.sock"]
+    assert answer["endpoints"][0]["base_url"] == "https://***@openai.test/v1?***"
+    assert json.dumps(answer).count("***") == 4
+
+
+async def test_reading_changes_nothing(world: Any, client: aiohttp.ClientSession) -> None:
+    paths = ("/v1/config", "/v1/endpoints", "/v1/models", "/v1/providers", f"/v1/endpoint?id={OPENAI}")
+    first = [await get(client, world, path) for path in paths]
+    assert [await get(client, world, path) for path in paths] == first
+    assert world.changes == 0

@@ -1,0 +1,205 @@
+"""Sockets: where they are bound, what is refused, and how they are let go."""
+
+import asyncio
+import json
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from balancer.config import Listen
+from balancer.http import Server
+
+HEALTHY = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+async def ask_unix(path: Path) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(HEALTHY)
+    try:
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+async def test_several_addresses_are_served(world: Any, raw: Any, tmp_path: Path) -> None:
+    server = Server(world.hands())
+    path = tmp_path / "b.sock"
+    addresses = await server.start([Listen(host="127.0.0.1", port=0), Listen(path=str(path))])
+    port = int(addresses[0].rpartition(":")[2])
+    assert addresses == [f"http://127.0.0.1:{port}", f"unix:{path}"]
+    assert port > 0
+    assert (await raw(port, HEALTHY)).startswith(b"HTTP/1.1 200 OK")
+    assert (await ask_unix(path)).startswith(b"HTTP/1.1 200 OK")
+    await server.stop(grace=1.0)
+    assert not path.exists()
+
+
+async def test_an_ipv6_address_is_told_in_brackets(world: Any) -> None:
+    server = Server(world.hands())
+    try:
+        (address,) = await server.start([Listen(host="::1", port=0)])
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    assert address.startswith("http://[::1]:")
+    await server.stop(grace=1.0)
+
+
+async def test_an_address_in_use_is_named_and_nothing_is_bound(world: Any, tmp_path: Path) -> None:
+    server = Server(world.hands())
+    path = tmp_path / "b.sock"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}: .*in use"):
+            await server.start([Listen(path=str(path)), Listen(host="127.0.0.1", port=port)])
+    assert not path.exists()
+
+
+async def test_a_host_that_does_not_exist_is_named(world: Any) -> None:
+    with pytest.raises(OSError, match=r"cannot listen on 203\.0\.113\.7:0: "):
+        await Server(world.hands()).start([Listen(host="203.0.113.7", port=0)])
+
+
+async def test_a_dead_daemons_socket_file_is_taken_over_and_a_living_ones_is_not(
+    world: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "b.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    first, second = Server(world.hands()), Server(world.hands())
+    await first.start([Listen(path=str(path))])
+    with pytest.raises(OSError, match="another process serves this socket"):
+        await second.start([Listen(path=str(path))])
+    assert (await ask_unix(path)).startswith(b"HTTP/1.1 200 OK")
+    await first.stop(grace=1.0)
+
+
+async def test_a_file_that_is_no_socket_is_left_alone(world: Any, tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("data")
+    with pytest.raises(OSError, match="cannot listen on unix:"):
+        await Server(world.hands()).start([Listen(path=str(path))])
+    assert path.read_text() == "data"
+
+
+async def test_an_answer_under_way_is_finished(world: Any, client: aiohttp.ClientSession) -> None:
+    begun, finish = asyncio.Event(), asyncio.Event()
+
+    async def slow(endpoint: str) -> dict[str, Any]:
+        begun.set()
+        await finish.wait()
+        return {"endpoint": endpoint}
+
+    world.probe = slow
+    async with asyncio.TaskGroup() as tasks:
+        asked = tasks.create_task(probe(client, world), name="probe")
+        await begun.wait()
+        late = aiohttp.ClientSession()
+        stopped = tasks.create_task(world.server.stop(grace=5.0), name="stop")
+        await asyncio.sleep(0.05)
+        assert not stopped.done()
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await late.get(world.url)
+        await late.close()
+        finish.set()
+    assert asked.result() == (200, {"endpoint": "x"})
+    assert world.lines.lines == []
+
+
+async def probe(client: aiohttp.ClientSession, world: Any) -> tuple[int, Any]:
+    async with client.post(f"{world.url}/v1/probe", json={"endpoint": "x"}) as response:
+        return response.status, await response.json()
+
+
+async def test_an_answer_that_takes_longer_than_the_grace_is_cut(
+    world: Any, client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = asyncio.Event()
+
+    async def endless(endpoint: str) -> dict[str, Any]:
+        begun.set()
+        await asyncio.Event().wait()
+        return {}
+
+    world.probe = endless
+    async with asyncio.TaskGroup() as tasks:
+        asked = tasks.create_task(cut_off(client, world), name="probe")
+        await begun.wait()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await world.server.stop(grace=0.2)
+        assert loop.time() - began < 2.0
+    assert asked.result() is True
+    assert world.lines.lines == []
+    assert caplog.records == []
+
+
+async def cut_off(client: aiohttp.ClientSession, world: Any) -> bool:
+    try:
+        await probe(client, world)
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+        return True
+    return False
+
+
+async def test_idle_connections_do_not_hold_up_the_end(world: Any, client: aiohttp.ClientSession) -> None:
+    async with client.get(f"{world.url}/-/healthy"):
+        pass
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    async with client.get(f"{world.url}/-/healthy"):
+        pass
+    async with asyncio.timeout(1):
+        await world.server.stop(grace=30.0)
+        assert await reader.read() == b""
+    writer.close()
+
+
+async def test_half_a_body_does_not_hold_up_the_end(world: Any) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    writer.write(b"POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(2):
+        await world.server.stop(grace=0.2)
+        await reader.read()
+    writer.close()
+    assert (world.reported, world.lines.lines) == ({}, [])
+
+
+async def test_a_client_that_does_not_read_does_not_hold_up_the_end(world: Any) -> None:
+    with socket.create_connection(("127.0.0.1", world.port)) as lazy:
+        lazy.setblocking(False)
+        asked = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 400
+        await asyncio.get_running_loop().sock_sendall(lazy, asked)
+        await asyncio.sleep(0.3)  # until the kernel's buffers are full of what nobody reads
+        async with asyncio.timeout(2):
+            await world.server.stop(grace=0.4)
+        lazy.setblocking(True)
+        lazy.settimeout(2)
+        with suppress(ConnectionResetError):
+            while lazy.recv(1 << 20):
+                pass
+    assert world.lines.lines == []
+
+
+async def test_stopping_before_starting_and_twice_is_fine(world: Any) -> None:
+    server = Server(world.hands())
+    await server.stop(grace=1.0)
+    await server.start([Listen(host="127.0.0.1", port=0)])
+    await server.stop(grace=1.0)
+    await server.stop(grace=1.0)
+
+
+async def test_an_address_can_be_bound_again_at_once(world: Any, raw: Any) -> None:
+    for _ in range(2):
+        server = Server(world.hands())
+        (address,) = await server.start([Listen(host="127.0.0.1", port=0)])
+        port = int(address.rpartition(":")[2])
+        answer = await raw(port, HEALTHY)
+        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"healthy": True}
+        await server.stop(grace=1.0)
+        again = Server(world.hands())
+        await again.start([Listen(host="127.0.0.1", port=port)])
+        await again.stop(grace=1.0)
