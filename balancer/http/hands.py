@@ -22,9 +22,9 @@ class Hands:
     `config` is the one in force; `clock` is monotonic and `wall` Unix seconds. `changed` is called after every
     write to the table. `waiting(n)` returns once there are transitions above n, or the daemon is stopping;
     `boot` marks this process in event ids. `probe` raises KeyError for an endpoint that is not there and Unprobed
-    for one that cannot be probed now, `reload` ConfigError with the problems or LookupError when there is no file. `metrics` takes the Accept header and
-    gives body and content type. `decided` takes the seconds of one decision, `reported` a result
-    (recorded, duplicate, stale, rejected) and how many.
+    for one that cannot be probed now, `reload` ConfigError with the problems or LookupError when there is no
+    file. `metrics` takes the Accept header and gives body and content type. `decided` takes the seconds of one
+    decision, `reported` a result (recorded, duplicate, stale, rejected) and how many.
     """
 
     balancer: Balancer

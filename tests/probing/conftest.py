@@ -205,7 +205,7 @@ class Laboratory:
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition. Raises: TimeoutError."""
         async with asyncio.timeout(DEADLINE):
-            while not condition():  # noqa: ASYNC110 - a condition of the code under test has no event
+            while not condition():
                 await asyncio.sleep(0.002)
 
     async def close(self) -> None:
