@@ -65,6 +65,7 @@ class Daemon:
         self._news = asyncio.Event()
         self._stopping = False
         self._suspect = False
+        self._reloading = asyncio.Lock()
         self._metrics = Metrics(view=lambda: self.balancer.view(now=clock.monotonic()), version=version("balancer"))
         self._metrics.reloaded(successful=True, wall=clock.wall())
         self._scheduler = Scheduler(
@@ -118,6 +119,9 @@ class Daemon:
                     self._log.info("daemon.stopping")
                     for task in owned:
                         task.cancel()
+        except BaseExceptionGroup as crash:
+            self._log.error("daemon.crashed", exc_info=crash)
+            raise
         finally:
             self._stopping = True
             await self._server.stop(grace=STOP_GRACE)
@@ -131,8 +135,12 @@ class Daemon:
         """
         if self._read_config is None:
             raise LookupError("this daemon was started without a configuration file")
+        async with self._reloading:  # one at a time, or an older file that was read slowly could win
+            await self._reload(self._read_config)
+
+    async def _reload(self, read: Callable[[], Config]) -> None:
         try:
-            config = await asyncio.to_thread(self._read_config)
+            config = await asyncio.to_thread(read)
         except ConfigError as error:
             self._metrics.reloaded(successful=False, wall=clock.wall())
             self._log.error("config.rejected", problems=[str(problem) for problem in error.problems])

@@ -24,10 +24,10 @@ from balancer.core.health import Change
 from balancer.core.model import Catalog, Decision, NoEndpoint, Request, Selected, Source, State, Transition
 from balancer.core.outcome import COUNTS, Outcome
 from balancer.core.routing import Plan, Router
-from balancer.core.row import ELIGIBLE, Drain, Row
+from balancer.core.row import ELIGIBLE, UNUSABLE, Drain, Row
 from balancer.core.view import EndpointView, ModelView, TableView, endpoint_view
 
-TRANSITIONS_MAX: Final = 1000  # remembered for readers that reconnect; a day of a busy table
+TRANSITIONS_MAX: Final = 1000  # remembered for readers that reconnect; four an endpoint where those are more
 ALL_BITS: Final = 2**64 - 1
 LOCAL_AGE: Final = 60.0  # s for which a failure of our own network casts doubt
 
@@ -57,6 +57,8 @@ class Balancer:
         Shape: an endpoint whose address, upstream model or credential changed starts anew; new spans of the
         windows empty the windows and nothing else.
         """
+        if len(catalog.endpoints) * 4 > TRANSITIONS_MAX:  # one reload may tell something of every endpoint, twice
+            self._transitions = deque(self._transitions, maxlen=len(catalog.endpoints) * 4)
         respan = catalog.health.windows != self._catalog.health.windows
         rows: dict[str, Row] = {}
         for key, endpoint in catalog.endpoints.items():
@@ -126,6 +128,7 @@ class Balancer:
             self._local_at = now - age
         elif COUNTS[outcome.kind] == "success":
             self._worked_at = max(self._worked_at, now - age)
+        self._lapse(row, now)
         changes = row.record(
             outcome,
             source=source,
@@ -209,13 +212,14 @@ class Balancer:
         return decision
 
     def _lease(self, plan: Plan, decision: str, now: float) -> None:
-        self._note_panic(plan.model.id, plan.panic, now)
+        # A request's own filters may leave only the ejected: that is its panic, and not yet the model's.
+        self._note_panic(plan.model.id, not any(state in ELIGIBLE for state in plan.states.values()), now)
         first = plan.order[0]
         if plan.trial is not None:
-            lapsed = first.health.lapse(now)
+            self._lapse(first, now)
             started = first.health.start_trial(decision=decision, now=now, expires=now + first.timeouts.total)
-            self._publish(first, [started] if lapsed is None else [lapsed, started], now)
-        self._count(plan.model.id, "trial" if plan.trial else "panic" if plan.panic else "selected")
+            self._publish(first, [started], now)
+        self._count(plan.model.id, "panic" if plan.panic else "trial" if plan.trial else "selected")
         first.selections += 1
 
     def _decision(self, key: str, plan: Plan, request: Request, now: float) -> Decision:
@@ -247,8 +251,10 @@ class Balancer:
             prior = self._router.prior(rows, now)
             of_model = [endpoint_view(row, prior=prior, policy=self._catalog.health, now=now) for row in rows]
             eligible = sum(view.state in ELIGIBLE for view in of_model)
-            down = any(view.state in ("ejected", "half_open") for view in of_model)
-            models.append(ModelView(model.id, eligible, len(rows), panic=not eligible and down))
+            # A tier is chosen only when it is asked for, so it keeps no ordinary request out of panic.
+            ordinary = [view for view in of_model if view.endpoint.tier is None]
+            panic = not any(view.state in ELIGIBLE for view in ordinary) and any(map(_last_resort, ordinary))
+            models.append(ModelView(model.id, eligible, len(rows), panic=panic))
             views += of_model
         return TableView(
             now=now,
@@ -282,6 +288,11 @@ class Balancer:
         return [each for each in self._transitions if each.number > after]
 
     # ---- telling -------------------------------------------------------------------------------------
+
+    def _lapse(self, row: Row, now: float) -> None:
+        lapsed = row.health.lapse(now)
+        if lapsed is not None:
+            self._publish(row, [lapsed], now)
 
     def _publish(self, row: Row, changes: Iterable[Change], now: float) -> None:
         for change in changes:
@@ -335,6 +346,11 @@ class Balancer:
     def _count(self, model: str, result: str) -> None:
         key = (model, self._router.strategy.name, result)
         self._decisions[key] = self._decisions.get(key, 0) + 1
+
+
+def _last_resort(view: EndpointView) -> bool:
+    down = "ejected" in view.states or "half_open" in view.states
+    return down and "throttled" not in view.states and UNUSABLE.isdisjoint(view.states)
 
 
 def _means(target: str, row: Row) -> bool:

@@ -21,10 +21,11 @@ time between calls. `phase_at(now)` is a projection; the only thing that time al
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
+from operator import itemgetter
 from random import Random
 from typing import Final, Literal, get_args
 
@@ -56,7 +57,7 @@ WILSON_Z: Final = 2.58  # 99 %: 0.5 false trips a day at half a request a second
 SHALLOW_FAILURES: Final = 3  # probes in a row; kubelet's failureThreshold and HAProxy's fall
 SHALLOW_AGE: Final = 300.0  # s; a failed probe postpones trials no longer than this, lest probing stopped
 RECOVERING_FAILURES: Final = 2  # in a row; one failure is within the normal floor of 1-3 %
-REFUSALS: Final = 3  # in a row; one 401 may be a rotation under way
+REFUSALS: Final = 3  # without a success between; one 401 may be a rotation under way
 EJECTION_DECAY: Final = 600.0  # s of good time that take one ejection off the count
 
 
@@ -77,10 +78,11 @@ def wilson(failures: int, outcomes: int, z: float) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Permission for one request to be the trial."""
+    """Permission for one request to be the trial. `due` is false for one that panic sent before its time."""
 
     decision: str
     expires: float
+    due: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class Health:
         self.lease: Lease | None = None
         self.ramp_left = 0
         self.misconfigured: str | None = None
-        self._recent: deque[tuple[float, bool]] = deque(maxlen=RECENT_MAX)
+        self._recent: list[tuple[float, bool]] = []
         self._shallow_streak = 0
         self._shallow_failed = float("-inf")
         self._refusals = 0
@@ -167,8 +169,9 @@ class Health:
     def start_trial(self, *, decision: str, now: float, expires: float) -> Change:
         """Lease the trial to one request until it reports or the lease expires."""
         self.lapse(now)
+        due = now >= self.until
         self._move("lease", now)
-        self.lease = Lease(decision, expires)
+        self.lease = Lease(decision, expires, due)
         return Change("endpoint.trial_started", f"trial after {self.reason}")
 
     def forgive(self) -> bool:
@@ -215,11 +218,13 @@ class Health:
         return self._take(outcome, good, ended, now, policy)
 
     def _take(self, outcome: Outcome, good: bool, ended: float, now: float, policy: HealthPolicy) -> Change | None:
-        self._recent.append((ended, good))
+        # Reports may come late: a streak is one of endings, not of arrivals.
+        insort(self._recent, (ended, good), key=itemgetter(0))
+        del self._recent[:-RECENT_MAX]
         if good:
             self._shallow_streak = 0
             if self.phase == "recovering":
-                self.ramp_left -= 1
+                self.ramp_left = min(self.ramp_left, policy.ramp_requests) - 1  # a reload may have shortened it
                 if self.ramp_left <= 0:
                     self._move("ramped", now)
                     return Change("endpoint.recovered", "slow start is over")
@@ -261,7 +266,9 @@ class Health:
             return Change("endpoint.readmitted", "trial passed")
         if counts == "failure":
             reason = f"trial failed ({_what(outcome)})"
-            self._hold(now, policy)
+            # In panic every request is a trial: only one whose time had come makes the hold grow, or an outage
+            # of seconds would end in holds of minutes.
+            self._hold(now, policy, grows=self.lease is None or self.lease.due)
             self._move("fail", now)
             self.reason = reason
             return Change("endpoint.ejected", reason, "failed_trial")
@@ -284,17 +291,19 @@ class Health:
         if self.misconfigured is not None or self._refusals < REFUSALS:
             return None
         self._recent.clear()
-        self.misconfigured = f"refused {REFUSALS} times in a row ({_what(outcome)})"
+        self.misconfigured = f"refused {REFUSALS} times without a success between ({_what(outcome)})"
         return Change("endpoint.misconfigured", self.misconfigured)
 
     def _trip(self, cause: Cause, reason: str, now: float, policy: HealthPolicy) -> Change:
         self.ejections = max(0.0, self.ejections - max(0.0, now - self.since) / EJECTION_DECAY)
-        self._hold(now, policy)
+        self._hold(now, policy, grows=True)
         self._move("trip", now)
         self.reason = reason
         return Change("endpoint.ejected", reason, cause)
 
-    def _hold(self, now: float, policy: HealthPolicy) -> None:
+    def _hold(self, now: float, policy: HealthPolicy, *, grows: bool) -> None:
+        if not grows:
+            return
         grown = policy.hold * 2.0 ** min(self.ejections, 32.0)
         hold = min(grown, policy.hold_max)
         # Equal jitter (Finagle): never shorter than half, and many daemons do not try at the same moment.

@@ -35,10 +35,11 @@ _TOTAL_BOUNDS: Final = (30.0, 600.0)
 class Quantiles:
     """Quantiles of the last five minutes, and the count and sum of all time. Units: seconds."""
 
-    __slots__ = ("_slices", "count", "sum")
+    __slots__ = ("_slices", "_sums", "count", "sum")
 
     def __init__(self) -> None:
         self._slices: dict[int, dict[int, int]] = {}
+        self._sums: dict[int, float] = {}
         self.count = 0
         self.sum = 0.0
 
@@ -53,14 +54,24 @@ class Quantiles:
             if index <= newest - SLICES:
                 return
             counts = self._slices[index] = {}
+            self._sums[index] = 0.0
             for stale in [old for old in self._slices if old <= max(index, newest) - SLICES]:
-                del self._slices[stale]
+                del self._slices[stale], self._sums[stale]
+        self._sums[index] += value
         bucket = ceil(log(min(max(value, VALUE_MIN), VALUE_MAX)) * _SCALE)
         counts[bucket] = counts.get(bucket, 0) + 1
 
     def samples(self, now: float) -> int:
         """How many values the quantiles stand on."""
         return sum(sum(counts.values()) for counts in self._live(now))
+
+    def mean(self, now: float) -> float | None:
+        """The mean of the last five minutes; of all time where they are empty, `None` where nothing is known."""
+        samples = self.samples(now)
+        if samples:
+            oldest = self._oldest(now)
+            return sum(total for index, total in self._sums.items() if index > oldest) / samples
+        return self.sum / self.count if self.count else None
 
     def at(self, now: float, ranks: Sequence[float]) -> tuple[float, ...] | None:
         """Read the quantiles at `ranks` (ascending, 0..1), or `None` when nothing is known.
@@ -86,8 +97,11 @@ class Quantiles:
         return tuple(found)
 
     def _live(self, now: float) -> Iterable[dict[int, int]]:
-        oldest = floor(now * SLICES / SPAN) - SLICES
+        oldest = self._oldest(now)
         return [counts for index, counts in self._slices.items() if index > oldest]
+
+    def _oldest(self, now: float) -> int:
+        return floor(now * SLICES / SPAN) - SLICES
 
 
 def timeouts(latency: Quantiles, ttft: Quantiles, now: float) -> Timeouts:

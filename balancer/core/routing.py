@@ -3,7 +3,8 @@
 Theory of operation: `Router.plan` answers "who first, who next" and changes nothing but the random state that
 it is given; the table (`balancer.py`) then leases, counts and tells. Precedence, outermost first: the user's
 `order`; slow start (an endpoint that is recovering leads only its ramp's share of picks, lest its return be a
-stampede even where it stands first by priority); the operator's `priority`; the strategy's score.
+stampede even where it stands first by priority); the operator's `priority`, where one that is degraded falls to
+the next level; the strategy's score.
 
 When health leaves nobody, that is panic: those who are ejected are ranked by whose trial is soonest. A hold of
 the provider's own (429) is never overruled, and neither is a filter, a drain or a misconfiguration.
@@ -129,10 +130,14 @@ class Router:
         random: Random,
         admitted: set[str],
     ) -> list[Ranked]:
+        levels = sorted({row.endpoint.priority for row in chosen})
         groups: dict[tuple[int, bool, int], list[Candidate]] = {}
-        for candidate in self._candidates(chosen, peers, request, now):
+        for row, candidate in zip(chosen, self._candidates(chosen, peers, request, now), strict=True):
             endpoint = candidate.endpoint
-            place = (order_rank(endpoint, request.provider), endpoint.id not in admitted, endpoint.priority)
+            level = levels.index(endpoint.priority)
+            if len(levels) > 1 and row.state(now) == "degraded":
+                level = min(level + 1, len(levels) - 1)  # it spills: the next level's scores decide
+            place = (order_rank(endpoint, request.provider), endpoint.id not in admitted, level)
             groups.setdefault(place, []).append(candidate)
         ranked: list[Ranked] = []
         for place in sorted(groups):
@@ -150,8 +155,9 @@ class Router:
         candidates = []
         for row, price in zip(chosen, prices, strict=True):
             wait = 0.0
-            if routing.value_of_time and row.latency.count:
-                wait = routing.value_of_time * row.latency.sum / row.latency.count / unit
+            if routing.value_of_time:
+                expected = row.latency.mean(now)
+                wait = 0.0 if expected is None else routing.value_of_time * expected / unit
             failure = row.failure_probability(now, prior=prior, policy=self._policy)
             tier = row.tier(now, self._policy) if self.strategy.tiered else 0
             candidates.append(Candidate(row.endpoint, price, wait, failure, tier))

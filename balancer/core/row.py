@@ -153,20 +153,18 @@ class Row:
         began = ended if took is None else ended - took
         counts = COUNTS[outcome.kind]
         self.outcomes[source, outcome.kind] = self.outcomes.get((source, outcome.kind), 0) + 1
-        self.last_outcome = ended if self.last_outcome is None else max(ended, self.last_outcome)
-        if source == "report":
-            self.last_report = ended if self.last_report is None else max(ended, self.last_report)
-        else:
+        if source == "probe":
             self.probes_deep = not outcome.shallow
         if counts != "none":
             self.windows[source].record(ended, _COLUMN[counts])
+            self.last_outcome = ended if self.last_outcome is None else max(ended, self.last_outcome)
+            if source == "report":
+                self.last_report = ended if self.last_report is None else max(ended, self.last_report)
         if counts == "success":
             self.verified = True
         if counts in ("failure", "rate_limited") or outcome.kind == "probe_invalid":
             self.failures.append(Failure(ended, source, outcome.kind, outcome.status, outcome.detail))
-        lapsed = self.health.lapse(now)
-        changes = [] if lapsed is None else [lapsed]
-        changes += self._throttle(outcome, began=began, ended=ended, now=now, policy=policy, random=random)
+        changes = self._throttle(outcome, began=began, ended=ended, now=now, policy=policy, random=random)
         if counts == "success" and not outcome.shallow:
             self._time(outcome, ended, now)
         change = self.health.record(
@@ -316,7 +314,7 @@ class Row:
             case "throttled":
                 return "rate limited by the provider", "hold ends", self.throttle.until
             case "recovering":
-                done = policy.ramp_requests - health.ramp_left
+                done = max(0, policy.ramp_requests - health.ramp_left)
                 return f"trial passed; {done} of {policy.ramp_requests} requests of the ramp", None, None
             case "degraded":
                 counts = self.evidence(now).memory

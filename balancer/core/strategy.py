@@ -28,6 +28,8 @@ from balancer.core.model import Endpoint, Pricing, Request, Routing, StrategyNam
 PROMPT_TOKENS: Final = 1155
 COMPLETION_TOKENS: Final = 211
 
+RELATIVE_PRICE_MAX: Final = 1e6  # beyond it a weight says "never" anyway, and its square must not overflow
+
 SHARED_FATE: Final = 1.3
 """How much likelier a call fails after another of the same provider failed.
 
@@ -177,7 +179,7 @@ class Price:
         return f"price {candidate.price:.2f}×, weight {self._weight(candidate):.3g}, {tier}"
 
     def _weight(self, candidate: Candidate) -> float:
-        return candidate.endpoint.weight / candidate.price**2
+        return candidate.endpoint.weight / min(candidate.price, RELATIVE_PRICE_MAX) ** 2
 
 
 def make(routing: Routing) -> Strategy:

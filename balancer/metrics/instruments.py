@@ -131,7 +131,7 @@ class Metrics:
             Family(
                 name="balancer_decision_duration_seconds",
                 kind="histogram",
-                help="Time that the table took to answer one question.",
+                help="Time that the table took to answer one question, explained ones and HEAD included.",
                 lines=self._decisions.lines(),
             ),
             Family(

@@ -22,6 +22,7 @@ EVENTS: Final = frozenset(
         "daemon.ready",
         "daemon.stopping",
         "daemon.stopped",
+        "daemon.crashed",
         "config.loaded",
         "config.rejected",
         "endpoint.added",

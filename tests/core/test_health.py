@@ -495,7 +495,7 @@ def test_refusals_in_a_row_mean_misconfigured_and_a_success_heals() -> None:
     health = new()
     assert take(health, REFUSED, 0.0, times=REFUSALS - 1) is None
     change = take(health, REFUSED, 0.0)
-    assert change == Change("endpoint.misconfigured", "refused 3 times in a row (401)")
+    assert change == Change("endpoint.misconfigured", "refused 3 times without a success between (401)")
     take(health, BAD, 1.0, times=20)
     assert health.phase == "closed"
     change = take(health, OK, 1.0)
@@ -547,7 +547,7 @@ def test_trials_that_are_refused_again_and_again_mean_misconfigured() -> None:
         ("endpoint.ejected", "failed_trial"),
         ("endpoint.misconfigured", "failed_trial"),
     ]
-    assert health.misconfigured == "refused 3 times in a row (401)"
+    assert health.misconfigured == "refused 3 times without a success between (401)"
 
 
 def test_a_passed_trial_forgives_what_cheap_probes_found_refused_meanwhile() -> None:

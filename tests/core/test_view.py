@@ -97,4 +97,5 @@ def test_panic_is_shown_where_health_leaves_nobody_and_not_where_only_the_quota_
     assert [(each.eligible, each.panic) for each in table.view(now=2.0).models] == [(0, False)]
     for tag in ("a", "b"):
         fail(table, tag, now=2.0)
-    assert [(each.eligible, each.panic) for each in table.view(now=3.0).models] == [(0, True)]
+    assert [(each.eligible, each.panic) for each in table.view(now=3.0).models] == [(0, False)]
+    assert [(each.eligible, each.panic) for each in table.view(now=62.0).models] == [(0, True)]
