@@ -1,0 +1,98 @@
+"""Longer stories over the whole table, each of which once ended badly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from balancer.core.balancer import TRANSITIONS_MAX, Balancer
+from balancer.core.model import Catalog, Endpoint, Request, Routing
+from balancer.core.outcome import Outcome
+
+MakeEndpoint = Callable[..., Endpoint]
+MakeCatalog = Callable[..., Catalog]
+MakeRequest = Callable[..., Request]
+Fail = Callable[..., None]
+
+MODEL = "author/slug"
+A = f"{MODEL}@a"
+B = f"{MODEL}@b"
+OK = Outcome(kind="success", latency=1.0, ttft=0.2)
+BAD = Outcome(kind="server_error", status=500)
+
+
+@pytest.fixture
+def pair(endpoint: MakeEndpoint, catalog: MakeCatalog) -> Balancer:
+    return Balancer(catalog(endpoint("a"), endpoint("b")), seed=1)
+
+
+def test_an_outage_of_seconds_under_load_does_not_end_in_holds_of_minutes(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest
+) -> None:
+    table = Balancer(catalog(endpoint("a"), endpoint("b"), endpoint("c")), seed=1)
+    for step in range(300):
+        now = step / 10
+        decision = table.best(ask(), now=now)
+        outcome = BAD if now < 10.0 else OK
+        table.record(decision.selected.id, outcome, now=now, decision=decision.id)
+    for key in ("a", "b", "c"):
+        view = table.endpoint(f"{MODEL}@{key}", now=30.0)
+        assert view.state != "ejected" or (view.next_at is not None and view.next_at < 40.0)
+
+
+def test_a_requests_own_panic_is_not_the_models(pair: Balancer, ask: MakeRequest, fail: Fail) -> None:
+    fail(pair, "a", now=1.0)
+    number = pair.transitions(0)[-1].number
+    for _ in range(5):
+        assert not pair.best(ask(), now=2.0).panic
+        assert pair.best(ask(only=("a",)), now=2.0).panic
+    assert not [each for each in pair.transitions(number) if each.event.startswith("model.")]
+
+
+def test_late_failures_do_not_follow_newer_successes(pair: Balancer) -> None:
+    for step in range(100):
+        pair.record(A, OK, now=1000.0 + step / 100)
+    for _ in range(5):
+        pair.record(A, Outcome(kind="timeout"), now=1002.0, age=600.0)
+    assert pair.endpoint(A, now=1002.0).state == "healthy"
+
+
+def test_what_counts_for_nothing_is_no_fresh_evidence(pair: Balancer) -> None:
+    pair.record(A, OK, now=1.0)
+    pair.record(A, Outcome(kind="local"), now=1000.0, source="probe")
+    pair.record(A, Outcome(kind="cancelled"), now=1000.0)
+    assert pair.endpoint(A, now=1000.0).evidence_age == 999.0
+    assert pair.report_age(A, now=1000.0) == 999.0
+
+
+def test_time_is_priced_by_the_last_minutes_and_not_by_all_time(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest
+) -> None:
+    table = Balancer(catalog(endpoint("a"), endpoint("b"), routing=Routing(value_of_time=0.001)), seed=1)
+    for step in range(5000):
+        table.record(A, Outcome(kind="success", latency=1.0), now=step / 10)
+    for step in range(600):
+        table.record(A, Outcome(kind="success", latency=5.0), now=1000.0 + step)
+        table.record(B, Outcome(kind="success", latency=1.5), now=1000.0 + step)
+    assert table.best(ask(), now=1600.0).selected.id == B
+
+
+def test_a_degraded_endpoint_spills_to_the_next_priority(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest
+) -> None:
+    table = Balancer(catalog(endpoint("a"), endpoint("b", priority=1)), seed=1)
+    for step in range(70):
+        table.record(A, BAD if step % 7 == 0 else OK, now=1.0 + step)
+        table.record(B, OK, now=1.0 + step)
+        table.best(ask(), now=1.0 + step)
+    assert table.endpoint(A, now=71.0).state == "degraded"
+    assert table.best(ask(), now=71.0).selected.id == B
+
+
+def test_a_catalog_larger_than_the_memory_of_transitions_is_told_whole(
+    endpoint: MakeEndpoint, catalog: MakeCatalog
+) -> None:
+    many = [endpoint(f"p{number}", misconfigured="KEY is not set") for number in range(TRANSITIONS_MAX)]
+    told = [each.event for each in Balancer(catalog(*many), seed=1).transitions(0)]
+    assert told.count("endpoint.misconfigured") == TRANSITIONS_MAX
