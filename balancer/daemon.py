@@ -128,29 +128,35 @@ class Daemon:
             await self._scheduler.close()
         self._log.info("daemon.stopped")
 
-    async def reload(self) -> None:
-        """Read the configuration anew and follow it.
+    async def reload(self) -> list[str]:
+        """Read the configuration anew and follow it; tell which of its keys wait for the next start.
 
         Raises: ConfigError with every problem, LookupError when there is no file; the old one stays in force.
         """
         if self._read_config is None:
             raise LookupError("this daemon was started without a configuration file")
         async with self._reloading:  # one at a time, or an older file that was read slowly could win
-            await self._reload(self._read_config)
+            return await self._reload(self._read_config)
 
-    async def _reload(self, read: Callable[[], Config]) -> None:
+    async def _reload(self, read: Callable[[], Config]) -> list[str]:
         try:
             config = await asyncio.to_thread(read)
         except ConfigError as error:
             self._metrics.reloaded(successful=False, wall=clock.wall())
             self._log.error("config.rejected", problems=[str(problem) for problem in error.problems])
             raise
+        waiting = [key for key in ("listen", "log") if getattr(config, key) != getattr(self.config, key)]
         self.config = replace(config, listen=self.config.listen, log=self.config.log)
         self.balancer.apply(self.config, now=clock.monotonic())
         self._follow()
         self._metrics.reloaded(successful=True, wall=clock.wall())
-        self._log.info("config.loaded", endpoints=len(config.endpoints), generation=self.balancer.generation)
+        facts = {"endpoints": len(config.endpoints), "generation": self.balancer.generation}
+        if waiting:
+            self._log.warning("config.loaded", **facts, at_next_start=waiting)
+        else:
+            self._log.info("config.loaded", **facts)
         self._changed()
+        return waiting
 
     # ---- what the rims are handed --------------------------------------------------------------------
 

@@ -5,8 +5,6 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-import pytest
-
 from balancer.cli import VERBS
 from balancer.config import json_schema, parse_config
 from balancer.core.balancer import Balancer
@@ -112,19 +110,48 @@ def test_every_configuration_key_is_documented():
     assert not missing
 
 
-@pytest.mark.parametrize(
-    ("path", "default"),
-    [("routing.failure_price", "15"), ("health.consecutive_failures", "5"), ("probe.size_max", "4MiB")],
-)
-def test_defaults_are_those_of_the_code(path, default):
-    from balancer.config import ProbeSettings
-    from balancer.core.model import HealthPolicy, Routing
+def defaults():
+    """The rows of the configuration table that give each of their keys a default: path and default."""
+    for line in section("Configuration").splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:3]]
+        if len(cells) == 2:
+            paths = re.findall(r"`([^`]+)`", cells[0])
+            values = [part.strip(" `") for part in re.split(r",(?![^\[]*\])", cells[1])]
+            if len(paths) == len(values) and all(
+                re.fullmatch(r"(routing|health|probe|log)\.[\w.]+", p) for p in paths
+            ):
+                yield from zip(paths, values, strict=True)
 
-    holder = {"routing": Routing(), "health": HealthPolicy(), "probe": ProbeSettings()}[path.partition(".")[0]]
-    value = getattr(holder, path.partition(".")[2])
-    shown = default if not default.endswith("MiB") else str(int(default[:-3]) * 1024**2)
-    assert f"{value:g}" == f"{float(shown):g}"
-    assert default in README
+
+def alternatives(schema, root):
+    """A schema, what it refers to, and its alternatives."""
+    yield schema
+    if "$ref" in schema:
+        yield from alternatives(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
+    for part in schema.get("anyOf", ()):
+        yield from alternatives(part, root)
+
+
+def default_of(path, root):
+    """What the schema says of a key, as the README would write it."""
+    place = root
+    for step in path.split("."):
+        found = [
+            part["properties"][step] for part in alternatives(place, root) if step in part.get("properties", {})
+        ]
+        assert found, path
+        place = found[0]
+    value = next((part["default"] for part in alternatives(place, root) if "default" in part), None)
+    if value is None:
+        return "—"
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value).lower().removesuffix(".0")
+
+
+def test_every_default_of_the_table_is_the_schemas():
+    schema = json_schema()
+    said = {path: default.removesuffix(".0") for path, default in defaults()}
+    assert len(said) > 20
+    assert {path: default_of(path, schema) for path in said} == said
 
 
 def test_the_changelog_has_what_is_not_released():

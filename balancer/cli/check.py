@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sized
 
 from balancer.config import ConfigError, load_config
 
@@ -49,11 +50,15 @@ def run(asked: argparse.Namespace) -> int:
         print(json.dumps({"good": True, **counts, "misconfigured": unusable}))
         return 0
     line = (
-        f"{asked.config}: good; {len(config.models)} models, {len(config.endpoints)} endpoints "
-        f"at {len(config.providers)} providers"
+        f"{asked.config}: good; {_count(config.models, 'model')}, {_count(config.endpoints, 'endpoint')} "
+        f"at {_count(config.providers, 'provider')}"
     )
     if unusable:
         reasons = ", ".join(dict.fromkeys(unusable.values()))
-        line += f"; {len(unusable)} endpoints cannot be used here: {reasons}"
+        line += f"; {_count(unusable, 'endpoint')} cannot be used here: {reasons}"
     print(line)
     return 0
+
+
+def _count(things: Sized, word: str) -> str:
+    return f"{len(things)} {word}" if len(things) == 1 else f"{len(things)} {word}s"

@@ -56,11 +56,11 @@ def address(asked: argparse.Namespace) -> str:
     from balancer.config import ConfigError, load_config
 
     try:
-        listen = str(load_config(asked.config, environ=os.environ).listen[0])
+        listen = str(load_config(asked.config, environ=os.environ, secrets=False).listen[0])
     except ConfigError as error:
         raise Unreachable(
-            f"{asked.config} does not say where the daemon listens ({len(error.problems)} problems; "
-            "see balancer check); give --url"
+            f"{asked.config} does not say where the daemon listens (see balancer check: "
+            f"{len(error.problems)} found); give --url"
         ) from None
     return listen if listen.startswith("unix:") else f"http://{listen}"
 
@@ -72,8 +72,10 @@ def ask(
     given = {key: value for key, value in (query or {}).items() if value is not None}
     target = path + ("?" + urlencode(given, safe="/:,@") if given else "")
     headers = {"Accept": "application/json"}
-    token = os.environ.get("BALANCER_TOKEN")
+    token = os.environ.get("BALANCER_TOKEN", "").rstrip("\r\n")
     if token:
+        if not token.isascii() or not token.isprintable():
+            raise Unreachable("BALANCER_TOKEN holds a character that no HTTP header may have")
         headers["Authorization"] = f"Bearer {token}"
     data = None
     if body is not None:

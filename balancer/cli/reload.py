@@ -25,5 +25,8 @@ def run(asked: argparse.Namespace) -> int:
         return status
     except client.Unreachable as error:
         return client.complain(error, as_json=asked.json)
-    print(json.dumps(answer) if asked.json else f"reloaded; generation {answer['config_generation']}")
+    waiting = answer["at_next_start"]
+    line = f"reloaded; generation {answer['config_generation']}"
+    line += f"; {', '.join(waiting)} changed and will be taken at the next start" if waiting else ""
+    print(json.dumps(answer) if asked.json else line)
     return 0

@@ -151,7 +151,7 @@ class _Walk:
 
     def _list(self, node: Node, item: Any, path: Path, hint: _Hint) -> Any:
         if not isinstance(node.value, list):
-            return self._refuse(node, path, f"{_found(node)}, not a list", hint.allowed("a list: [a, b]"))
+            return self._refuse(node, path, f"{kind_of(node.value)}, not a list", hint.allowed("a list: [a, b]"))
         count = len(node.value)
         if count < hint.length_min:
             found = "an empty list" if count == 0 else f"only {count} in the list"
@@ -171,7 +171,9 @@ class _Walk:
 
     def _dict(self, node: Node, key_kind: Any, item: Any, path: Path, hint: _Hint) -> Any:
         if not isinstance(node.value, dict):
-            return self._refuse(node, path, f"{_found(node)}, not a mapping", "use a mapping of keys to values")
+            return self._refuse(
+                node, path, f"{kind_of(node.value)}, not a mapping", "use a mapping of keys to values"
+            )
         if len(node.value) < hint.length_min:
             return self._refuse(node, path, "an empty mapping", f"use {hint.length_min} or more")
         kept: dict[str, Any] = {}
@@ -187,7 +189,7 @@ class _Walk:
         fields = _fields(shape)
         if not isinstance(node.value, dict):
             allowed = f"use a mapping of {one_of(fields)}"
-            return self._refuse(node, path, f"{_found(node)}, not a mapping", allowed)
+            return self._refuse(node, path, f"{kind_of(node.value)}, not a mapping", allowed)
         kept: dict[str, Any] = {}
         whole = True
         for key, one in node.value.items():

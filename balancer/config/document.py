@@ -225,8 +225,7 @@ class _Builder:
         tag: str | None = getattr(event, "tag", None)
         if tag is None or tag == "!" or tag in _TAGS:
             return False
-        name = f"the tag !!{shown(tag.removeprefix(_YAML_TAG))}" if tag.startswith(_YAML_TAG) else "a tag"
-        self._problems.add(_line(event), path, name, "use plain values; quote the text if ! is part of it")
+        self._problems.add(_line(event), path, "a tag", "use plain values; quote the text if ! is part of it")
         return True
 
     def _stop(self, line: int, path: Path, found: str, allowed: str) -> NoReturn:
@@ -285,6 +284,8 @@ def _explain(error: yaml.YAMLError, text: str, problems: Problems) -> None:
     if "'\\t'" in str(what):
         problems.add(mark.line + 1, (), f"a tab at column {mark.column + 1}", "use spaces for indentation")
         return
+    if str(what).startswith("found undefined tag handle"):
+        what = "an undefined tag handle"  # PyYAML repeats it, and a key pasted without quotes may be one
     found = f"invalid YAML at column {mark.column + 1}: {what}"
     began = getattr(error, "context_mark", None)
     if began is not None and began.line != mark.line:

@@ -17,7 +17,7 @@ from balancer.config.units import parse_listen
 KEY_PATTERN: Final = r"^[a-z0-9][a-z0-9._:-]*$"
 TAG_PATTERN: Final = r"^[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)?$"
 MODEL_PATTERN: Final = r"^(?!.*:(nitro|floor|exacto)$)[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)+$"
-URL_PATTERN: Final = r"^https?://[^/?#@]+(/[^?#]*)?$"
+URL_PATTERN: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+(/[^?#]*)?$"
 DATE_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 
 SUFFIXES: Final = (":nitro", ":floor", ":exacto")  # how a client asks for a sort: never part of a name

@@ -23,10 +23,11 @@ from balancer.config.settings import Config
 FILE_MAX: Final = 16 * 1024**2  # bytes: far above any real file, far below what would fill the memory
 
 
-def load_config(path: str | Path, environ: Mapping[str, str] | None = None) -> Config:
+def load_config(path: str | Path, environ: Mapping[str, str] | None = None, *, secrets: bool = True) -> Config:
     """Read a configuration file.
 
-    Shape: with an environment credentials and tokens are looked up; without one they stay unresolved.
+    Shape: with an environment credentials and tokens are looked up; without one, or without `secrets` (for a
+    reader who has none of them, and wants to know where the daemon listens), they stay unresolved.
     Raises: ConfigError, and nothing else, with every problem found.
     """
     source = str(path)
@@ -48,11 +49,13 @@ def load_config(path: str | Path, environ: Mapping[str, str] | None = None) -> C
                 line = content.count(b"\n", 0, error.start) + 1
                 failure = _whole(source, "not UTF-8", "save the file as UTF-8", line)
             else:
-                return parse_config(text, source=source, environ=environ)
+                return parse_config(text, source=source, environ=environ, secrets=secrets)
     raise failure
 
 
-def parse_config(text: str, *, source: str, environ: Mapping[str, str] | None = None) -> Config:
+def parse_config(
+    text: str, *, source: str, environ: Mapping[str, str] | None = None, secrets: bool = True
+) -> Config:
     """Read a configuration from text; `source` is the file's name for messages and relative paths.
 
     Shape: as `load_config`. Raises: ConfigError, and nothing else, with every problem found.
@@ -71,7 +74,7 @@ def parse_config(text: str, *, source: str, environ: Mapping[str, str] | None = 
     if checked.tree is not BROKEN:
         sheet = Sheet(decode(checked), root, checked, problems)
         judge(sheet)
-        config = resolve(sheet, environ)
+        config = resolve(sheet, environ if secrets else None)
         if not problems:
             return config
     raise problems.error()

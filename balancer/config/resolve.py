@@ -21,9 +21,9 @@ from msgspec import UNSET, UnsetType
 
 from balancer.config.overlay import overlay
 from balancer.config.probes import Probes
-from balancer.config.problems import Path, near, one_of, shown
+from balancer.config.problems import Path, near, one_of
 from balancer.config.references import Vault
-from balancer.config.rules import Sheet, listens
+from balancer.config.rules import Sheet, as_written, listens
 from balancer.config.secret import Secret
 from balancer.config.settings import Config, LogSettings, ProbeSettings, Token
 from balancer.config.shape import EndpointShape, ModelShape, ProviderShape, SecretShape, VariantShape
@@ -142,7 +142,7 @@ class _Build:
         if key not in known:
             meant = near(key, known)
             ask = f"use one of {one_of(known)}" if meant is None else f"did you mean {meant}?"
-            self._sheet.tell(path, f"there is no provider {shown(key)}", ask)
+            self._sheet.tell(path, f"there is no provider {as_written(self._sheet, path)}", ask)
             return None
         if key not in self._sheet.file.providers:
             return None  # it is there and broken: that was told

@@ -104,14 +104,14 @@ def _judge_listen(sheet: Sheet) -> None:
             path = ("listen", sheet.checked.number(path, index))
         listen = parse_listen(text)
         if listen in seen and listen.port != 0:
-            sheet.tell(path, f"{_as_written(sheet, path)} is listed twice", "keep one of them")
+            sheet.tell(path, f"{as_written(sheet, path)} is listed twice", "keep one of them")
         seen.add(listen)
         if is_wide(listen) and not guarded and not sheet.problems.touches(("insecure",)):
-            found = f"{_as_written(sheet, path)} lets others than this machine in, without any token"
+            found = f"{as_written(sheet, path)} lets others than this machine in, without any token"
             sheet.tell(path, found, "give auth.tokens, listen on 127.0.0.1 or a unix socket, or set insecure: true")
 
 
-def _as_written(sheet: Sheet, path: Path) -> str:
+def as_written(sheet: Sheet, path: Path) -> str:
     node = sheet.written(path)
     return "" if node is None else shown(node.written)
 
@@ -141,9 +141,9 @@ def _judge_names(sheet: Sheet) -> None:
             path = (*within, sheet.checked.number(within, index))
             if alias in models:
                 owner = "this model's own id" if alias == name else "the id of another model"
-                sheet.tell(path, f"{_as_written(sheet, path)} is {owner}", "use a name that leads to one model")
+                sheet.tell(path, f"{as_written(sheet, path)} is {owner}", "use a name that leads to one model")
             elif alias in taken:
-                found = f"{_as_written(sheet, path)} is already an alias of {taken[alias]}"
+                found = f"{as_written(sheet, path)} is already an alias of {taken[alias]}"
                 sheet.tell(path, found, "use a name that leads to one model")
             taken.setdefault(alias, name)
 

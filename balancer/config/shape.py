@@ -44,6 +44,7 @@ from balancer.config.vocabulary import (
     told,
     whole,
 )
+from balancer.core.health import RECENT_MAX
 from balancer.core.model import Dialect, HealthPolicy, Routing, StrategyName
 
 # The defaults are those of the frozen values: stated once, printed here.
@@ -156,7 +157,7 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
         Annotated[
             ProbeKind,
             told(
-                "models lists models (free), completion asks for one token (paid), http asks an address of "
+                "models lists models (free), completion asks for a few tokens (paid), http asks an address of "
                 "yours, tcp opens a connection, none relies on reports.",
                 _PROBE.kind,
             ),
@@ -176,7 +177,7 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
         Annotated[
             Duration,
             lasts(1.0, 7 * DAY),
-            told("Age at which the evidence says nothing any more.", duration_text(_PROBE.stale_after)),
+            told("Paid probes are left out while the last report is younger.", duration_text(_PROBE.stale_after)),
         ]
     ] = UNSET
     budget: Given[Annotated[BudgetShape | None, told("Limits of the paid probes.")]] = UNSET
@@ -227,7 +228,7 @@ class EndpointShape(Shape, frozen=True, kw_only=True):
     ] = UNSET
     weight: Given[Annotated[float, above(0, 1_000_000), told("Your multiplier of its share.", 1.0)]] = UNSET
     priority: Given[
-        Annotated[int, whole(-1000, 1000), told("Your order: lower first, the next when none of it is healthy.", 0)]
+        Annotated[int, whole(-1000, 1000), told("Your order: lower first; a degraded one falls to the next.", 0)]
     ] = UNSET
     probe: Given[Annotated[ProbeShape | None, told("What differs from the top level's probe.")]] = UNSET
     base_url: Given[Annotated[Url | None, told("Where the API is; default: the variant's or provider's.")]] = UNSET
@@ -298,20 +299,18 @@ class HealthShape(Shape, frozen=True, kw_only=True):
         ]
     ] = UNSET
     consecutive_failures: Given[
-        Annotated[int, whole(1, 1000), told("Failures in a row that eject.", _HEALTH.consecutive_failures)]
+        Annotated[int, whole(1, RECENT_MAX), told("Failures in a row that eject.", _HEALTH.consecutive_failures)]
     ] = UNSET
     error_ratio: Given[
         Annotated[
             float,
             above(0, 1),
-            told(
-                "Share of failures in the shortest window that ejects, once it is significant.", _HEALTH.error_ratio
-            ),
+            told("Failure share of the last 20 outcomes that ejects, once it is significant.", _HEALTH.error_ratio),
         ]
     ] = UNSET
     min_outcomes: Given[
         Annotated[
-            int, whole(1, 100_000), told("Outcomes without which the ratio says nothing.", _HEALTH.min_outcomes)
+            int, whole(1, RECENT_MAX), told("Outcomes without which the ratio says nothing.", _HEALTH.min_outcomes)
         ]
     ] = UNSET
     hold: Given[
@@ -328,7 +327,7 @@ class HealthShape(Shape, frozen=True, kw_only=True):
         Annotated[
             Duration,
             lasts(0.05, DAY),
-            told("Longest wait after a 429 that names no time.", duration_text(_HEALTH.throttle_max)),
+            told("Longest wait after a 429, whatever it asks for.", duration_text(_HEALTH.throttle_max)),
         ]
     ] = UNSET
     ramp_requests: Given[

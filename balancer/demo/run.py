@@ -86,9 +86,6 @@ async def run_demo(*, port: int | None, duration: float, seed: int, as_json: boo
         port = PORT if _free(PORT) else 0
         if port == 0:
             print(f"port {PORT} is taken: the API is on another one", file=words)
-    elif port != 0 and not _free(port):
-        print(f"balancer demo: --port {port}: already in use; leave it out to take any free one", file=sys.stderr)
-        return 1
     async with _mocks(seed) as mocks:
         config = parse_config(config_text(mocks, port=port), source="demo", environ={})
         # Without a log: the screen tells every change of state, and a log line would tear it.
@@ -252,6 +249,7 @@ def _introduce(config: Config, *, api: str, duration: float, words: TextIO) -> N
         f"probes: a {PROBE_KIND} where there is no traffic (default: {usual.kind}); health settings: the defaults\n"
         f"both ways: the same {RATE:g} requests a second, up to two tries of {TRY_TIME:g} s each,"
         f" {FIRST_TOKEN_TIME:g} s to the first token\n"
+        "faults come to two neighbours of the list at a time, as a bad region does\n"
         f"API: {api}\n",
         file=words,
         flush=True,

@@ -23,8 +23,9 @@ class Hands:
     write to the table. `waiting(n)` returns once there are transitions above n, or the daemon is stopping;
     `boot` marks this process in event ids. `probe` raises KeyError for an endpoint that is not there and Unprobed
     for one that cannot be probed now, `reload` ConfigError with the problems or LookupError when there is no
-    file. `metrics` takes the Accept header and gives body and content type. `decided` takes the seconds of one
-    decision, `reported` a result (recorded, duplicate, stale, rejected) and how many.
+    file; it gives the keys that wait for the next start. `metrics` takes the Accept header and gives body and
+    content type. `decided` takes the seconds of one decision, `reported` a result (recorded, duplicate, stale,
+    rejected) and how many.
     """
 
     balancer: Balancer
@@ -35,7 +36,7 @@ class Hands:
     waiting: Callable[[int], Awaitable[None]]
     boot: str
     probe: Callable[[str], Awaitable[dict[str, Any]]]
-    reload: Callable[[], Awaitable[None]]
+    reload: Callable[[], Awaitable[list[str]]]
     ready: Callable[[], dict[str, Any]]
     metrics: Callable[[str], Awaitable[tuple[bytes, str]]]
     decided: Callable[[float], None]

@@ -69,9 +69,10 @@ class Resumed(Struct, kw_only=True):
 
 
 class Reloaded(Struct, kw_only=True):
-    """The number of the configuration now in force."""
+    """The number of the configuration now in force, and the keys that changed and wait for the next start."""
 
     config_generation: int
+    at_next_start: list[str]
 
 
 class Healthy(Struct, kw_only=True):
@@ -132,7 +133,7 @@ class Operating:
         """Read the configuration anew; a body is ignored."""
         await self._body(ask)
         try:
-            await self._hands.reload()
+            waiting = await self._hands.reload()
         except ConfigError as error:
             problems = [str(each) for each in error.problems]
             count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
@@ -143,7 +144,7 @@ class Operating:
             ) from None
         except LookupError as error:
             raise Refused(409, str(error)) from None
-        return answer(Reloaded(config_generation=self._hands.balancer.generation))
+        return answer(Reloaded(config_generation=self._hands.balancer.generation, at_next_start=waiting))
 
     async def healthy(self, ask: Ask) -> web.StreamResponse:
         """Say that the process answers."""

@@ -58,8 +58,8 @@ async def test_a_good_file_is_one_line(command, config, tmp_path):
     ran = await command("check")
     assert (ran.status, ran.err) == (0, "")
     assert ran.out == (
-        "balancer.yaml: good; 1 models, 2 endpoints at 2 providers; "
-        "1 endpoints cannot be used here: SOME_API_KEY is not set\n"
+        "balancer.yaml: good; 1 model, 2 endpoints at 2 providers; "
+        "1 endpoint cannot be used here: SOME_API_KEY is not set\n"
     )
 
 

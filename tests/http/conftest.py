@@ -115,7 +115,7 @@ class World:
         self.decided: list[float] = []
         self.reported: dict[str, int] = {}
         self.ready: dict[str, Any] = {"ready": True, "first_picture": False}
-        self.reload: Callable[[], Awaitable[None]] = self._reload
+        self.reload: Callable[[], Awaitable[list[str]]] = self._reload
         self.probe: Callable[[str], Awaitable[dict[str, Any]]] = self._probe
         self.url = ""
         self.port = 0
@@ -165,8 +165,9 @@ class World:
             raise KeyError(key)
         return {"endpoint": key, "kind": "models", "outcome": "success"}
 
-    async def _reload(self) -> None:
+    async def _reload(self) -> list[str]:
         self.balancer.apply(self.config, now=self.now)
+        return []
 
     async def _metrics(self, accept: str) -> tuple[bytes, str]:
         kind = "application/openmetrics-text" if "openmetrics" in accept else "text/plain"

@@ -110,9 +110,9 @@ async def test_a_probe_is_made_now(world: Any, client: aiohttp.ClientSession) ->
 
 
 async def test_a_reload_tells_the_generation(world: Any, client: aiohttp.ClientSession) -> None:
-    assert await post(client, world, "/-/reload", {}) == (200, {"config_generation": 2})
+    assert await post(client, world, "/-/reload", {}) == (200, {"config_generation": 2, "at_next_start": []})
     async with client.post(f"{world.url}/-/reload") as response:
-        assert await response.json() == {"config_generation": 3}
+        assert await response.json() == {"config_generation": 3, "at_next_start": []}
 
 
 async def test_a_refused_reload_tells_every_problem(world: Any, client: aiohttp.ClientSession) -> None:
