@@ -27,7 +27,8 @@ from importlib.metadata import version
 from random import Random
 from typing import Any, Final
 
-from balancer.config import Config, ConfigError, ProbeSettings
+from balancer.config import Config, ConfigError, ConfigProblem, ProbeSettings
+from balancer.config.units import is_wide
 from balancer.core.balancer import Balancer
 from balancer.core.model import Endpoint, Transition
 from balancer.core.outcome import COUNTS
@@ -141,6 +142,7 @@ class Daemon:
     async def _reload(self, read: Callable[[], Config]) -> list[str]:
         try:
             config = await asyncio.to_thread(read)
+            self._guard_sockets(config)
         except ConfigError as error:
             self._metrics.reloaded(successful=False, wall=clock.wall())
             self._log.error("config.rejected", problems=[str(problem) for problem in error.problems])
@@ -157,6 +159,14 @@ class Daemon:
             self._log.info("config.loaded", **facts)
         self._changed()
         return waiting
+
+    def _guard_sockets(self, config: Config) -> None:
+        # The file was judged against its own `listen`, but what is bound stays bound until the next start.
+        wide = [str(listen) for listen in self.config.listen if is_wide(listen)]
+        if wide and not config.tokens and not config.insecure:
+            found = f"{', '.join(wide)} stays open until the next start, and would let others in without any token"
+            allowed = "give auth.tokens or insecure: true, or restart"
+            raise ConfigError([ConfigProblem(file="reload", line=None, path="auth", found=found, allowed=allowed)])
 
     # ---- what the rims are handed --------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 READY_MAX = 20.0  # s; a loaded machine with two cores starts Python in two
 STOP_MAX = 5.0  # s; the daemon promises 2 s on a machine that does nothing else
@@ -147,3 +148,20 @@ def daemon(
         return await program("balancer", f"http://127.0.0.1:{port}", *argv, environ=environ)
 
     return start
+
+
+@pytest.fixture
+async def models_server():
+    """A provider that lists models, as a real server."""
+
+    async def listing(_request):
+        return web.json_response({"data": [{"id": "large"}]})
+
+    app = web.Application()
+    app.router.add_get("/v1/models", listing)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()

@@ -1,15 +1,20 @@
 """The daemon as a real process: what a stranger sees of starting, reloading, failing and stopping."""
 
 import asyncio
+import io
 import json
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from balancer.config import parse_config
+from balancer.daemon import Daemon
 from balancer.service.clock import monotonic
+from balancer.service.log import configure
 
 ROOT = Path(__file__).parents[1]
 DEADLINE = 10.0  # s; for conditions that come within one on an idle machine
@@ -48,25 +53,6 @@ models:
       - {{provider: local, model: large, pricing: {{prompt: 1, completion: 2}}}}
       - {{provider: gone, model: large, pricing: {{prompt: 2, completion: 2}}}}
 """
-
-
-@pytest.fixture
-async def models_server():
-    """A provider that lists models, as a real server."""
-
-    async def listing(_request):
-        return aiohttp.web.json_response({"data": [{"id": "large"}]})
-
-    import aiohttp.web
-
-    app = aiohttp.web.Application()
-    app.router.add_get("/v1/models", listing)
-    runner = aiohttp.web.AppRunner(app)
-    await runner.setup()
-    site = aiohttp.web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
 
 
 async def test_the_shipped_file_without_keys_starts_refuses_with_reasons_and_stops(
@@ -150,6 +136,70 @@ async def test_sighup_takes_a_good_file_keeps_the_evidence_and_refuses_a_bad_one
         assert (await answer.json())["pricing"]["prompt"] == 1.5
     async with http.get(f"{running.url}/metrics") as answer:
         assert "balancer_config_last_reload_successful 0" in await answer.text()
+
+
+async def test_a_reload_never_opens_a_bound_socket_to_everybody(program, free_port, http, tmp_path):
+    port = free_port()
+    file = tmp_path / "wide.yaml"
+    body = LOCAL.format(url="http://127.0.0.1:9")
+    auth = "auth: {tokens: [{name: ops, scopes: [admin], token: {env: OPS_SECRET}}]}\n"
+    file.write_text(f"listen: 0.0.0.0:{port}\n{auth}{body}")
+    url = f"http://127.0.0.1:{port}"
+    argv = (sys.executable, "-m", "balancer", "run", "-c", str(file))
+    running = await program("balancer", url, *argv, environ={"OPS_SECRET": "s3cret"})
+    file.write_text(f"listen: 127.0.0.1:{port}\n{body}")
+    headers = {"Authorization": "Bearer s3cret"}
+    async with http.post(f"{url}/-/reload", headers=headers) as answer:
+        assert answer.status == 422
+        problems = (await answer.json())["error"]["metadata"]["problems"]
+    assert len(problems) == 1
+    assert problems[0].startswith(f"reload: auth: 0.0.0.0:{port} stays open until the next start, and would let")
+    assert problems[0].endswith("; give auth.tokens or insecure: true, or restart")
+    async with http.get(f"{url}/v1/config") as answer:
+        assert answer.status == 401
+    assert "config.rejected" in running.log()
+
+
+async def test_a_reload_tells_what_waits_for_the_next_start(daemon, http, tmp_path):
+    running = await daemon(LOCAL.format(url="http://127.0.0.1:9"))
+    file = next(tmp_path.glob("balancer-*.yaml"))
+    file.write_text("log: {level: debug}\n" + file.read_text().replace("listen: 127.0.0.1:", "listen: localhost:"))
+    async with http.post(f"{running.url}/-/reload") as answer:
+        assert (await answer.json())["at_next_start"] == ["listen", "log"]
+    assert '"at_next_start": ["listen", "log"]' in running.log()
+
+
+async def test_of_two_reloads_at_once_the_newer_file_stays():
+    release, prices = threading.Event(), [7, 1]
+
+    def read():
+        price = prices.pop()
+        if price == 1:
+            release.wait(DEADLINE)  # a slow disk
+        return parse_config(
+            LOCAL.format(url="http://127.0.0.1:9").replace("prompt: 1", f"prompt: {price}"), source="t"
+        )
+
+    daemon = Daemon(parse_config(LOCAL.format(url="http://127.0.0.1:9"), source="t"), reload=read)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(daemon.reload(), name="older")
+        await until(lambda: asyncio.sleep(0, prices == [7]))
+        newer = tasks.create_task(daemon.reload(), name="newer")
+        await asyncio.sleep(0)
+        assert not newer.done()
+        release.set()
+    assert daemon.config.endpoints["acme/large@local"].pricing.prompt == 7
+
+
+async def test_a_crash_is_told_and_ends_the_daemon():
+    out = io.StringIO()
+    config = parse_config("listen: 127.0.0.1:0\n" + LOCAL.format(url="http://127.0.0.1:9"), source="test")
+    daemon = Daemon(config, log=configure(level="info", style="json", stream=out))
+    with pytest.raises(ExceptionGroup):
+        async with daemon.running():
+            raise RuntimeError("the body stands for any task of the group")
+    assert '"daemon.crashed"' in out.getvalue()
+    assert '"daemon.stopping"' in out.getvalue()
 
 
 async def test_an_event_stream_tells_each_change_and_ends_with_the_daemon(daemon, http):

@@ -144,7 +144,11 @@ def default_of(path, root):
     value = next((part["default"] for part in alternatives(place, root) if "default" in part), None)
     if value is None:
         return "—"
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value).lower().removesuffix(".0")
+    return (
+        f"[{', '.join(map(str, value))}]"
+        if isinstance(value, list)
+        else json.dumps(value).strip('"').removesuffix(".0")
+    )
 
 
 def test_every_default_of_the_table_is_the_schemas():

@@ -6,9 +6,12 @@ Exit status: 0 good, 1 a problem was found, 2 wrong use.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from errno import ENOSPC
 from importlib import import_module
+from io import TextIOWrapper
 
 VERBS = {
     "run": "run the daemon in the foreground",
@@ -27,6 +30,8 @@ VERBS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status is the answer."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show × still gets the table
     parser = argparse.ArgumentParser(
         prog="balancer", description="Which LLM provider now, which next if it fails, and why."
     )
@@ -49,9 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verb_module = import_module(f"balancer.cli.{asked.verb}")
     try:
         status: int = verb_module.run(asked)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where what goes wrong can still be told
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away: that is its right, and no traceback
+        # The reader of our output went away: that is its right, and Python need not try again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno != ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("balancer: the output has no room", file=sys.stderr)
         return 1
     return status

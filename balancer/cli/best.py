@@ -12,8 +12,8 @@ from balancer.cli import client, table
 def options(verb: argparse.ArgumentParser) -> None:
     """Add the options of `best`."""
     verb.add_argument("model", metavar="MODEL", help="id or alias")
-    verb.add_argument("--prompt-tokens", type=int, metavar="N", help="length of the prompt")
-    verb.add_argument("--max-tokens", type=int, metavar="N", help="length of the answer")
+    verb.add_argument("--prompt-tokens", type=client.tokens, metavar="N", help="length of the prompt")
+    verb.add_argument("--max-tokens", type=client.tokens, metavar="N", help="length of the answer")
     verb.add_argument("--require", metavar="tools,…", help="parameters that the request uses")
     verb.add_argument("--only", metavar="SLUG,…", help="only these providers")
     verb.add_argument("--ignore", metavar="SLUG,…", help="not these providers")
@@ -35,7 +35,7 @@ def run(asked: argparse.Namespace) -> int:
         "explain": "true",  # an explained decision leases nothing
     }
     try:
-        answer = client.ask(client.address(asked), "/v1/best-provider", query=query)
+        answer = client.ask(client.address(asked), "/v1/best-provider", needs="explain", query=query)
     except client.Refused as refusal:
         status = client.complain(refusal, as_json=asked.json)
         explained = refusal.error.get("metadata", {}).get("explain")

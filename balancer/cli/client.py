@@ -44,6 +44,13 @@ def options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", action="store_true", help="print the daemon's answer as JSON")
 
 
+def tokens(text: str) -> int:
+    """Read a number of tokens. Raises: argparse.ArgumentTypeError."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of tokens; use a whole number from 0")
+    return int(text)
+
+
 def address(asked: argparse.Namespace) -> str:
     """Find the daemon: `--url`, else BALANCER_URL, else the configuration's first `listen`."""
     if asked.url is not None:
@@ -66,9 +73,15 @@ def address(asked: argparse.Namespace) -> str:
 
 
 def ask(
-    url: str, path: str, *, query: dict[str, Any] | None = None, body: Any = None, timeout: float = TIMEOUT
-) -> Any:
-    """Ask the daemon and decode its JSON. Raises: Unreachable, Refused."""
+    url: str,
+    path: str,
+    *,
+    needs: str,
+    query: dict[str, Any] | None = None,
+    body: Any = None,
+    timeout: float = TIMEOUT,
+) -> dict[str, Any]:
+    """Ask the daemon and decode its JSON, an object with the key `needs`. Raises: Unreachable, Refused."""
     given = {key: value for key, value in (query or {}).items() if value is not None}
     target = path + ("?" + urlencode(given, safe="/:,@") if given else "")
     headers = {"Accept": "application/json"}
@@ -97,9 +110,12 @@ def ask(
     try:
         decoded = json.loads(text)
     except ValueError:
-        raise Unreachable(f"what answers at {url} is not a balancer (HTTP {answer.status})") from None
+        decoded = None
+    key = needs if answer.status < 400 else "error"
+    if not isinstance(decoded, dict) or key not in decoded:
+        raise Unreachable(f"what answers at {url} is not a balancer (HTTP {answer.status})")
     if answer.status >= 400:
-        envelope = decoded.get("error") if isinstance(decoded, dict) else None
+        envelope = decoded["error"]
         raise Refused(answer.status, envelope if isinstance(envelope, dict) else {})
     return decoded
 
@@ -128,13 +144,13 @@ class _UnixConnection(HTTPConnection):
 def _connection(url: str, timeout: float) -> HTTPConnection:
     if url.startswith("unix:"):
         return _UnixConnection(url.removeprefix("unix:"), timeout)
-    parts = urlsplit(url if "//" in url else f"http://{url}")
     try:
-        host, port = parts.hostname, parts.port
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+        scheme, host, port = parts.scheme, parts.hostname, parts.port
     except ValueError:
-        host, port = None, None
-    if host is None or parts.scheme not in ("http", "https"):
+        scheme, host, port = "", None, None
+    if host is None or scheme not in ("http", "https"):
         raise Unreachable(f"{url!r} is no address of a daemon; use http://HOST:PORT or unix:/PATH")
-    if parts.scheme == "https":
+    if scheme == "https":
         return HTTPSConnection(host, port, timeout=timeout)
     return HTTPConnection(host, port, timeout=timeout)

@@ -25,7 +25,7 @@ def run(asked: argparse.Namespace) -> int:
 def operate(asked: argparse.Namespace, path: str, body: dict[str, str], done: str) -> int:
     """Post an operator's word and print which endpoints it changed."""
     try:
-        answer = client.ask(client.address(asked), path, body=body)
+        answer = client.ask(client.address(asked), path, needs="endpoints", body=body)
     except (client.Unreachable, client.Refused) as error:
         return client.complain(error, as_json=asked.json)
     if asked.json:

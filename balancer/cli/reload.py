@@ -16,7 +16,7 @@ def options(verb: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace) -> int:
     """Reload and wait for the verdict."""
     try:
-        answer = client.ask(client.address(asked), "/-/reload", body={}, timeout=60.0)
+        answer = client.ask(client.address(asked), "/-/reload", needs="config_generation", body={}, timeout=60.0)
     except client.Refused as refusal:
         status = client.complain(refusal, as_json=asked.json)
         if not asked.json:

@@ -38,7 +38,7 @@ def run(asked: argparse.Namespace) -> int:
         try:
             runner.run(_serve(config, read))
         except OSError as error:
-            print(f"balancer: {error}", file=sys.stderr)
+            print(f"balancer: {error.strerror or error}", file=sys.stderr)
             return 1
     return 0
 

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from itertools import groupby
+from shutil import get_terminal_size
 from typing import Any, Final
 
 from balancer.cli import client, table
@@ -23,21 +24,28 @@ def options(verb: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Print the table once, or again and again."""
+    """Print the table once, or again and again; a daemon that goes away is shown, and waited for."""
     try:
         url = client.address(asked)
+        if not asked.watch:
+            print(_text(asked, url))
+            return 0
+        _redraw(_text(asked, url))  # a daemon that was never there is an error, not something to watch
         while True:
-            answer = client.ask(url, "/v1/endpoints", query={"model": asked.model})
-            text = json.dumps(answer) if asked.json else page(answer["endpoints"])
-            if not asked.watch:
-                print(text)
-                return 0
-            _redraw(text)
             time.sleep(WATCH)
+            try:
+                _redraw(_text(asked, url))
+            except client.Unreachable as error:
+                _redraw(f"balancer: {error}")
     except KeyboardInterrupt:
         return 0
     except (client.Unreachable, client.Refused) as error:
         return client.complain(error, as_json=asked.json)
+
+
+def _text(asked: argparse.Namespace, url: str) -> str:
+    answer = client.ask(url, "/v1/endpoints", needs="endpoints", query={"model": asked.model})
+    return json.dumps(answer) if asked.json else page(answer["endpoints"])
 
 
 def page(endpoints: list[dict[str, Any]]) -> str:
@@ -81,9 +89,15 @@ def why(endpoint: dict[str, Any]) -> str:
 
 
 def _redraw(text: str) -> None:
-    if sys.stdout.isatty():
-        # Home, each line cleared to its end, then the rest of the screen: no flicker, no remains.
-        sys.stdout.write("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in text.splitlines()) + "\x1b[J")
-    else:
-        sys.stdout.write(text + "\n\n")
+    if not sys.stdout.isatty():
+        print(text + "\n", flush=True)
+        return
+    size = get_terminal_size()
+    lines = text.splitlines()
+    if len(lines) >= size.lines:
+        rest = len(lines) - size.lines + 2
+        lines = [*lines[: size.lines - 2], f"… {rest} more lines; name a model, or enlarge the window"]
+    # Lines are not wrapped, the cursor goes home, each line is cleared to its end, then the rest of the screen.
+    drawn = "".join(f"{line}\x1b[K\n" for line in lines)
+    sys.stdout.write(f"\x1b[?7l\x1b[H{drawn}\x1b[J\x1b[?7h")
     sys.stdout.flush()

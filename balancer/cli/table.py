@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -18,12 +19,13 @@ COLOURS: Final = {
     "misconfigured": "35",
     "drained": "2",
 }
+COLOURED: Final = re.compile(r"(\x1b\[[0-9;]*m)")
 NONE: Final = "—"
 
 
 def render(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     """Lay out rows under a header. Shape: columns whose number is in `right` are set to the right."""
-    lines = [list(header), *[list(row) for row in rows]]
+    lines = [list(header), *[[_printable(cell) for cell in row] for row in rows]]
     widths = [max(_width(line[column]) for line in lines) for column in range(len(header))]
     out = []
     for line in lines:
@@ -37,7 +39,7 @@ def render(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
 
 def state(word: str) -> str:
     """A state, in colour on a terminal."""
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():
         return word
     return f"\x1b[{COLOURS.get(word, '0')}m{word}\x1b[0m"
 
@@ -56,6 +58,17 @@ def seconds(value: float | None) -> str:
 def percent(ratio: float | None) -> str:
     """A share as 4.0 %."""
     return NONE if ratio is None else f"{ratio * 100:.1f} %"
+
+
+def _printable(cell: str) -> str:
+    """Text from elsewhere must not move the cursor; our own colours may stay."""
+    if cell.isprintable():
+        return cell
+    parts = COLOURED.split(cell)
+    return "".join(
+        part if place % 2 else "".join(character if character.isprintable() else "·" for character in part)
+        for place, part in enumerate(parts)
+    )
 
 
 def _width(cell: str) -> int:

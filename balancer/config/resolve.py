@@ -73,6 +73,7 @@ class _Build:
             routing=overlay(Routing(), file.routing),
             health=overlay(HealthPolicy(), file.health),
             listen=listens(file),
+            insecure=file.insecure is True,
             tokens=self._tokens(),
             probes=self._settings,
             credentials=self._credentials,

@@ -88,6 +88,7 @@ class Config(Catalog):
     """
 
     listen: tuple[Listen, ...] = (Listen(host="127.0.0.1", port=8790),)
+    insecure: bool = False
     tokens: tuple[Token, ...] = ()
     probes: Mapping[str, ProbeSettings] = field(default_factory=dict)
     credentials: Mapping[str, Secret | None] = field(default_factory=dict)

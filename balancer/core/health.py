@@ -58,6 +58,7 @@ SHALLOW_FAILURES: Final = 3  # probes in a row; kubelet's failureThreshold and H
 SHALLOW_AGE: Final = 300.0  # s; a failed probe postpones trials no longer than this, lest probing stopped
 RECOVERING_FAILURES: Final = 2  # in a row; one failure is within the normal floor of 1-3 %
 REFUSALS: Final = 3  # without a success between; one 401 may be a rotation under way
+LEASE_SLACK: Final = 1.0  # s; a proxy's clock for the trial may start before it asked us
 EJECTION_DECAY: Final = 600.0  # s of good time that take one ejection off the count
 
 
@@ -197,7 +198,7 @@ class Health:
         self.lapse(now)
         counts = COUNTS[outcome.kind]
         leased = self.phase == "half_open" and self.lease is not None and decision == self.lease.decision
-        if leased and not outcome.shallow:
+        if leased and not outcome.shallow and began >= self.since - LEASE_SLACK:
             change = self._decide_trial(counts, outcome, now, policy)
             refused = self._refuse(outcome, now)
             if change is not None and refused is not None and outcome.kind == "refused":

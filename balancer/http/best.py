@@ -73,7 +73,11 @@ class Best:
         """Answer for a chat-completions body."""
         line = refuse_with(ask.query)
         body = await read(ask.request, size_max=CHAT_BODY_MAX, patience=self._limits.body)
-        asked = chat(body)
+        try:
+            asked = chat(body)
+        except Refused as refusal:
+            refusal.line = refusal.status if line is None else line
+            raise
         return self._decide(Question(request=asked.request, explain=asked.explain, refuse_with=line), dry=False)
 
     def _decide(self, asked: Question, *, dry: bool) -> web.Response:

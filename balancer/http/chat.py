@@ -77,7 +77,7 @@ class MaxPrice(Struct, forbid_unknown_fields=True):
 
 
 class Wishes(Struct):
-    """OpenRouter's `provider` object. The last three are refused; other keys are ignored, as there."""
+    """OpenRouter's `provider` object. The last four are refused; other keys are ignored, as there."""
 
     order: Slugs | None = None
     only: Slugs | None = None
@@ -90,6 +90,7 @@ class Wishes(Struct):
     enforce_distillable_text: bool | None = None
     max_price: MaxPrice | None = None
     sort: Raw = Raw()
+    partition: Raw = Raw()
     preferred_max_latency: Raw = Raw()
     preferred_min_throughput: Raw = Raw()
 
@@ -186,7 +187,7 @@ def _refuse_unbuilt(said: Any, wishes: Wishes) -> None:
     asked = [("models", said.models)]
     asked += [
         (f"provider.{name}", getattr(wishes, name))
-        for name in ("sort", "preferred_max_latency", "preferred_min_throughput")
+        for name in ("sort", "partition", "preferred_max_latency", "preferred_min_throughput")
     ]
     for name, value in asked:
         if _raw(value) not in (b"", b"null"):

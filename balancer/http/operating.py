@@ -22,10 +22,11 @@ from balancer.http.query import pairs
 from balancer.http.reading import unknown_endpoint
 from balancer.http.words import shown
 
+PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"  # it ends on other operators' terminals
 SPAN_MAX: Final = 365 * 86_400.0  # s; what lasts longer is no drain but a change of configuration
 
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
-Reason = Annotated[str, Meta(max_length=REASON_MAX)]
+Reason = Annotated[str, Meta(max_length=REASON_MAX, pattern=PRINTABLE)]
 Span = Annotated[float, Meta(gt=0, le=SPAN_MAX)] | Annotated[str, Meta(max_length=40)]
 
 

@@ -225,7 +225,7 @@ def question(query: str) -> Question:
     if "model" not in places["request"] and not any(each.startswith("model: ") for each in problems):
         problems.append("model: is needed; use a model's id or alias")
     if problems:
-        raise Refused(400, "; ".join(problems))
+        raise Refused(400, "; ".join(problems), line=places["question"].get("refuse_with"))
     if places["provider"]:
         places["request"]["provider"] = Preferences(**places["provider"])
     return Question(request=Request(**places["request"]), **places["question"])

@@ -106,6 +106,7 @@ class Tally(Struct, kw_only=True):
 
 class _Outer(Struct):
     reports: list[Raw] | UnsetType = UNSET
+    endpoint: Raw = Raw()
 
 
 _KNOWN: Final = (*fields(Report), *fields(RateLimit), *fields(App))
@@ -232,7 +233,7 @@ def outcome(report: Report) -> Outcome:
         retry_after=None if wait is None else min(wait, RETRY_AFTER_MAX),
         prompt_tokens=report.prompt_tokens,
         completion_tokens=report.completion_tokens,
-        detail="" if report.finish_reason is None else f"finish_reason {report.finish_reason}",
+        detail="" if report.finish_reason is None else f"finish_reason {shown(report.finish_reason)}",
     )
 
 
@@ -252,6 +253,8 @@ def cut(body: bytes | bytearray, *, lines: bool) -> list[bytes | Raw]:
         raise Refused(400, fault(error, _KNOWN)) from None
     if isinstance(outer.reports, UnsetType):
         return [bytes(body)]
+    if bytes(outer.endpoint):
+        raise Refused(400, "found both reports and a report beside it; send one object, or a list of them")
     if len(outer.reports) > BATCH_MAX:
         raise _too_many()
     return list(outer.reports)

@@ -34,6 +34,7 @@ from balancer.probing.trace import SNIPPET_MAX, Trace
 USER_AGENT: Final = "balancer-probe"
 ERROR_BODY_MAX: Final = 16_384  # bytes of an error's body that are looked at: the message comes first
 ERROR_BODY_WAIT: Final = 1.0  # seconds; the status is the verdict, its explanation is not worth a timeout
+INFORMATIONAL_MAX: Final = 20  # 1xx answers before the real one; more is a game
 DRAIN_WAIT: Final = 0.25  # seconds given to an answer's end so that its connection can be kept
 _URL_SAFE: Final = "%/:=&?~#+!$,;'@()*[]"  # what may stand in a target as it is; source: RFC 3986
 
@@ -231,8 +232,12 @@ class Client:
         try:
             sent_at = self.clock()
             await connection.send(request, body, self.trace)
+            informational = 0
             while isinstance(head := await connection.event(self.trace), h11.InformationalResponse):
                 self.trace.say(f"< HTTP/1.1 {head.status_code}")
+                informational += 1
+                if informational > INFORMATIONAL_MAX:
+                    raise Failure("malformed", f"more than {INFORMATIONAL_MAX} informational answers")
             assert isinstance(head, h11.Response)
             if head.status_code == 408 and connection.kept:
                 raise Failure("reset", "the kept connection was timed out by the server")

@@ -33,6 +33,7 @@ HEADERS_MAX: Final = 65_536  # bytes; ten times what chatty providers send, and 
 READ_MAX: Final = 16_384  # bytes a read: one TLS record
 IDLE_MAX: Final = 110.0  # seconds; load balancers and NATs silently forget idle connections from 2 minutes on
 HANDSHAKE_MAX: Final = 3600.0  # seconds; the probe's own timeout rules, not asyncio's 60 s
+TURN: Final = 50  # pieces of an answer between two turns of the loop: one or two milliseconds
 CLOSE_MAX: Final = 1.0  # seconds; an aborted transport closes within a turn of the loop
 ADDRESSES_SAID_MAX: Final = 3  # addresses named in a failure besides the one that was tried
 
@@ -90,6 +91,7 @@ class Connection:
         self._ended = False
         self.address = address
         self.answered = False
+        self._events = 0
         self.kept_at: float | None = None
 
     @property
@@ -118,6 +120,9 @@ class Connection:
 
     async def event(self, trace: Trace) -> Event:
         """Wait for the next piece of the answer. Raises: Failure."""
+        self._events += 1
+        if self._events % TURN == 0:
+            await asyncio.sleep(0)  # a read of what is buffered does not wait, and a decision must not either
         try:
             while (event := self._http.next_event()) is h11.NEED_DATA:
                 data = await self._reader.read(READ_MAX)

@@ -1,6 +1,15 @@
 """Every verb against a real daemon, and every way of holding it wrong."""
 
+import asyncio
+import contextlib
+import fcntl
 import json
+import os
+import pty
+import signal
+import struct
+import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -219,8 +228,6 @@ async def test_a_token_is_asked_for_and_taken_from_the_environment(command, daem
 
 
 async def test_a_unix_socket_serves_the_verbs(command, program, config, tmp_path, free_port):
-    import sys
-
     port, path = free_port(), tmp_path / "b.sock"
     file = tmp_path / "unix.yaml"
     file.write_text(f'listen: ["127.0.0.1:{port}", "unix:{path}"]\n{config}')
@@ -246,3 +253,111 @@ async def test_probe_shows_verdict_and_phases_without_a_daemon(command, config, 
     ran = await command("probe", "acme/large@dawn")
     assert ran.status == 2
     assert "did you mean acme/large@down" in ran.err
+
+
+# ---- pipes, terminals and strangers --------------------------------------------------------------------------
+
+
+async def through(shell, tmp_path, **environ):
+    """Run a line of shell; status and everything that was said."""
+    clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONUNBUFFERED", "BALANCER_URL")}
+    process = await asyncio.create_subprocess_shell(
+        f"exec 2>&1; {shell}",
+        cwd=tmp_path,
+        env={**clean, "PY": sys.executable, **environ},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        executable="/bin/bash",
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode, out.decode()
+
+
+@pytest.mark.parametrize(
+    ("shell", "status", "said"),
+    [
+        ('"$PY" -m balancer schema | true; exit ${PIPESTATUS[0]}', 1, ""),
+        ('"$PY" -m balancer check | true; exit ${PIPESTATUS[0]}', (0, 1), ""),
+        ('"$PY" -m balancer check > /dev/full', 1, "balancer: the output has no room\n"),
+        ('"$PY" -m balancer check >&-', 0, ""),
+    ],
+)
+async def test_an_output_that_goes_away_is_no_traceback(shell, status, said, config, tmp_path):
+    (tmp_path / "balancer.yaml").write_text(config)
+    ended, out = await through(shell, tmp_path)
+    assert ended in (status if isinstance(status, tuple) else (status,))
+    assert out == said
+
+
+async def test_a_terminal_that_cannot_show_a_character_still_gets_the_table(command, daemon, config):
+    running = await daemon(config)
+    ran = await command("status", "--url", running.url, environ={"PYTHONIOENCODING": "ascii"})
+    assert (ran.status, ran.err) == (0, "")
+    assert "SOME_API_KEY is not set" in ran.out
+
+
+@pytest.mark.parametrize("words", [("status",), ("best", "m"), ("drain", "t"), ("reload",)])
+async def test_a_stranger_at_the_address_is_told_apart(command, words, models_server):
+    ran = await command(*words, "--url", models_server)
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.startswith(f"balancer: what answers at {models_server} is not a balancer (HTTP ")
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://h:port", "unix:", "http://"])
+async def test_no_address_is_a_traceback(command, url):
+    ran = await command("status", "--url", url)
+    assert ran.status == 1
+    assert len(ran.err.splitlines()) == 1
+
+
+async def test_a_token_that_no_header_may_carry_is_not_repeated(command, free_port):
+    url = f"http://127.0.0.1:{free_port()}"
+    ran = await command("status", "--url", url, environ={"BALANCER_TOKEN": "s3cr\u00e9t\u20ac"})
+    assert ran.err == "balancer: BALANCER_TOKEN holds a character that no HTTP header may have\n"
+    ran = await command("status", "--url", url, environ={"BALANCER_TOKEN": "s3cret\r\n"})
+    assert "s3cret" not in ran.err
+    assert "no daemon answers" in ran.err
+
+
+async def test_the_address_is_read_from_a_file_whose_secrets_are_the_daemons(command, daemon, config, tmp_path):
+    secured = f"auth: {{tokens: [{{name: ops, scopes: [admin], token: {{env: OPS_SECRET}}}}]}}\n{config}"
+    running = await daemon(secured, environ={"OPS_SECRET": "s3cret"})
+    file = next(tmp_path.glob("balancer-*.yaml"))
+    ran = await command("status", "-c", str(file), environ={"BALANCER_TOKEN": "s3cret"})
+    assert (ran.status, ran.err) == (0, "")
+    assert running.process.returncode is None
+
+
+async def test_an_operators_words_cannot_move_another_operators_cursor(command, daemon, config):
+    running = await daemon(config)
+    ran = await command("drain", "down", "--reason", "x\x1b[2Jy", "--url", running.url)
+    assert ran.status == 1
+    assert "reason" in ran.err
+
+
+async def test_watching_redraws_within_the_window_and_outlives_the_daemon(daemon, config, tmp_path):
+    running = await daemon(config)
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 4, 60, 0, 0))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "balancer", "status", "--watch", "--url", running.url,
+        stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path, env={**os.environ, "COLUMNS": ""},
+    )  # fmt: skip
+    os.close(slave)
+    os.set_blocking(master, False)
+    seen = ""
+
+    async def shows(text):
+        nonlocal seen
+        async with asyncio.timeout(20):
+            while text not in seen:
+                with contextlib.suppress(BlockingIOError):
+                    seen += os.read(master, 65536).decode()
+                await asyncio.sleep(0.02)
+
+    await shows("more lines; name a model")
+    assert await running.stop() == 0
+    await shows("no daemon answers at")
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(process.wait(), 20) == 0
+    os.close(master)

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from balancer.core.health import CAUSES, TRANSITIONS, Health
+from balancer.core.health import CAUSES, LEASE_SLACK, TRANSITIONS, Health
 from balancer.core.model import HealthPolicy, Source
 from balancer.core.outcome import COUNTS, KINDS, Kind, Outcome
 
@@ -115,7 +115,12 @@ class HealthMachine(RuleBasedStateMachine):
         change = health.record(
             outcome, source=source, began=began, ended=ended, now=now, decision=decision, policy=self.policy
         )
-        decides = lease is not None and decision == lease.decision and not outcome.shallow
+        decides = (
+            lease is not None
+            and decision == lease.decision
+            and not outcome.shallow
+            and began >= since - LEASE_SLACK
+        )
         moves = health.generation - generation - lapses
 
         # Phases change only along the table, and only a change of phase makes a new generation.

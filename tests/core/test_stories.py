@@ -96,3 +96,15 @@ def test_a_catalog_larger_than_the_memory_of_transitions_is_told_whole(
     many = [endpoint(f"p{number}", misconfigured="KEY is not set") for number in range(TRANSITIONS_MAX)]
     told = [each.event for each in Balancer(catalog(*many), seed=1).transitions(0)]
     assert told.count("endpoint.misconfigured") == TRANSITIONS_MAX
+
+
+def test_a_report_that_began_long_before_the_lease_decides_no_trial(
+    pair: Balancer, ask: MakeRequest, fail: Fail
+) -> None:
+    fail(pair, "a", now=1.0)
+    trial = pair.best(ask(), now=100.0)
+    assert trial.trial
+    pair.record(A, Outcome(kind="success", latency=50.0), now=100.5, decision=trial.id)
+    assert pair.endpoint(A, now=100.5).state == "half_open"
+    pair.record(A, Outcome(kind="success", latency=0.9), now=100.5, decision=trial.id)
+    assert pair.endpoint(A, now=100.5).state == "recovering"

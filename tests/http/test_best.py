@@ -219,8 +219,14 @@ async def test_refuse_with_changes_the_status_line_and_nothing_else(
     assert error == told
 
 
-async def test_refuse_with_changes_no_malformed_question(world: Any, client: aiohttp.ClientSession) -> None:
+async def test_refuse_with_changes_the_line_of_a_malformed_question_too(
+    world: Any, client: aiohttp.ClientSession
+) -> None:
     response, error = await refused(world, client, "model=a&count=x&refuse_with=503")
+    assert (response.status, error["code"]) == (503, 400)
+    async with client.post(f"{world.url}/v1/best-provider?refuse_with=403", data=b"{") as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (403, 400)
+    response, error = await refused(world, client, "model=a&refuse_with=200")
     assert response.status == error["code"] == 400
 
 

@@ -140,6 +140,44 @@ async def test_plain_bodies_are_asked_for_and_compressed_ones_are_read(lab):
         assert server.requests[0].headers["accept-encoding"] == "identity"
 
 
+async def test_endless_informational_answers_are_nonsense(lab):
+    async def talk(_reader, writer):
+        while True:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+            await writer.drain()
+
+    server = await lab.serve_raw(talk)
+    result = await lab.probe(server.url, "models")
+    assert result.outcome.kind == "malformed"
+    assert "more than 20 informational answers" in result.outcome.detail
+
+
+@pytest.mark.parametrize("kind", ["models", "completion"])
+async def test_an_answer_in_crumbs_leaves_the_loop_its_turns(lab, kind):
+    crumbs = b"1\r\n \r\n" * 20_000 if kind == "models" else b"".join([b"7\r\ndata:\n\n\r\n"] * 20_000)
+
+    async def talk(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        writer.write(head + crumbs + b"0\r\n\r\n")
+        await writer.drain()
+
+    server = await lab.serve_raw(talk)
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as tasks:
+        counting = tasks.create_task(count(), name="count")
+        await lab.probe(server.url, kind)
+        counting.cancel()
+    assert turns >= 20_000 / 50
+
+
 async def test_a_compressed_bomb_is_stopped_at_the_limit(lab):
     bomb = gzip.compress(b" " * 50_000_000)
     server = await lab.serve(lambda seen: seen.answer(200, bomb, content_encoding="gzip"))

@@ -19,6 +19,7 @@ import msgspec
 
 from balancer.core.outcome import Outcome, classify
 from balancer.probing.client import Answer, Client
+from balancer.probing.connection import TURN
 from balancer.probing.dialects import Delta
 from balancer.probing.dialects.interface import error_in, parsed
 from balancer.probing.failure import Failure
@@ -104,7 +105,9 @@ async def _listen(client: Client, answer: Answer, parser: EventParser, heard: _H
     while not heard.ended and (whole or heard.finish_reason is None):
         chunk = await answer.chunk()
         heard.size += len(chunk)
-        for data in parser.feed(chunk) if chunk else parser.end():
+        for number, data in enumerate(parser.feed(chunk) if chunk else parser.end(), start=1):
+            if number % TURN == 0:
+                await asyncio.sleep(0)
             client.trace.say(f"< {data}")
             _take(client, answer, heard, data)
         if not chunk:
