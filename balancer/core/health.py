@@ -145,6 +145,15 @@ class Health:
             return "ejected"
         return self.phase
 
+    def streak(self, now: float) -> int:
+        """How many of the last outcomes failed in a row, none of them older than a quarter of an hour."""
+        failures = 0
+        for ended, good in reversed(self._recent):
+            if good or now - ended >= RECENT_AGE:
+                break
+            failures += 1
+        return failures
+
     def trial_due(self, now: float) -> bool:
         """Whether the next request may be the trial: the hold is over, and no failed probe speaks against it."""
         return (
@@ -247,7 +256,7 @@ class Health:
 
     def _verdict(self, outcome: Outcome, now: float, policy: HealthPolicy) -> tuple[Cause, str] | None:
         fresh = [good for ended, good in self._recent if now - ended < RECENT_AGE]
-        streak = next((i for i, good in enumerate(reversed(fresh)) if good), len(fresh))
+        streak = self.streak(now)
         if self.phase == "recovering" and streak >= min(RECOVERING_FAILURES, policy.consecutive_failures):
             return "consecutive_failures", f"{streak} failures in a row while recovering ({_what(outcome)})"
         if streak >= policy.consecutive_failures:

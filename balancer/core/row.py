@@ -30,6 +30,9 @@ UNUSABLE: Final = frozenset[State]({"drained", "misconfigured"})
 DEGRADED: Final = 0.05  # OpenRouter: 95 % and more is normal
 DEGRADED_Z: Final = 1.96  # 95 %: two failures of five, or three of twenty, are significant
 DEGRADED_MIN: Final = 5  # outcomes; below it there is no verdict
+DEGRADED_STREAK: Final = (
+    3  # at a 2 % error floor and ten requests a second it happens by chance once in three hours
+)
 OUTAGE_FAILURES: Final = 2  # in the shortest window; one failure is no outage
 FAILURES_MAX: Final = 20  # kept after many successes have come
 
@@ -234,7 +237,13 @@ class Row:
         return max(holding, key=lambda drain: float("inf") if drain.until is None else drain.until, default=None)
 
     def degraded(self, now: float) -> bool:
-        """Whether the errors of the last minutes are significantly above the normal share."""
+        """Whether the errors of the last minutes are significantly above the normal share, or the last all failed.
+
+        Without the second a router that quickly goes elsewhere would call what it fled from healthy: three
+        failures among hundreds of successes are no share.
+        """
+        if self.health.streak(now) >= DEGRADED_STREAK:
+            return True
         counts = self.evidence(now).memory
         if counts.failure == 0 or counts.outcomes < DEGRADED_MIN:
             return False
@@ -317,7 +326,9 @@ class Row:
                 done = max(0, policy.ramp_requests - health.ramp_left)
                 return f"trial passed; {done} of {policy.ramp_requests} requests of the ramp", None, None
             case "degraded":
-                counts = self.evidence(now).memory
+                streak, counts = health.streak(now), self.evidence(now).memory
+                if streak >= DEGRADED_STREAK:
+                    return f"{streak} failures in a row", None, None
                 return f"{counts.failure} of {counts.outcomes} failed lately", None, None
             case "unverified":
                 return "no success yet" if self.failures else "no evidence yet", None, None

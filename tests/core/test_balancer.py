@@ -459,6 +459,7 @@ def test_every_change_is_told_once_with_its_reason_and_its_next_moment(
     told = [(each.event, each.endpoint, each.state, each.next_at) for each in pair.transitions(number)]
     assert told == [
         ("endpoint.healthy", A, "healthy", None),
+        ("endpoint.degraded", A, "degraded", None),
         ("endpoint.ejected", A, "ejected", until),
         ("endpoint.trial_started", A, "half_open", 100.0 + trial.selected.timeouts.total),
         ("endpoint.readmitted", A, "recovering", None),

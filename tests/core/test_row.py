@@ -204,15 +204,30 @@ def test_an_expired_lease_and_an_ended_drain_are_gone_without_a_write(row: Row) 
 
 @pytest.mark.parametrize(
     ("successes", "failures", "degraded"),
-    [(0, 0, False), (0, 4, False), (4, 1, False), (3, 2, True), (18, 2, False), (17, 3, True), (950, 40, False)],
+    [(0, 0, False), (0, 2, False), (4, 1, False), (3, 2, True), (18, 2, False), (17, 3, True), (950, 40, False)],
 )
 def test_degraded_is_a_significant_share_and_not_one_bad_call(
     row: Row, successes: int, failures: int, degraded: bool
 ) -> None:
-    take(row, OK, 1.0, times=successes)
-    take(row, BAD, 1.0, times=failures)
-    assert row.degraded(1.0) == degraded
-    assert not row.degraded(301.0)
+    for number in range(failures):
+        row.record(
+            BAD, source="report", ended=1.0 + number / 100, duration=None, now=2.0, decision=None,
+            policy=HealthPolicy(consecutive_failures=20, min_outcomes=20), random=Random(1),
+        )  # fmt: skip
+    take(row, OK, 1.9, times=successes)
+    assert row.degraded(2.0) == degraded
+    assert not row.degraded(302.0)
+
+
+def test_three_failures_in_a_row_are_degraded_whatever_went_before(row: Row) -> None:
+    take(row, OK, 1.0, times=500)
+    take(row, BAD, 2.0, times=2)
+    assert row.state(2.0) == "healthy"
+    take(row, BAD, 2.0)
+    assert (row.state(2.0), row.standing(2.0, POLICY).reason) == ("degraded", "3 failures in a row")
+    assert row.state(2.0 + 900.0) == "healthy"
+    take(row, OK, 3.0)
+    assert row.state(3.0) == "healthy"
 
 
 @pytest.mark.parametrize(
