@@ -96,7 +96,7 @@ async def run_demo(*, port: int | None, duration: float, seed: int, as_json: boo
                 run = _Run(daemon.addresses[0], mocks, faults, duration=duration, seed=seed)
                 await run.to_its_end(None if as_json else Painter(out))
         except OSError as error:
-            print(f"balancer demo: cannot listen on {HOST}:{port}: {error.strerror}", file=sys.stderr)
+            print(f"balancer demo: {error.strerror}; without --port it takes a free one", file=sys.stderr)
             return 1
     summary = summarise(run.ledger, duration=run.ended_at, seed=seed)
     print(json.dumps(summary) if as_json else "\n".join(closing(summary)), file=out, flush=True)

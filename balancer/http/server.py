@@ -13,6 +13,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Sequence
+from os import strerror
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +58,8 @@ class Server:
             except OSError as error:
                 self._close()
                 reason = str(error) if error.strerror is None else error.strerror
+                if error.errno is not None and reason.startswith("error while attempting to bind"):
+                    reason = strerror(error.errno)  # asyncio's sentence has the address again
                 raise OSError(error.errno, f"cannot listen on {each}: {reason}") from error
         return bound
 

@@ -102,7 +102,8 @@ async def test_a_port_in_use_is_one_line_and_status_1(capsys: pytest.CaptureFixt
         status, text = await run(20.0, as_json=False, port=port)
     assert (status, text) == (1, "")
     assert capsys.readouterr().err == (
-        f"balancer demo: --port {port}: already in use; leave it out to take any free one\n"
+        f"balancer demo: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        "without --port it takes a free one\n"
     )
 
 
