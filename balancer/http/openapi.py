@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from balancer.core.model import STATES
+from balancer.core.outcome import KINDS
 from balancer.http import best, operating, pictures, question, reading, reports
 from balancer.http.answers import ErrorAnswer, encode
 from balancer.http.chat import Extras, MaxPrice
@@ -183,7 +184,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("POST", "/v1/probe"): Operation(
         told="Probe one endpoint now and tell what came of it; 409 when it cannot be probed.",
-        good={_JSON: {"type": "object"}},
+        good=_json("Probed"),
         refusals=(404, 409, *_BODY),
         body=_json("Probe"),
         scope="admin",
@@ -278,12 +279,41 @@ def _schemas() -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(_TYPES, ref_template=_REF)
     for name in reports.UNUSED:
         schemas["Report"]["properties"][name]["description"] = "Accepted, not used by this version."
-    ready = {"type": "boolean"}
-    schemas["Ready"] = {"type": "object", "properties": {"ready": ready}, "required": ["ready"]}
+    report = schemas["Report"]
+    report["oneOf"] = [  # a null counts as not given
+        {"required": [one], "properties": {one: {"not": {"type": "null"}}, other: {"type": "null"}}}
+        for one, other in (("status", "error"), ("error", "status"))
+    ]
+    state = {
+        "ready": {"type": "boolean"},
+        "first_picture": {"type": "boolean", "description": "Every probed endpoint was probed once, or given up."},
+        "endpoints": {"type": "integer"},
+        "config_generation": {"type": "integer"},
+        "self_suspect": {"type": "boolean", "description": "Our own network or resolver seems to be at fault."},
+    }
+    schemas["Ready"] = {"type": "object", "properties": state, "required": ["ready"]}
     schemas["NotReady"] = {
         "type": "object",
-        "properties": {"ready": ready, "error": _ref("ErrorBody")},
+        "properties": {**state, "error": _ref("ErrorBody")},
         "required": ["ready", "error"],
+    }
+    schemas["Probed"] = {
+        "type": "object",
+        "description": "Times in seconds, `cost` in USD; null is unknown.",
+        "properties": {
+            "endpoint": {"type": "string"},
+            "kind": {"type": "string"},
+            "outcome": {"enum": list(KINDS)},
+            "status": {"type": ["integer", "null"]},
+            "detail": {"type": "string"},
+            "address": {"type": ["string", "null"]},
+            "duration": {"type": "number"},
+            "phases": {"type": "object", "additionalProperties": {"type": "number"}},
+            "ttft": {"type": ["number", "null"]},
+            "cost": {"type": ["number", "null"]},
+            "state": {"enum": list(STATES)},
+        },
+        "required": ["endpoint", "kind", "outcome"],
     }
     schemas["ChatCompletion"] = _chat()
     return schemas
@@ -295,7 +325,7 @@ def _chat() -> dict[str, Any]:
     unbuilt = {"type": "null", "description": "Not supported by this version."}
     wishes: dict[str, Any] = dict.fromkeys(("order", "only", "ignore", "quantizations"), slugs)
     wishes |= dict.fromkeys(("allow_fallbacks", "require_parameters", "zdr", "enforce_distillable_text"), flag)
-    wishes |= dict.fromkeys(("sort", "preferred_max_latency", "preferred_min_throughput"), unbuilt)
+    wishes |= dict.fromkeys(("sort", "partition", "preferred_max_latency", "preferred_min_throughput"), unbuilt)
     wishes["data_collection"] = {"enum": ["allow", "deny", None]}
     wishes["max_price"] = {"anyOf": [_ref("MaxPrice"), {"type": "null"}]}
     return {

@@ -211,3 +211,23 @@ def test_every_route_is_asked_for_a_good_answer_and_for_a_refusal() -> None:
     refused = {(method, target.partition("?")[0]) for method, target, _, _ in REFUSED}
     assert good == set(operations())
     assert refused | {("POST", "/-/reload")} == set(operations())  # a reload has a test of its own
+
+
+@pytest.mark.parametrize(
+    ("report", "good"),
+    [
+        ({"status": 200}, True),
+        ({"error": "timeout"}, True),
+        ({"status": 200, "error": None}, True),
+        ({}, False),
+        ({"status": 200, "error": "timeout"}, False),
+    ],
+)
+async def test_the_schema_of_a_report_says_what_the_server_says(
+    world: Any, client: aiohttp.ClientSession, report: dict[str, Any], good: bool
+) -> None:
+    body = {"endpoint": EAST, **report}
+    schema = {**json.loads(document()), "$ref": "#/components/schemas/Report"}
+    assert Draft202012Validator(schema).is_valid(body) is good
+    async with client.post(f"{world.url}/v1/reports", json=body) as response:
+        assert (response.status == 200) is good
