@@ -103,7 +103,7 @@ class Best:
                 sticky=False,
                 config_generation=hands.balancer.generation,
                 valid_for=decision.valid_for,
-                evidence_age=decision.evidence_age,
+                evidence_age=None if decision.evidence_age is None else round(decision.evidence_age, 3),
                 explain=_explained(asked.request, decision.considered) if asked.explain else UNSET,
             ),
             headers=_headers(decision),
