@@ -36,7 +36,7 @@ def run(asked: argparse.Namespace) -> int:
             try:
                 _redraw(_text(asked, url))
             except client.Unreachable as error:
-                _redraw(f"balancer: {error}")
+                _redraw(json.dumps({"error": {"message": str(error)}}) if asked.json else f"balancer: {error}")
     except KeyboardInterrupt:
         return 0
     except (client.Unreachable, client.Refused) as error:
@@ -89,7 +89,7 @@ def why(endpoint: dict[str, Any]) -> str:
 
 
 def _redraw(text: str) -> None:
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():
         print(text + "\n", flush=True)
         return
     size = get_terminal_size()

@@ -21,7 +21,7 @@ from random import Random
 from typing import Final
 
 from balancer.core.health import Change
-from balancer.core.model import Catalog, Decision, NoEndpoint, Request, Selected, Source, State, Transition
+from balancer.core.model import Catalog, Decision, Model, NoEndpoint, Request, Selected, Source, State, Transition
 from balancer.core.outcome import COUNTS, Outcome
 from balancer.core.routing import Plan, Router
 from balancer.core.row import ELIGIBLE, UNUSABLE, Drain, Row
@@ -57,8 +57,10 @@ class Balancer:
         Shape: an endpoint whose address, upstream model or credential changed starts anew; new spans of the
         windows empty the windows and nothing else.
         """
-        if len(catalog.endpoints) * 4 > TRANSITIONS_MAX:  # one reload may tell something of every endpoint, twice
-            self._transitions = deque(self._transitions, maxlen=len(catalog.endpoints) * 4)
+        # One reload may tell two things of every endpoint that comes and one of every one that goes.
+        remembered = max(TRANSITIONS_MAX, 4 * max(len(catalog.endpoints), len(self._rows)))
+        if remembered != self._transitions.maxlen:
+            self._transitions = deque(self._transitions, maxlen=remembered)
         respan = catalog.health.windows != self._catalog.health.windows
         rows: dict[str, Row] = {}
         for key, endpoint in catalog.endpoints.items():
@@ -163,10 +165,11 @@ class Balancer:
         """
         key, meant = self._meant(target)
         ended = self._drains.pop(key, None)
+        held = ended is not None and ended.holds(now)
         changed: list[str] = []
         for row in meant:
             self._assign_drains(row)
-            if row.health.forgive() or ended is not None:
+            if row.health.forgive() or held:
                 changed.append(row.endpoint.id)
                 self._tell(now, "endpoint.resumed", row.endpoint.id, "resumed by the operator", row)
         return changed
@@ -213,7 +216,8 @@ class Balancer:
 
     def _lease(self, plan: Plan, decision: str, now: float) -> None:
         # A request's own filters may leave only the ejected: that is its panic, and not yet the model's.
-        self._note_panic(plan.model.id, not any(state in ELIGIBLE for state in plan.states.values()), now)
+        ordinary = self._ordinary(plan.model)
+        self._note_panic(plan.model.id, not any(plan.states[key] in ELIGIBLE for key in ordinary), now)
         first = plan.order[0]
         if plan.trial is not None:
             self._lapse(first, now)
@@ -251,8 +255,8 @@ class Balancer:
             prior = self._router.prior(rows, now)
             of_model = [endpoint_view(row, prior=prior, policy=self._catalog.health, now=now) for row in rows]
             eligible = sum(view.state in ELIGIBLE for view in of_model)
-            # A tier is chosen only when it is asked for, so it keeps no ordinary request out of panic.
-            ordinary = [view for view in of_model if view.endpoint.tier is None]
+            plain = self._ordinary(model)
+            ordinary = [view for view in of_model if view.id in plain]
             panic = not any(view.state in ELIGIBLE for view in ordinary) and any(map(_last_resort, ordinary))
             models.append(ModelView(model.id, eligible, len(rows), panic=panic))
             views += of_model
@@ -303,6 +307,11 @@ class Balancer:
             reason = row.standing(now, self._catalog.health).reason
             self._tell(now, f"endpoint.{state}", row.endpoint.id, reason, row)
         row.shown = state
+
+    def _ordinary(self, model: Model) -> set[str]:
+        # A tier is chosen only when it is asked for, so it keeps no ordinary request out of panic.
+        plain = {key for key in model.endpoints if self._rows[key].endpoint.tier is None}
+        return plain or set(model.endpoints)
 
     def _note_panic(self, model: str, panic: bool, now: float) -> None:
         if panic and model not in self._panics:

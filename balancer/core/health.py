@@ -145,11 +145,11 @@ class Health:
             return "ejected"
         return self.phase
 
-    def streak(self, now: float) -> int:
-        """How many of the last outcomes failed in a row, none of them older than a quarter of an hour."""
+    def streak(self, now: float, *, age: float) -> int:
+        """How many of the last outcomes failed in a row, none of them older than `age`."""
         failures = 0
         for ended, good in reversed(self._recent):
-            if good or now - ended >= RECENT_AGE:
+            if good or now - ended >= age:
                 break
             failures += 1
         return failures
@@ -256,7 +256,7 @@ class Health:
 
     def _verdict(self, outcome: Outcome, now: float, policy: HealthPolicy) -> tuple[Cause, str] | None:
         fresh = [good for ended, good in self._recent if now - ended < RECENT_AGE]
-        streak = self.streak(now)
+        streak = self.streak(now, age=RECENT_AGE)
         if self.phase == "recovering" and streak >= min(RECOVERING_FAILURES, policy.consecutive_failures):
             return "consecutive_failures", f"{streak} failures in a row while recovering ({_what(outcome)})"
         if streak >= policy.consecutive_failures:

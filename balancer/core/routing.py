@@ -130,13 +130,14 @@ class Router:
         random: Random,
         admitted: set[str],
     ) -> list[Ranked]:
-        levels = sorted({row.endpoint.priority for row in chosen})
+        degraded = {row.endpoint.id for row in chosen if row.state(now) == "degraded"}
+        sound = sorted({row.endpoint.priority for row in chosen if row.endpoint.id not in degraded})
         groups: dict[tuple[int, bool, int], list[Candidate]] = {}
-        for row, candidate in zip(chosen, self._candidates(chosen, peers, request, now), strict=True):
+        for candidate in self._candidates(chosen, peers, request, now):
             endpoint = candidate.endpoint
-            level = levels.index(endpoint.priority)
-            if len(levels) > 1 and row.state(now) == "degraded":
-                level = min(level + 1, len(levels) - 1)  # it spills: the next level's scores decide
+            level = endpoint.priority
+            if endpoint.id in degraded:  # it spills to the next level that has somebody better, where scores decide
+                level = next((other for other in sound if other > level), level)
             place = (order_rank(endpoint, request.provider), endpoint.id not in admitted, level)
             groups.setdefault(place, []).append(candidate)
         ranked: list[Ranked] = []

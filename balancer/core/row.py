@@ -242,12 +242,16 @@ class Row:
         Without the second a router that quickly goes elsewhere would call what it fled from healthy: three
         failures among hundreds of successes are no share.
         """
-        if self.health.streak(now) >= DEGRADED_STREAK:
+        if self._streak(now) >= DEGRADED_STREAK:
             return True
         counts = self.evidence(now).memory
         if counts.failure == 0 or counts.outcomes < DEGRADED_MIN:
             return False
         return wilson(counts.failure, counts.outcomes, DEGRADED_Z)[0] > DEGRADED
+
+    def _streak(self, now: float) -> int:
+        # As old as the counts beside it, no older: with no traffic nothing else would end it.
+        return self.health.streak(now, age=self._widths[1] * BUCKETS)
 
     def tier(self, now: float, policy: HealthPolicy) -> int:
         """0 stable, 1 degraded, 2 an outage in the shortest window: the tiers of the strategy `price`."""
@@ -326,7 +330,7 @@ class Row:
                 done = max(0, policy.ramp_requests - health.ramp_left)
                 return f"trial passed; {done} of {policy.ramp_requests} requests of the ramp", None, None
             case "degraded":
-                streak, counts = health.streak(now), self.evidence(now).memory
+                streak, counts = self._streak(now), self.evidence(now).memory
                 if streak >= DEGRADED_STREAK:
                     return f"{streak} failures in a row", None, None
                 return f"{counts.failure} of {counts.outcomes} failed lately", None, None

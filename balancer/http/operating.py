@@ -22,11 +22,10 @@ from balancer.http.query import pairs
 from balancer.http.reading import unknown_endpoint
 from balancer.http.words import shown
 
-PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"  # it ends on other operators' terminals
 SPAN_MAX: Final = 365 * 86_400.0  # s; what lasts longer is no drain but a change of configuration
 
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
-Reason = Annotated[str, Meta(max_length=REASON_MAX, pattern=PRINTABLE)]
+Reason = Annotated[str, Meta(max_length=REASON_MAX)]
 Span = Annotated[float, Meta(gt=0, le=SPAN_MAX)] | Annotated[str, Meta(max_length=40)]
 
 
@@ -100,6 +99,8 @@ class Operating:
         span = _span(said.span)
         now = self._hands.clock()
         reason = "" if said.reason is None else said.reason
+        if not reason.isprintable():
+            raise Refused(400, "reason: holds what does not print; it is shown on terminals, so use plain text")
         until = None if span is None else now + span
         try:
             meant = self._hands.balancer.drain(said.target, now=now, until=until, reason=reason)

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from math import isfinite
 from typing import Any, Final, Literal
+from urllib.parse import parse_qs
 
 from balancer.core.model import MODALITIES, QUANTIZATIONS, Preferences, Request
 from balancer.http.answers import Refused
 from balancer.http.limits import COUNT_MAX, NAME_MAX, TOKENS_MAX, WORDS_MAX
-from balancer.http.query import pairs
+from balancer.http.query import FIELDS_MAX, pairs
 from balancer.http.words import hint, shown
 
 CACHE_MAX: Final = 256  # questions of up to 8 KiB
@@ -216,7 +218,11 @@ def question(query: str) -> Question:
     """Read a query string. Raises: Refused with every problem."""
     places: dict[str, dict[str, Any]] = {"request": {}, "provider": {}, "question": {}}
     problems: list[str] = []
-    for name, values in pairs(query, _NAMES).items():
+    try:
+        given = pairs(query, _NAMES)
+    except Refused as refusal:
+        raise _remapped(refusal, query) from None
+    for name, values in given.items():
         parameter = PARAMETERS[name]
         try:
             places[parameter.place][parameter.field] = parameter.read(values)
@@ -233,13 +239,25 @@ def question(query: str) -> Question:
 
 def refuse_with(query: str) -> int | None:
     """Read the one parameter that a POSTed question takes beside its body. Raises: Refused."""
-    values = pairs(query, ("refuse_with",)).get("refuse_with")
+    try:
+        values = pairs(query, ("refuse_with",)).get("refuse_with")
+    except Refused as refusal:
+        raise _remapped(refusal, query) from None
     if values is None:
         return None
     try:
         return _refuse_with(values)
     except ValueError as error:
         raise Refused(400, f"refuse_with: {error}") from None
+
+
+def _remapped(refusal: Refused, query: str) -> Refused:
+    """Give a refusal of the query itself the status line that the query asks for, if it asks well."""
+    with suppress(ValueError):  # too many fields, or a word that is no status
+        values = parse_qs(query, max_num_fields=FIELDS_MAX).get("refuse_with")
+        if values is not None:
+            refusal.line = _refuse_with(values)
+    return refusal
 
 
 def told(value: Request | Preferences) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import Meta, Raw, Struct
 
 from balancer.core.outcome import ERROR_WORDS, RETRY_AFTER_MAX, ErrorWord, Kind, Outcome, classify
 from balancer.http.answers import Refused, answer
@@ -82,7 +82,7 @@ class Report(Struct, kw_only=True, forbid_unknown_fields=True):
     app: App | None = None
 
 
-class Batch(Struct, kw_only=True):
+class Batch(Struct, kw_only=True, forbid_unknown_fields=True):
     """Many reports in one body."""
 
     reports: Annotated[list[Report], Meta(max_length=BATCH_MAX)]
@@ -104,13 +104,9 @@ class Tally(Struct, kw_only=True):
     rejected: list[Rejected]
 
 
-class _Outer(Struct):
-    reports: list[Raw] | UnsetType = UNSET
-    endpoint: Raw = Raw()
-
-
 _KNOWN: Final = (*fields(Report), *fields(RateLimit), *fields(App))
-_outer: Final = msgspec.json.Decoder(_Outer)
+_outer: Final = msgspec.json.Decoder(dict[str, Raw])
+_list: Final = msgspec.json.Decoder(list[Raw])
 _report: Final = msgspec.json.Decoder(Report)
 _any: Final = msgspec.json.Decoder(Raw)
 
@@ -251,13 +247,18 @@ def cut(body: bytes | bytearray, *, lines: bool) -> list[bytes | Raw]:
         if b"\n" in body.strip() and _is_object(body.lstrip().partition(b"\n")[0]):
             return _lines(body)
         raise Refused(400, fault(error, _KNOWN)) from None
-    if isinstance(outer.reports, UnsetType):
+    if "reports" not in outer:
         return [bytes(body)]
-    if bytes(outer.endpoint):
-        raise Refused(400, "found both reports and a report beside it; send one object, or a list of them")
-    if len(outer.reports) > BATCH_MAX:
+    if len(outer) > 1:
+        beside = next(key for key in outer if key != "reports")
+        raise Refused(400, f"found {shown(beside)} beside reports; send one report, or a list of them and no more")
+    try:
+        many = _list.decode(outer["reports"])
+    except UNREADABLE as error:
+        raise Refused(400, f"reports: {fault(error, _KNOWN)}") from None
+    if len(many) > BATCH_MAX:
         raise _too_many()
-    return list(outer.reports)
+    return list(many)
 
 
 def _lines(body: bytes | bytearray) -> list[bytes | Raw]:

@@ -225,7 +225,8 @@ def test_three_failures_in_a_row_are_degraded_whatever_went_before(row: Row) -> 
     assert row.state(2.0) == "healthy"
     take(row, BAD, 2.0)
     assert (row.state(2.0), row.standing(2.0, POLICY).reason) == ("degraded", "3 failures in a row")
-    assert row.state(2.0 + 900.0) == "healthy"
+    assert row.state(2.0 + 299.0) == "degraded"
+    assert row.state(2.0 + 300.0) == "healthy"
     take(row, OK, 3.0)
     assert row.state(3.0) == "healthy"
 

@@ -108,3 +108,50 @@ def test_a_report_that_began_long_before_the_lease_decides_no_trial(
     assert pair.endpoint(A, now=100.5).state == "half_open"
     pair.record(A, Outcome(kind="success", latency=0.9), now=100.5, decision=trial.id)
     assert pair.endpoint(A, now=100.5).state == "recovering"
+
+
+def test_what_is_degraded_spills_past_what_is_degraded_too(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest
+) -> None:
+    table = Balancer(catalog(endpoint("a"), endpoint("b", priority=1), endpoint("c", priority=2)), seed=1)
+    for key in (A, B):
+        for step in range(20):
+            table.record(key, OK, now=1.0 + step / 100)
+        for _ in range(4):
+            table.record(key, BAD, now=2.0)
+    assert [table.endpoint(key, now=2.0).state for key in (A, B)] == ["degraded", "degraded"]
+    assert table.best(ask(), now=2.0).selected.tag == "c"
+    assert table.best(ask(), now=2.0 + 300.0).selected.tag == "a"
+
+
+def test_where_nobody_is_better_the_operators_order_stays(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest
+) -> None:
+    table = Balancer(catalog(endpoint("a"), endpoint("b", priority=1)), seed=1)
+    for key in (A, B):
+        table.record(key, OK, now=1.0)
+        for _ in range(3):
+            table.record(key, BAD, now=2.0)
+    assert table.best(ask(), now=2.0).selected.tag == "a"
+
+
+def test_a_catalog_that_shrinks_is_told_whole(endpoint: MakeEndpoint, catalog: MakeCatalog) -> None:
+    table = Balancer(catalog(*[endpoint(f"p{number}") for number in range(2000)]), seed=1)
+    number = table.transitions(0)[-1].number
+    table.apply(catalog(endpoint("p0")), now=1.0)
+    assert len(table.transitions(number)) == 1999
+
+
+def test_a_tier_keeps_no_model_out_of_panic(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest, fail: Fail
+) -> None:
+    table = Balancer(catalog(endpoint("a"), endpoint("b", tier="flex")), seed=1)
+    fail(table, "a", now=1.0)
+    assert table.best(ask(), now=2.0).panic
+    assert [each.event for each in table.transitions(0)][-2:] == ["model.panic_entered", "endpoint.trial_started"]
+    assert table.view(now=2.0).models[0].panic
+
+
+def test_a_drain_that_ended_by_itself_is_not_resumed(pair: Balancer) -> None:
+    pair.drain("a", now=1.0, until=2.0)
+    assert pair.resume("a", now=3.0) == []

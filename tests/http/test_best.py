@@ -226,6 +226,9 @@ async def test_refuse_with_changes_the_line_of_a_malformed_question_too(
     assert (response.status, error["code"]) == (503, 400)
     async with client.post(f"{world.url}/v1/best-provider?refuse_with=403", data=b"{") as answer:
         assert (answer.status, (await answer.json())["error"]["code"]) == (403, 400)
+    for query in ("model=a&foo=1&refuse_with=503", "models=a&refuse_with=503", "refuse_with=503"):
+        response, error = await refused(world, client, query)
+        assert (response.status, error["code"]) == (503, 400)
     response, error = await refused(world, client, "model=a&refuse_with=200")
     assert response.status == error["code"] == 400
 

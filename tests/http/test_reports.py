@@ -405,3 +405,13 @@ async def test_fields_of_other_versions_are_accepted(world: Any, client: aiohttp
 async def test_every_field_may_be_null_but_the_endpoint(world: Any, client: aiohttp.ClientSession) -> None:
     nothing = dict.fromkeys(Report.__struct_fields__)
     assert await post(client, world, {**nothing, **GOOD}) == (200, tally(recorded=1))
+
+
+@pytest.mark.parametrize("beside", [{"endpoint": "a/b@c", "status": 500}, {"status": 500}, {"x": 1}])
+async def test_nothing_may_stand_beside_a_list_of_reports(
+    world: Any, client: aiohttp.ClientSession, beside: dict[str, Any]
+) -> None:
+    async with client.post(f"{world.url}/v1/reports", json={"reports": [], **beside}) as response:
+        assert response.status == 400
+        assert "beside reports" in (await response.json())["error"]["message"]
+    assert world.reported == {}
