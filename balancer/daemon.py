@@ -215,19 +215,7 @@ class Daemon:
             result = await self._scheduler.probe_now(endpoint)
         except RuntimeError as error:  # the budget is spent, or the schedule stops or loses the endpoint
             raise Unprobed(str(error)) from None
-        return {
-            "endpoint": result.endpoint,
-            "kind": result.kind,
-            "outcome": result.outcome.kind,
-            "status": result.outcome.status,
-            "detail": result.outcome.detail,
-            "address": result.address,
-            "duration": result.ended - result.began,
-            "phases": dict(result.phases),
-            "ttft": result.outcome.ttft,
-            "cost": result.cost,
-            "state": self.balancer.endpoint(endpoint, now=clock.monotonic()).state,
-        }
+        return {**result.facts(), "state": self.balancer.endpoint(endpoint, now=clock.monotonic()).state}
 
     def _ready(self) -> dict[str, Any]:
         return {

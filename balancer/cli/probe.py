@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Final
 
 from balancer.cli import table
 from balancer.config import Config, ConfigError, load_config
@@ -49,7 +49,7 @@ def run(asked: argparse.Namespace) -> int:
     skipped = {key: why for key in chosen if (why := _unprobed(config, key)) is not None}
     results = asyncio.run(_probe(config, [key for key in chosen if key not in skipped]))
     if asked.json:
-        print(json.dumps({"probes": [_json(each) for each in results], "skipped": skipped}))
+        print(json.dumps({"probes": [each.facts() for each in results], "skipped": skipped}))
     else:
         _print(results, skipped, debug=asked.debug)
     good = all(each.outcome.kind == "success" for each in results) and (asked.all or not skipped)
@@ -105,18 +105,3 @@ def _print(results: list[ProbeResult], skipped: dict[str, str], *, debug: bool) 
     header = ["ENDPOINT", "KIND", "VERDICT", *(phase.replace("_", " ").upper() for phase in PHASES)]
     if rows:
         print(table.render([*header, "TTFT", "COST", "DETAIL"], rows, right=range(3, 10)))
-
-
-def _json(result: ProbeResult) -> dict[str, Any]:
-    return {
-        "endpoint": result.endpoint,
-        "kind": result.kind,
-        "outcome": result.outcome.kind,
-        "status": result.outcome.status,
-        "detail": result.outcome.detail,
-        "address": result.address,
-        "phases": dict(result.phases),
-        "duration": result.ended - result.began,
-        "ttft": result.outcome.ttft,
-        "cost": result.cost,
-    }

@@ -27,7 +27,7 @@ def overlay(base: V, section: Shape | UnsetType | None) -> V:
             changes[key] = overlay(getattr(base, key), value)
         elif value is not None and not isinstance(value, UnsetType):
             changes[key] = _plain(value, like=getattr(base, key))
-    return dataclasses.replace(base, **changes)  # type: ignore[type-var]
+    return dataclasses.replace(base, **changes)  # type: ignore[type-var]  # `base` is any dataclass
 
 
 def _plain(value: Any, *, like: object) -> Any:

@@ -84,6 +84,7 @@ class Balancer:
         self._rows = rows
         self._catalog = catalog
         self._router = Router(catalog, rows)
+        self._ordinary = {key: _ordinary(model, catalog) for key, model in catalog.models.items()}
         self._panics &= catalog.models.keys()
         self._generation += 1
         for row in rows.values():
@@ -216,7 +217,7 @@ class Balancer:
 
     def _lease(self, plan: Plan, decision: str, now: float) -> None:
         # A request's own filters may leave only the ejected: that is its panic, and not yet the model's.
-        ordinary = self._ordinary(plan.model)
+        ordinary = self._ordinary[plan.model.id]
         self._note_panic(plan.model.id, not any(plan.states[key] in ELIGIBLE for key in ordinary), now)
         first = plan.order[0]
         if plan.trial is not None:
@@ -255,8 +256,7 @@ class Balancer:
             prior = self._router.prior(rows, now)
             of_model = [endpoint_view(row, prior=prior, policy=self._catalog.health, now=now) for row in rows]
             eligible = sum(view.state in ELIGIBLE for view in of_model)
-            plain = self._ordinary(model)
-            ordinary = [view for view in of_model if view.id in plain]
+            ordinary = [view for view in of_model if view.id in self._ordinary[model.id]]
             panic = not any(view.state in ELIGIBLE for view in ordinary) and any(map(_last_resort, ordinary))
             models.append(ModelView(model.id, eligible, len(rows), panic=panic))
             views += of_model
@@ -308,11 +308,6 @@ class Balancer:
             self._tell(now, f"endpoint.{state}", row.endpoint.id, reason, row)
         row.shown = state
 
-    def _ordinary(self, model: Model) -> set[str]:
-        # A tier is chosen only when it is asked for, so it keeps no ordinary request out of panic.
-        plain = {key for key in model.endpoints if self._rows[key].endpoint.tier is None}
-        return plain or set(model.endpoints)
-
     def _note_panic(self, model: str, panic: bool, now: float) -> None:
         if panic and model not in self._panics:
             self._panics.add(model)
@@ -355,6 +350,12 @@ class Balancer:
     def _count(self, model: str, result: str) -> None:
         key = (model, self._router.strategy.name, result)
         self._decisions[key] = self._decisions.get(key, 0) + 1
+
+
+def _ordinary(model: Model, catalog: Catalog) -> frozenset[str]:
+    # A tier is chosen only when it is asked for, so it keeps no ordinary request out of panic.
+    plain = frozenset(key for key in model.endpoints if catalog.endpoints[key].tier is None)
+    return plain or frozenset(model.endpoints)
 
 
 def _last_resort(view: EndpointView) -> bool:

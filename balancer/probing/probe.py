@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from balancer.config.secret import Secret
 from balancer.config.settings import ProbeKind, ProbeSettings
@@ -53,6 +53,21 @@ class ProbeResult:
     completion_tokens: int | None = None
     bug: str | None = None
     transcript: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """The result as plain values, for whoever writes it down as JSON."""
+        return {
+            "endpoint": self.endpoint,
+            "kind": self.kind,
+            "outcome": self.outcome.kind,
+            "status": self.outcome.status,
+            "detail": self.outcome.detail,
+            "address": self.address,
+            "duration": self.ended - self.began,
+            "phases": dict(self.phases),
+            "ttft": self.outcome.ttft,
+            "cost": self.cost,
+        }
 
 
 async def probe(
