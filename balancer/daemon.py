@@ -38,7 +38,7 @@ from balancer.probing import ProbeResult, Scheduler
 from balancer.service import clock
 from balancer.service.log import Log, silent
 
-TICK: Final = 0.5  # s; how often loop lag and self-suspicion are looked at
+TICK: Final = 0.5  # s; how often loop lag, self-suspicion and the wall clock are looked at
 STOP_GRACE: Final = 1.5  # s; answers under way may finish, and SIGTERM still ends us within two
 
 _LOUD: Final = frozenset(
@@ -60,6 +60,7 @@ class Daemon:
         self.config = config
         self.addresses: list[str] = []
         self.balancer = Balancer(config, seed=seed, now=clock.monotonic())
+        self._tell_time()
         self._log = silent() if log is None else log
         self._read_config = reload
         self._told = 0
@@ -261,12 +262,17 @@ class Daemon:
         while not self._stopping and not self.balancer.transitions(after):
             await self._news.wait()
 
+    def _tell_time(self) -> None:
+        # Again and again: a stepped clock and a suspended machine part the two clocks, and prices have hours.
+        self.balancer.set_wall(clock.wall(), now=clock.monotonic())
+
     async def _tick(self) -> None:
         while True:
             due = clock.monotonic() + TICK
             await asyncio.sleep(TICK)
             now = clock.monotonic()
             self._metrics.lag(max(0.0, now - due))
+            self._tell_time()
             suspect = self.balancer.self_suspect(now)
             if suspect != self._suspect:
                 self._suspect = suspect

@@ -6,14 +6,16 @@ import json
 import signal
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from balancer import Request
 from balancer.config import parse_config
 from balancer.daemon import Daemon
-from balancer.service.clock import monotonic
+from balancer.service.clock import monotonic, wall
 from balancer.service.log import configure
 
 ROOT = Path(__file__).parents[1]
@@ -189,6 +191,29 @@ async def test_of_two_reloads_at_once_the_newer_file_stays():
         assert not newer.done()
         release.set()
     assert daemon.config.endpoints["acme/large@local"].pricing.prompt == 7
+
+
+HALF_A_DAY = 43_200.0  # s
+
+
+async def test_prices_follow_the_time_of_the_day_after_a_step_of_the_clock_too():
+    around = [datetime.fromtimestamp(wall() + hours * 3600, UTC).strftime("%H:%M") for hours in (-3, 3)]
+    cheap_now = f"overrides: [{{utc_start: '{around[0]}', utc_end: '{around[1]}', prompt: 0.1, completion: 0.1}}]"
+    text = LOCAL.format(url="http://127.0.0.1:9").replace(
+        "prompt: 2, completion: 2", f"prompt: 2, completion: 2, {cheap_now}"
+    )
+    text = text.replace("interval: 1s", "kind: none, interval: 1s")
+    daemon = Daemon(parse_config(f"listen: 127.0.0.1:0\n{text}", source="test"))
+    cheapest = Request(model="acme/large", provider={"sort": "price"})
+
+    async def chosen(provider="gone"):
+        return daemon.balancer.best(cheapest, now=monotonic(), dry=True).selected.provider == provider
+
+    assert await chosen()
+    async with daemon.running():
+        daemon.balancer.set_wall(wall() + HALF_A_DAY, now=monotonic())  # what a suspended machine would believe
+        assert await chosen("local")
+        await until(chosen)
 
 
 async def test_a_crash_is_told_and_ends_the_daemon():

@@ -25,7 +25,7 @@ NONE: Final = "—"
 
 def render(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     """Lay out rows under a header. Shape: columns whose number is in `right` are set to the right."""
-    lines = [list(header), *[[_printable(cell) for cell in row] for row in rows]]
+    lines = [list(header), *[[printable(cell) for cell in row] for row in rows]]
     widths = [max(_width(line[column]) for line in lines) for column in range(len(header))]
     out = []
     for line in lines:
@@ -60,7 +60,7 @@ def percent(ratio: float | None) -> str:
     return NONE if ratio is None else f"{ratio * 100:.1f} %"
 
 
-def _printable(cell: str) -> str:
+def printable(cell: str) -> str:
     """Text from elsewhere must not move the cursor; our own colours may stay."""
     if cell.isprintable():
         return cell

@@ -22,8 +22,9 @@ import msgspec
 
 from balancer.config.document import Node, kind_of
 from balancer.config.problems import Path, Problems, near, one_of, shown
-from balancer.config.shape import FileShape, SecretShape, Shape
+from balancer.config.shape import FileShape, SecretShape
 from balancer.config.units import Duration, Size, parse_duration, parse_size
+from balancer.config.vocabulary import Shape
 
 BROKEN: Final[Any] = object()
 """Stands for a value that was refused; never part of the plain tree."""
@@ -145,7 +146,7 @@ class _Walk:
         if node.value is None and NoneType in members:
             return None
         members = [member for member in members if member is not NoneType]
-        # At most two are left, one of them a list: text that may also be a list of texts.
+        # At most two are left, one of them a list: text or a secret's place that may also be a list of them.
         fitting = [member for member in members if _is_list(member) == isinstance(node.value, list)]
         return self.value(node, (fitting or members)[0], path, hint)
 

@@ -12,15 +12,16 @@ from datetime import date
 from typing import Final
 from urllib.parse import urlsplit
 
-from balancer.config.units import parse_listen
+from balancer.config.units import parse_clock, parse_listen
 
 KEY_PATTERN: Final = r"^[a-z0-9][a-z0-9._:-]*$"
 TAG_PATTERN: Final = r"^[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)?$"
-MODEL_PATTERN: Final = r"^(?!.*:(nitro|floor|exacto)$)[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)+$"
+ALIAS_PATTERN: Final = r"^(?!.*:(nitro|floor|exacto)(:|$))[a-z0-9]"
+MODEL_PATTERN: Final = r"^(?!.*:(nitro|floor|exacto)(:|$))[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)+$"
 URL_PATTERN: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+(/[^?#]*)?$"
 DATE_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 
-SUFFIXES: Final = (":nitro", ":floor", ":exacto")  # how a client asks for a sort: never part of a name
+SUFFIXES: Final = frozenset({"nitro", "floor", "exacto"})  # how a client asks for a sort: no part of a name
 NAME_MAX: Final = 200  # characters of a slug, tag or alias: they become labels and header values
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)*")
@@ -45,9 +46,10 @@ def name_fault(text: str) -> str | None:
         return "is empty"
     if len(text) > NAME_MAX:
         return f"is longer than {NAME_MAX} characters"
-    for suffix in SUFFIXES:
-        if text.endswith(suffix):
-            return f"ends in {suffix}, which asks for a way of sorting"
+    for part in text.split(":")[1:]:
+        if part in SUFFIXES:
+            where = "ends in" if text.endswith(f":{part}") else "holds"
+            return f"{where} :{part}, which asks for a way of sorting"
     if _NAME.fullmatch(text) is None:
         return "has other characters than a name may have"
     return None
@@ -90,6 +92,14 @@ def header_fault(text: str) -> str | None:
 def address_fault(text: str) -> str | None:
     try:
         parse_listen(text)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def clock_fault(text: str) -> str | None:
+    try:
+        parse_clock(text)
     except ValueError as error:
         return str(error)
     return None

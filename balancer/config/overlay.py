@@ -1,6 +1,7 @@
 """A section of the file over the frozen value that holds its defaults.
 
-Sections and values have the same key names (a test holds them to it), so one function serves them all.
+Sections and values have the same key names (a test holds them to it), so one function serves them all. A section
+inside a section is laid key by key too: `routing.sticky.ttl` leaves `routing.sticky.max_sessions` as it is.
 """
 
 from __future__ import annotations
@@ -10,10 +11,19 @@ from typing import Any, TypeVar
 
 from msgspec import UnsetType
 
-from balancer.config.shape import Shape
 from balancer.config.units import Duration, Size
+from balancer.config.vocabulary import Shape
 
+T = TypeVar("T")
 V = TypeVar("V")
+
+
+def first(*values: T | UnsetType | None) -> T | None:
+    """Give the first value that is there: the nearest one to the endpoint."""
+    for value in values:
+        if value is not None and not isinstance(value, UnsetType):
+            return value
+    return None
 
 
 def overlay(base: V, section: Shape | UnsetType | None) -> V:

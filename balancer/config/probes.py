@@ -15,8 +15,9 @@ from msgspec import UnsetType
 from balancer.config.overlay import overlay
 from balancer.config.problems import Path
 from balancer.config.rules import Sheet
+from balancer.config.sections import ProbeShape
 from balancer.config.settings import ProbeSettings
-from balancer.config.shape import EndpointShape, ProbeShape
+from balancer.config.shape import EndpointShape
 from balancer.config.units import duration_text
 
 _HTTP_KEYS = ("url", "status", "headers", "body")

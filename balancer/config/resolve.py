@@ -3,7 +3,8 @@
 Theory of operation: an endpoint takes each value from itself, else its variant, else its provider, else the
 default; its probe is merged key by key over the top level's. A missing credential is not a mistake of the
 file (keys come and go, and the rest must run): the endpoint says why in `misconfigured`. A missing token is
-one, because a token that nobody can present locks its owner out.
+one, because a token that nobody can present locks its owner out. A further credential of a door makes a copy of
+each endpoint there, which differs in nothing but its id, its tag and its key.
 
 Without an environment nothing secret is looked for: an embedded core needs no keys.
 """
@@ -15,11 +16,13 @@ import json
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path as FilePath
-from typing import Any, TypeVar
+from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from balancer.config.overlay import overlay
+from balancer.config.credentials import Credential, Credentials
+from balancer.config.overlay import first, overlay
+from balancer.config.prices import pricing
 from balancer.config.probes import Probes
 from balancer.config.problems import Path, near, one_of
 from balancer.config.references import Vault
@@ -27,17 +30,7 @@ from balancer.config.rules import Sheet, as_written, listens
 from balancer.config.secret import Secret
 from balancer.config.settings import Config, LogSettings, ProbeSettings, Token
 from balancer.config.shape import EndpointShape, ModelShape, ProviderShape, SecretShape, VariantShape
-from balancer.core.model import Endpoint, HealthPolicy, Model, Pricing, Provider, Routing
-
-T = TypeVar("T")
-
-
-def first(*values: T | UnsetType | None) -> T | None:
-    """Give the first value that is there: the nearest one to the endpoint."""
-    for value in values:
-        if value is not None and not isinstance(value, UnsetType):
-            return value
-    return None
+from balancer.core.model import Endpoint, HealthPolicy, Limits, Model, Provider, Routing
 
 
 def resolve(sheet: Sheet, environ: Mapping[str, str] | None) -> Config:
@@ -56,6 +49,7 @@ class _Build:
         self._sheet = sheet
         self._vault = vault
         self._probes = Probes(sheet)
+        self._keys = Credentials(sheet)
         self._endpoints: dict[str, Endpoint] = {}
         self._places: dict[str, Path] = {}
         self._settings: dict[str, ProbeSettings] = {}
@@ -108,11 +102,12 @@ class _Build:
         """Resolve one endpoint, and keep it when it can be one."""
         doors = self._doors((*path, "provider"), shape.provider)
         identifier = f"{name}@{shape.provider}"
-        if identifier in self._endpoints:
+        if identifier in self._places:
             found = f"a second endpoint {identifier}; the first is endpoints[{self._places[identifier][-1]}]"
             self._sheet.tell((*path, "provider"), found, "use another variant for each: provider/variant")
             return
         probe = self._probes.settings(path, shape)
+        prices = pricing(self._sheet, path, shape)
         if doors is None:
             return
         provider, variant = doors
@@ -120,21 +115,31 @@ class _Build:
         if base_url is None:
             self._tell_no_address(path, shape.provider)
             return
-        reference = first(variant.credential, provider.credential)
-        secret, fault = self._credential(reference)
-        base_url = base_url.rstrip("/")
-        endpoint = _endpoint(name, model, shape, provider, variant)
+        endpoint = dataclasses.replace(
+            _endpoint(name, model, shape, provider, variant),
+            base_url=base_url.rstrip("/"),
+            pricing=prices,
+        )
+        self._places[identifier] = path
+        for credential in self._keys.at(shape.provider, provider, variant):
+            self._keep(endpoint, credential, probe)
+        self._judge_tokens(path, model, shape)
+
+    def _keep(self, endpoint: Endpoint, credential: Credential, probe: ProbeSettings) -> None:
+        """Add an endpoint as it is called with one credential."""
+        secret, fault = self._secret(credential.reference)
+        identifier = credential.numbered(f"{endpoint.model}@{endpoint.door}")
         self._endpoints[identifier] = dataclasses.replace(
             endpoint,
             id=identifier,
-            base_url=base_url,
-            identity=_identity(base_url, shape.model, reference, secret),
+            tag=credential.numbered(endpoint.door),
+            credential=credential.place,
+            quota=credential.quota,
+            identity=_identity(endpoint.base_url, endpoint.upstream_model, credential.reference, secret),
             misconfigured=fault,
         )
-        self._places[identifier] = path
         self._settings[identifier] = probe
         self._credentials[identifier] = secret
-        self._judge_tokens(path, model, shape)
 
     def _doors(self, path: Path, tag: str) -> tuple[ProviderShape, VariantShape] | None:
         """Find the provider and variant of a tag; an undeclared variant is the provider as it is."""
@@ -171,7 +176,7 @@ class _Build:
             found = f"{limit} is more than context_length, {context}"
             self._sheet.tell((*path, "max_prompt_tokens"), found, f"use at most {context}")
 
-    def _credential(self, reference: SecretShape | None) -> tuple[Secret | None, str | None]:
+    def _secret(self, reference: SecretShape | None) -> tuple[Secret | None, str | None]:
         if reference is None or self._vault is None:
             return None, None
         held = self._vault.get(reference)
@@ -196,7 +201,7 @@ class _Build:
 def _endpoint(
     name: str, model: ModelShape, shape: EndpointShape, provider: ProviderShape, variant: VariantShape
 ) -> Endpoint:
-    """Fill in what does not depend on the address and the credential."""
+    """Fill in what does not depend on the address, the prices and the credential."""
     key = shape.provider.partition("/")[0]
     quantization = first(shape.quantization, variant.quantization)
     data_collection = first(variant.data_collection, provider.data_collection)
@@ -205,13 +210,13 @@ def _endpoint(
         id="",
         model=name,
         tag=shape.provider,
+        door=shape.provider,
         provider=key,
         provider_name=_name(key, provider),
         upstream_model=shape.model,
         base_url="",
         api=_or("openai", first(variant.api, provider.api)),
         region=first(shape.region, variant.region, provider.region),
-        pricing=overlay(Pricing(), shape.pricing),
         context_length=first(shape.context_length, model.context_length),
         max_completion_tokens=first(shape.max_completion_tokens),
         max_prompt_tokens=first(shape.max_prompt_tokens),
@@ -222,10 +227,22 @@ def _endpoint(
         tier=first(shape.tier),
         weight=_or(1.0, first(shape.weight)),
         priority=_or(0, first(shape.priority)),
+        limits=_limits(provider, variant),
+        cache_ttl=_seconds(first(shape.cache_ttl)),
         data_collection=_or("allow", data_collection),
         zdr=_or(False, first(variant.zdr, provider.zdr)),
         distillable=first(model.distillable),
     )
+
+
+def _limits(provider: ProviderShape, variant: VariantShape) -> Limits | None:
+    """Give the limits of a door: a variant's replace the provider's whole, so that {} there lifts them."""
+    limits = overlay(Limits(), first(variant.limits, provider.limits))
+    return None if limits == Limits() else limits
+
+
+def _seconds(duration: float | None) -> float | None:
+    return None if duration is None else float(duration)
 
 
 def _or(default: Any, value: Any) -> Any:

@@ -17,10 +17,19 @@ from msgspec import UnsetType
 from balancer.config.check import Checked
 from balancer.config.document import Node
 from balancer.config.problems import Path, Problems, shown
+from balancer.config.sections import HealthShape, RoutingShape, TimeoutsShape
 from balancer.config.settings import Listen
-from balancer.config.shape import EndpointShape, FileShape, ModelShape
+from balancer.config.shape import (
+    DoorShape,
+    EndpointShape,
+    FileShape,
+    ModelShape,
+    ProviderShape,
+    SecretShape,
+    VariantShape,
+)
 from balancer.config.units import duration_text, is_wide, parse_listen
-from balancer.core.model import HealthPolicy
+from balancer.core.model import HealthPolicy, TimeoutPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,15 @@ class Sheet:
         node = self.written(path)
         return tuple(node.value) if node is not None and isinstance(node.value, dict) else ()
 
+    def doors(self) -> Iterator[tuple[Path, str, DoorShape]]:
+        """Walk the providers and their declared variants that fit, each with its place and its tag."""
+        for key, provider in self.file.providers.items():
+            yield ("providers", key), key, ProviderShape() if provider is None else provider
+            variants = {} if provider is None or isinstance(provider.variants, UnsetType) else provider.variants
+            for name, variant in variants.items():
+                door = VariantShape() if variant is None else variant
+                yield ("providers", key, "variants", name), f"{key}/{name}", door
+
     def endpoints(self) -> Iterator[tuple[Path, str, ModelShape, EndpointShape]]:
         """Walk the endpoints that fit, each with its place in the file and its model."""
         for name, model in self.file.models.items():
@@ -75,6 +93,8 @@ def judge(sheet: Sheet) -> None:
     _judge_listen(sheet)
     _judge_tokens(sheet)
     _judge_names(sheet)
+    _judge_credentials(sheet)
+    _judge_timeouts(sheet)
     _judge_health(sheet)
 
 
@@ -148,25 +168,59 @@ def _judge_names(sheet: Sheet) -> None:
             taken.setdefault(alias, name)
 
 
+def _judge_credentials(sheet: Sheet) -> None:
+    """A key that is listed twice would count one quota as two."""
+    for path, _, door in sheet.doors():
+        if not isinstance(door.credential, list):
+            continue
+        within: Path = (*path, "credential")
+        seen: dict[SecretShape, int] = {}
+        for index, reference in enumerate(door.credential):
+            number = sheet.checked.number(within, index)
+            if reference in seen:
+                found = f"the place of credential[{seen[reference]}] too"
+                sheet.tell((*within, number), found, "list each key once")
+            seen.setdefault(reference, number)
+
+
+def _judge_timeouts(sheet: Sheet) -> None:
+    routing = sheet.file.routing
+    timeouts = routing.timeouts if isinstance(routing, RoutingShape) else None
+    if not isinstance(timeouts, TimeoutsShape):
+        return
+    within: Path = ("routing", "timeouts")
+    _judge_order(sheet, within, timeouts, TimeoutPolicy(), low="first_token_min", high="first_token_max")
+    _judge_order(sheet, within, timeouts, TimeoutPolicy(), low="total_min", high="total_max")
+
+
 def _judge_health(sheet: Sheet) -> None:
     health = sheet.file.health
-    if health is None or isinstance(health, UnsetType):
+    if not isinstance(health, HealthShape):
         return
-    default = HealthPolicy()
-    touches = sheet.problems.touches
-    hold = default.hold if isinstance(health.hold, UnsetType) else health.hold
-    hold_max = default.hold_max if isinstance(health.hold_max, UnsetType) else health.hold_max
-    if hold > hold_max and not touches(("health", "hold")) and not touches(("health", "hold_max")):
-        found = f"{duration_text(hold)} is longer than hold_max, {duration_text(hold_max)}"
-        key = "hold_max" if isinstance(health.hold, UnsetType) else "hold"
-        if key == "hold_max":
-            found = f"{duration_text(hold_max)} is shorter than hold, {duration_text(hold)}"
-        sheet.tell(("health", key), found, "use a hold of at most hold_max")
+    _judge_order(sheet, ("health",), health, HealthPolicy(), low="hold", high="hold_max")
     within: Path = ("health", "windows")
-    if isinstance(health.windows, UnsetType) or touches(within):
+    if isinstance(health.windows, UnsetType) or sheet.problems.touches(within):
         return
     for index in range(1, len(health.windows)):
         before, window = health.windows[index - 1], health.windows[index]
         if window <= before:
             found = f"{duration_text(window)} is not longer than the {duration_text(before)} before it"
             sheet.tell((*within, index), found, "use ascending windows")
+
+
+def _judge_order(
+    sheet: Sheet, path: Path, section: HealthShape | TimeoutsShape, default: object, *, low: str, high: str
+) -> None:
+    """Tell a least duration above its greatest: at the least, or at the greatest where only that was given."""
+    if sheet.problems.touches((*path, low)) or sheet.problems.touches((*path, high)):
+        return
+    given = {key: getattr(section, key) for key in (low, high)}
+    held = {key: getattr(default, key) if isinstance(value, UnsetType) else value for key, value in given.items()}
+    if held[low] <= held[high]:
+        return
+    if isinstance(given[low], UnsetType):
+        found = f"{duration_text(held[high])} is shorter than {low}, {duration_text(held[low])}"
+        sheet.tell((*path, high), found, f"use a {low} of at most {high}")
+    else:
+        found = f"{duration_text(held[low])} is longer than {high}, {duration_text(held[high])}"
+        sheet.tell((*path, low), found, f"use a {low} of at most {high}")

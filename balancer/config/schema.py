@@ -24,6 +24,7 @@ def json_schema() -> dict[str, Any]:
         [FileShape], schema_hook=_unit, ref_template="#/$defs/{name}"
     )
     name = top["$ref"].rpartition("/")[2]
+    definitions["SecretShape"].update(minProperties=1, maxProperties=1)  # one of its keys, and only one
     whole = {
         "$schema": DIALECT,
         **definitions.pop(name),

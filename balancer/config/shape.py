@@ -4,6 +4,8 @@ Theory of operation: one struct per mapping of the file. `check` walks them, msg
 `schema` prints them, so that a key exists in one place. `UNSET` is a key that is not there; `None` is
 allowed only where an empty value has one obvious meaning: an empty section, an unknown number.
 
+The sections with defaults (routing, health, probe, log) are in `sections`.
+
 What this module does not know: inheritance and any rule between two keys (`resolve`, `rules`), and lines.
 """
 
@@ -11,53 +13,42 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from msgspec import UNSET, Meta, Struct
+from msgspec import UNSET, Meta
 
-from balancer.config.settings import Budget, LogSettings, ProbeKind, ProbeSettings, Scope
-from balancer.config.units import Duration, Size, duration_text, size_text
+from balancer.config.sections import HealthShape, LogShape, ProbeShape, RoutingShape
+from balancer.config.settings import Scope
+from balancer.config.units import Duration
 from balancer.config.vocabulary import (
     DAY,
-    HOUR,
     Address,
     Alias,
+    Clock,
     Day,
     Given,
-    Header,
     Key,
     Modality,
     ModelId,
     Name,
     Parameter,
-    Pattern,
     Price,
-    ProbeUrl,
     Quantization,
     Region,
-    Status,
+    Shape,
     Tag,
     Tokens,
     Url,
+    Weekday,
     above,
-    holds,
     lasts,
-    number,
     told,
     whole,
 )
-from balancer.core.health import RECENT_MAX
-from balancer.core.model import Dialect, HealthPolicy, Routing, StrategyName
+from balancer.core.model import Dialect
 
-# The defaults are those of the frozen values: stated once, printed here.
-_ROUTING: Final = Routing()
-_HEALTH: Final = HealthPolicy()
-_WINDOWS: Final = [duration_text(window) for window in _HEALTH.windows]
-_PROBE: Final = ProbeSettings()
-_BUDGET: Final = Budget()
-_LOG: Final = LogSettings()
-
-
-class Shape(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """A mapping of the file. An unknown key is a mistake."""
+CREDENTIALS_MAX: Final = 20  # of one door: each makes a copy of every endpoint there, with probes of its own
+OVERRIDES_MAX: Final = 50  # of one endpoint: each price is looked up among them at every decision
+RPM_MAX: Final = 1_000_000_000  # far above what any provider sells, far below where sums lose exactness
+TPM_MAX: Final = 1_000_000_000_000
 
 
 class SecretShape(Shape, frozen=True, kw_only=True):
@@ -70,7 +61,6 @@ class SecretShape(Shape, frozen=True, kw_only=True):
     )
 
 
-_ONE_OF_THREE: Final = Meta(extra_json_schema={"minProperties": 1, "maxProperties": 1})
 _PLACES: Final = "{env: NAME}, {file: PATH} or {credential: NAME}"
 
 
@@ -83,7 +73,7 @@ class TokenShape(Shape, frozen=True, kw_only=True):
         Meta(min_length=1),
         told("What it may do: read (questions, lists, metrics), report (outcomes), admin (everything)."),
     ]
-    token: Annotated[SecretShape, _ONE_OF_THREE, told(f"Where the token is: {_PLACES}.")]
+    token: Annotated[SecretShape, told(f"Where the token is: {_PLACES}.")]
 
 
 class AuthShape(Shape, frozen=True, kw_only=True):
@@ -98,6 +88,13 @@ class AuthShape(Shape, frozen=True, kw_only=True):
     ] = UNSET
 
 
+class LimitsShape(Shape, frozen=True, kw_only=True):
+    """What you allow one key, counted from decisions and reports. Not given is no limit."""
+
+    rpm: Given[Annotated[Annotated[int, whole(1, RPM_MAX)] | None, told("Requests per minute and key.")]] = UNSET
+    tpm: Given[Annotated[Annotated[int, whole(1, TPM_MAX)] | None, told("Tokens per minute and key.")]] = UNSET
+
+
 class DoorShape(Shape, frozen=True, kw_only=True):
     """What a provider and its variants have in common; a variant's key wins over the provider's."""
 
@@ -105,12 +102,21 @@ class DoorShape(Shape, frozen=True, kw_only=True):
     api: Given[Annotated[Dialect, told("Dialect of requests and errors.", "openai")]] = UNSET
     region: Given[Annotated[Region, told("Where it runs; a question may ask for it.")]] = UNSET
     credential: Given[
-        Annotated[SecretShape, _ONE_OF_THREE, told(f"Where the key is: {_PLACES}; none is needed without.")]
+        Annotated[
+            SecretShape | Annotated[list[SecretShape], Meta(min_length=1, max_length=CREDENTIALS_MAX)],
+            told(
+                f"Where the key is: {_PLACES}; none is needed without. A list is several keys: each further one "
+                "makes a copy of every endpoint here, TAG:2, TAG:3, with a quota of its own."
+            ),
+        ]
     ] = UNSET
     data_collection: Given[
         Annotated[Literal["allow", "deny"], told("Whether it may keep or train on prompts.", "allow")]
     ] = UNSET
     zdr: Given[Annotated[bool, told("Whether it keeps nothing at all (zero data retention).", False)]] = UNSET
+    limits: Given[
+        Annotated[LimitsShape | None, told("What you allow each key; a variant's limits replace the provider's.")]
+    ] = UNSET
 
 
 class VariantShape(DoorShape, frozen=True, kw_only=True):
@@ -131,77 +137,35 @@ class ProviderShape(DoorShape, frozen=True, kw_only=True):
     ] = UNSET
 
 
+class OverrideShape(Shape, frozen=True, kw_only=True):
+    """Other prices for long prompts or times of the day. All conditions that are given must hold."""
+
+    min_prompt_tokens: Given[Annotated[Tokens, told("For prompts longer than this.")]] = UNSET
+    utc_start: Given[Annotated[Clock, told("From this time of the UTC day on; needs utc_end.")]] = UNSET
+    utc_end: Given[Annotated[Clock, told("Before this time; over midnight where it is not after utc_start.")]] = (
+        UNSET
+    )
+    utc_days: Given[
+        Annotated[list[Weekday], Meta(min_length=1, max_length=7), told("On these days of the week, in UTC.")]
+    ] = UNSET
+    prompt: Given[Annotated[Price, told("Tokens that are sent, then.")]] = UNSET
+    completion: Given[Annotated[Price, told("Tokens that come back, then.")]] = UNSET
+    input_cache_read: Given[Annotated[Price, told("Sent tokens that the provider had cached, then.")]] = UNSET
+
+
 class PricingShape(Shape, frozen=True, kw_only=True):
     """What an endpoint charges, in USD per million tokens. Not given is unknown; 0 is free."""
 
     prompt: Given[Annotated[Price, told("Tokens that are sent.")]] = UNSET
     completion: Given[Annotated[Price, told("Tokens that come back.")]] = UNSET
     input_cache_read: Given[Annotated[Price, told("Sent tokens that the provider had cached.")]] = UNSET
-
-
-class BudgetShape(Shape, frozen=True, kw_only=True):
-    """What the paid probes of one provider may use per UTC day."""
-
-    requests: Given[
-        Annotated[int, whole(0, 10_000_000), told("Paid probes per provider and UTC day.", _BUDGET.requests)]
-    ] = UNSET
-    usd: Given[
-        Annotated[float, number(0, 1_000_000), told("USD spent on probes per provider and UTC day.", _BUDGET.usd)]
-    ] = UNSET
-
-
-class ProbeShape(Shape, frozen=True, kw_only=True):
-    """How endpoints are checked without traffic. An endpoint's own keys win over the top level's."""
-
-    kind: Given[
+    overrides: Given[
         Annotated[
-            ProbeKind,
-            told(
-                "models lists models (free), completion asks for a few tokens (paid), http asks an address of "
-                "yours, tcp opens a connection, none relies on reports.",
-                _PROBE.kind,
-            ),
+            list[OverrideShape],
+            Meta(max_length=OVERRIDES_MAX),
+            told("Other prices under conditions; where several hold, the later one wins, price by price."),
         ]
     ] = UNSET
-    interval: Given[
-        Annotated[Duration, lasts(1.0, HOUR), told("Time between two probes.", duration_text(_PROBE.interval))]
-    ] = UNSET
-    timeout: Given[
-        Annotated[
-            Duration,
-            lasts(0.05, 300.0),
-            told("Longest probe; never above the interval.", duration_text(_PROBE.timeout)),
-        ]
-    ] = UNSET
-    stale_after: Given[
-        Annotated[
-            Duration,
-            lasts(1.0, 7 * DAY),
-            told("Paid probes are left out while the last report is younger.", duration_text(_PROBE.stale_after)),
-        ]
-    ] = UNSET
-    budget: Given[Annotated[BudgetShape | None, told("Limits of the paid probes.")]] = UNSET
-    concurrency: Given[
-        Annotated[int, whole(1, 1000), told("Probes of one provider at the same time.", _PROBE.concurrency)]
-    ] = UNSET
-    reuse: Given[Annotated[bool, told("Keep the connection between probes.", _PROBE.reuse)]] = UNSET
-    size_max: Given[
-        Annotated[Size, holds(1024, 64 * 1024**2), told("Longest answer that is read.", size_text(_PROBE.size_max))]
-    ] = UNSET
-    url: Given[Annotated[ProbeUrl, told("Kind http: the address to ask, or a path below base_url.")]] = UNSET
-    status: Given[
-        Annotated[
-            Status | Annotated[list[Status], Meta(min_length=1, max_length=500)],
-            told("Kind http: the HTTP status, or list of them, that is good.", list(_PROBE.status)),
-        ]
-    ] = UNSET
-    headers: Given[
-        Annotated[
-            dict[Header, str],
-            told("Kind http: headers that must be there, each with text that its value contains."),
-        ]
-    ] = UNSET
-    body: Given[Annotated[Pattern, told("Kind http: a regular expression that must be found in the body.")]] = UNSET
 
 
 class EndpointShape(Shape, frozen=True, kw_only=True):
@@ -226,6 +190,13 @@ class EndpointShape(Shape, frozen=True, kw_only=True):
     tier: Given[
         Annotated[Literal["flex", "priority"] | None, told("A service tier, chosen only when asked for.")]
     ] = UNSET
+    cache_ttl: Given[
+        Annotated[
+            Duration | None,
+            lasts(1.0, 7 * DAY),
+            told("How long a prompt stays in the provider's cache; a session stays as long. Default: sticky.ttl."),
+        ]
+    ] = UNSET
     weight: Given[Annotated[float, above(0, 1_000_000), told("Your multiplier of its share.", 1.0)]] = UNSET
     priority: Given[
         Annotated[int, whole(-1000, 1000), told("Your order: lower first; a degraded one falls to the next.", 0)]
@@ -249,105 +220,6 @@ class ModelShape(Shape, frozen=True, kw_only=True):
         Annotated[bool | None, told("Whether its text may train other models; not given is unknown.")]
     ] = UNSET
     endpoints: Annotated[list[EndpointShape], Meta(min_length=1, max_length=1000), told("Where it can be called.")]
-
-
-class RoutingShape(Shape, frozen=True, kw_only=True):
-    """How a decision is made."""
-
-    strategy: Given[
-        Annotated[
-            StrategyName,
-            told(
-                "adaptive weighs price against the chance to fail and the wait; price only price.",
-                _ROUTING.strategy,
-            ),
-        ]
-    ] = UNSET
-    failure_price: Given[
-        Annotated[
-            float,
-            number(0, 1_000_000),
-            told("What a failed try costs, in multiples of the cheapest endpoint's price.", _ROUTING.failure_price),
-        ]
-    ] = UNSET
-    value_of_time: Given[
-        Annotated[
-            float, number(0, 1_000_000), told("What a second of waiting costs, in USD.", _ROUTING.value_of_time)
-        ]
-    ] = UNSET
-    fallbacks: Given[
-        Annotated[int, whole(0, 100), told("How many further endpoints an answer names.", _ROUTING.fallbacks)]
-    ] = UNSET
-    valid_for: Given[
-        Annotated[
-            Duration, lasts(0.0, HOUR), told("How long an answer may be used.", duration_text(_ROUTING.valid_for))
-        ]
-    ] = UNSET
-
-
-class HealthShape(Shape, frozen=True, kw_only=True):
-    """When an endpoint is out, for how long, and how it comes back."""
-
-    windows: Given[
-        Annotated[
-            list[Annotated[Duration, lasts(1.0, 30 * DAY)]],
-            Meta(min_length=2, max_length=8),
-            told(
-                "Trailing spans in which outcomes are counted, ascending.",
-                _WINDOWS,
-            ),
-        ]
-    ] = UNSET
-    consecutive_failures: Given[
-        Annotated[int, whole(1, RECENT_MAX), told("Failures in a row that eject.", _HEALTH.consecutive_failures)]
-    ] = UNSET
-    error_ratio: Given[
-        Annotated[
-            float,
-            above(0, 1),
-            told("Failure share of the last 20 outcomes that ejects, once it is significant.", _HEALTH.error_ratio),
-        ]
-    ] = UNSET
-    min_outcomes: Given[
-        Annotated[
-            int, whole(1, RECENT_MAX), told("Outcomes without which the ratio says nothing.", _HEALTH.min_outcomes)
-        ]
-    ] = UNSET
-    hold: Given[
-        Annotated[
-            Duration,
-            lasts(0.05, HOUR),
-            told("First time out; grows with each ejection.", duration_text(_HEALTH.hold)),
-        ]
-    ] = UNSET
-    hold_max: Given[
-        Annotated[Duration, lasts(0.05, DAY), told("Longest time out.", duration_text(_HEALTH.hold_max))]
-    ] = UNSET
-    throttle_max: Given[
-        Annotated[
-            Duration,
-            lasts(0.05, DAY),
-            told("Longest wait after a 429, whatever it asks for.", duration_text(_HEALTH.throttle_max)),
-        ]
-    ] = UNSET
-    ramp_requests: Given[
-        Annotated[
-            int,
-            whole(0, 1_000_000),
-            told("Requests over which a readmitted endpoint returns to its share.", _HEALTH.ramp_requests),
-        ]
-    ] = UNSET
-
-
-class LogShape(Shape, frozen=True, kw_only=True):
-    """What is logged and how."""
-
-    level: Given[
-        Annotated[Literal["debug", "info", "warning", "error"], told("The least that is logged.", _LOG.level)]
-    ] = UNSET
-    format: Given[
-        Annotated[Literal["auto", "console", "json"], told("auto: console on a terminal, else JSON.", _LOG.format)]
-    ] = UNSET
 
 
 class FileShape(Shape, frozen=True, kw_only=True):

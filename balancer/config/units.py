@@ -1,4 +1,4 @@
-"""Durations, sizes and listen addresses: their text in a file, and what it means.
+"""Durations, times of the day, sizes and listen addresses: their text in a file, and what it means.
 
 Durations are `250ms`, `15s`, `5m`, `1h30m`, `1d`: biggest unit first, each at most once. Sizes are `1MB`
 (powers of 1000) or `1MiB` (powers of 1024). A bare number has no unit and is refused: `timeout: 10` has
@@ -18,15 +18,18 @@ DURATION_PATTERN: Final = (
     rf"^(?=[0-9])(?:({_NUMBER})d)?(?:({_NUMBER})h)?(?:({_NUMBER})m)?(?:({_NUMBER})s)?(?:({_NUMBER})ms)?$"
 )
 SIZE_PATTERN: Final = rf"^({_NUMBER})(B|KB|MB|GB|KiB|MiB|GiB)$"
+CLOCK_PATTERN: Final = r"^([01][0-9]|2[0-3]):?([0-5][0-9])$"
 LISTEN_PATTERN: Final = r"^(unix:/.+|.*:[0-9]{1,5})$"
 
 _DURATION: Final = re.compile(DURATION_PATTERN)
 _SIZE: Final = re.compile(SIZE_PATTERN)
+_CLOCK: Final = re.compile(CLOCK_PATTERN)
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 _SECONDS: Final = (86_400.0, 3600.0, 60.0, 1.0, 0.001)
 _BYTES: Final = {
     "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3,
 }  # fmt: skip
+WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 UNIX_PATH_MAX: Final = 107  # bytes of sun_path on Linux, less the closing zero
 
 
@@ -63,6 +66,17 @@ def duration_text(seconds: float) -> str:
         if count > 0:
             text += f"{count}{unit}"
     return "0s" if text == "" else text
+
+
+def parse_clock(text: str) -> int:
+    """Read a time of the day, `0830` or `08:30`.
+
+    Units: minutes since midnight. Raises: ValueError. Source: OpenRouter's HHMM.
+    """
+    match = _CLOCK.fullmatch(text)
+    if match is None:
+        raise ValueError("is not a time of the day")
+    return int(match[1]) * 60 + int(match[2])
 
 
 def parse_size(text: str) -> Size:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
-from msgspec import Meta, UnsetType
+from msgspec import Meta, Struct, UnsetType
 
 from balancer.config.faults import (
+    ALIAS_PATTERN,
     DATE_PATTERN,
     KEY_PATTERN,
     MODEL_PATTERN,
     TAG_PATTERN,
     URL_PATTERN,
     address_fault,
+    clock_fault,
     date_fault,
     header_fault,
     key_fault,
@@ -28,7 +30,7 @@ from balancer.config.faults import (
     tag_fault,
     url_fault,
 )
-from balancer.config.units import LISTEN_PATTERN, duration_text, size_text
+from balancer.config.units import CLOCK_PATTERN, LISTEN_PATTERN, WEEKDAYS, duration_text, size_text
 from balancer.core.model import MODALITIES, QUANTIZATIONS
 
 T = TypeVar("T")
@@ -37,6 +39,10 @@ Given: TypeAlias = T | UnsetType
 
 HOUR: Final = 3600.0
 DAY: Final = 86_400.0
+
+
+class Shape(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A mapping of the file. An unknown key is a mistake."""
 
 
 def told(meaning: str, default: object = None) -> Meta:
@@ -102,7 +108,7 @@ ModelId = Annotated[
         pattern=MODEL_PATTERN,
     ),
 ]
-Alias = Annotated[str, text("lowercase letters, digits and . _ - / :", name_fault, pattern=r"^[a-z0-9]")]
+Alias = Annotated[str, text("lowercase letters, digits and . _ - / :", name_fault, pattern=ALIAS_PATTERN)]
 Url = Annotated[str, text("an absolute address, e.g. https://api.openai.com/v1", url_fault, pattern=URL_PATTERN)]
 ProbeUrl = Annotated[str, text("an http or https address, or a path such as /health", probe_url_fault)]
 Header = Annotated[str, text("letters, digits and -", header_fault)]
@@ -111,6 +117,8 @@ Address = Annotated[
     text("host:port, [ipv6]:port or unix:/path, e.g. 127.0.0.1:8790", address_fault, pattern=LISTEN_PATTERN),
 ]
 Day = Annotated[str, text("a day as YYYY-MM-DD", date_fault, pattern=DATE_PATTERN)]
+Clock = Annotated[str, text('HHMM in UTC, e.g. "0830"', clock_fault, pattern=CLOCK_PATTERN)]
+Weekday = Annotated[str, words(*WEEKDAYS)]
 Pattern = Annotated[str, text("a regular expression of Python", regex_fault, min_length=1)]
 Name = Annotated[str, text("1 to 200 characters", min_length=1, max_length=200)]
 Region = Annotated[str, text("1 to 64 characters, e.g. us or eu-west-1", min_length=1, max_length=64)]

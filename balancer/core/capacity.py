@@ -1,20 +1,46 @@
-"""429 holds: for how long a provider asked to be left alone.
+"""What an endpoint can bear: 429 holds, the operator's limits, the load at which 429s begin, what is under way.
 
 Theory of operation: a 429 is quota, not illness. It sets a hold until the moment that the provider named, or,
 where it named none, for a time that doubles while 429s go on. The exponent is this module's own: it never
 feeds ejections. Deadlines only move later. A burst of requests that were already under way when the first 429
 came grows the hold once, not once each: only a request that began after the last growth may double it.
 
-What this module does not know: the rate at which 429s begin, and which endpoints share a quota.
+A hold says "not now"; the others say "not that much". `Quota` counts what the operator allows one credential.
+`Ceiling` learns the same from 429s, as TCP learns a path's width: down by a share at a 429, up by a step with time
+(additive increase, multiplicative decrease). Both count over the trailing minute, exactly, as providers state their
+limits. `InFlight` guesses the load from decisions that nobody reported on yet.
+
+What this module does not know: which endpoints share a quota, and requests that were made without asking us.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Sequence
+from math import floor, inf
 from random import Random
 from typing import Final
 
+from balancer.core.kept import COUNT_MAX, CeilingKept, ThrottleKept, span
+from balancer.core.model import Limits
+from balancer.core.request import TOKENS_MAX
+from balancer.core.window import Column, Ring
+
 HOLD_FIRST: Final = 5.0  # s; doubles to 300 s in six steps
 HOLD_MIN: Final = 1.0  # s; "Retry-After: 0" is not an invitation to spin
+
+MINUTE: Final = 60.0  # s; rpm and tpm are stated per minute
+
+CEILING_CUT: Final = 0.8  # of the rate at which a 429 came; TCP's CUBIC keeps 0.7, and a hold comes on top here
+CEILING_RISE: Final = 0.1  # of the cut value, each minute without 429s: back at the old rate after 2.5 min
+CEILING_MIN: Final = 1.0  # request a minute; nobody would find out at 0 that the quota is back
+CEILING_FORGET: Final = 2.0  # times the highest rate since the cut: so far above it, it limits nothing
+CEILING_AGE_MAX: Final = 3600.0  # s since the last 429; quotas are raised without notice
+
+IN_FLIGHT_MAX: Final = 1000  # decisions remembered of one endpoint
+
+_REQUESTS: Final[Column] = 0
+_TOKENS: Final[Column] = 1
 
 
 class Throttle:
@@ -48,3 +74,161 @@ class Throttle:
         """Take a success: one that began after the last growth shows that the quota is back."""
         if began >= self._grown:
             self.exponent = 0
+
+    def dump(self, now: float) -> ThrottleKept:
+        """What is to be kept."""
+        grown = None if self._grown == -inf else span(now - self._grown)
+        return ThrottleKept(hold=span(self.until - now), exponent=min(self.exponent, COUNT_MAX), grown=grown)
+
+    def restore(self, kept: ThrottleKept, *, then: float, hold_max: float) -> None:
+        """Take back what was told at `then`. The later end of two holds stands, and an exponent learned since."""
+        self.until = max(self.until, then + min(kept.hold, hold_max))
+        if self._grown == -inf and kept.grown is not None:
+            self.exponent, self._grown = kept.exponent, then - kept.grown
+
+
+class Quota:
+    """One quota domain: what was sent under a credential in the trailing minute, against the operator's limits."""
+
+    __slots__ = ("_ring",)
+
+    def __init__(self) -> None:
+        self._ring = Ring(MINUTE, wide=True)
+
+    def take(self, now: float, tokens: int) -> None:
+        """Count one request of so many tokens, prompt and answer together."""
+        self._ring.record(now, _REQUESTS)
+        self._ring.record(now, _TOKENS, min(max(tokens, 0), TOKENS_MAX))
+
+    def wait(self, now: float, limits: Limits, tokens: int) -> float:
+        """Seconds until one more request of so many tokens has room; 0 when it has.
+
+        Shape: a request bigger than the whole `tpm` waits until no token of others is in the minute, and then may
+        pass: refusing it for ever would be no limit but a filter. `inf` where `rpm` is 0.
+        """
+        wait = 0.0
+        if limits.rpm is not None:
+            wait = self._ring.falls_to(now, _REQUESTS, limits.rpm - 1)
+        if limits.tpm is not None:
+            wait = max(wait, self._ring.falls_to(now, _TOKENS, max(limits.tpm - tokens, 0)))
+        return wait
+
+    def dump(self, now: float) -> list[list[int]]:
+        """What is to be kept: the minute's buckets."""
+        return self._ring.dump(now)
+
+    def restore(self, cells: Iterable[Sequence[int]], *, then: float) -> None:
+        """Take back what was told at `then`."""
+        self._ring.restore(cells, then=then)
+
+
+class Ceiling:
+    """The requests a minute that one endpoint bears before 429s begin, learned from them."""
+
+    __slots__ = ("_cut", "_cut_at", "_peak", "_ring", "_risen_from")
+
+    def __init__(self) -> None:
+        self._ring = Ring(MINUTE)
+        self._cut: float | None = None
+        self._cut_at = float("-inf")
+        self._risen_from = float("-inf")  # the last 429
+        self._peak = 0
+
+    @property
+    def learned(self) -> bool:
+        """Whether a 429 ever taught it something, forgotten since or not."""
+        return self._cut is not None
+
+    def took(self, now: float) -> None:
+        """Take note that a request was sent there."""
+        if self._cut is not None and self.ceiling(now) is None:
+            self._cut = None  # before the peak moves: what is forgotten must not come back
+        self._ring.record(now, _REQUESTS)
+        if self._cut is not None:
+            self._peak = max(self._peak, self._ring.total(now, _REQUESTS))
+
+    def limited(self, *, began: float, now: float) -> None:
+        """Take a 429 to a request that `began` then: the first of a burst cuts, each begins the rise anew."""
+        if began >= self._cut_at:
+            rate = self._ring.total(now, _REQUESTS)
+            before = self.ceiling(now)
+            cut = max(CEILING_CUT * rate, CEILING_MIN)
+            self._cut = cut if before is None else min(cut, before)
+            self._cut_at = now
+            self._peak = max(rate, 1)
+        self._risen_from = max(self._risen_from, now)
+
+    def ceiling(self, now: float) -> float | None:
+        """Requests a minute; `None` when no 429 ever came, or when it has grown out of what they taught."""
+        cut = self._cut
+        if cut is None:
+            return None
+        risen = max(0.0, now - self._risen_from)
+        if risen >= CEILING_AGE_MAX:
+            return None
+        value = cut * (1.0 + CEILING_RISE * risen / MINUTE)
+        return None if value > CEILING_FORGET * self._peak else value
+
+    def full(self, now: float) -> bool:
+        """Whether one more request would go above the ceiling: it should go elsewhere."""
+        value = self.ceiling(now)
+        return value is not None and self._ring.total(now, _REQUESTS) >= floor(value)
+
+    def dump(self, now: float) -> CeilingKept:
+        """What is to be kept; nothing of a cut that is outgrown."""
+        known = self.ceiling(now) is not None
+        return CeilingKept(
+            cut=self._cut if known else None,
+            age=span(now - self._cut_at) if known else 0.0,
+            rising=span(now - self._risen_from) if known else 0.0,
+            peak=self._peak if known else 0,
+            requests=self._ring.dump(now),
+        )
+
+    def restore(self, kept: CeilingKept, *, then: float, now: float) -> None:
+        """Take back what was told at `then`, unless a 429 taught something since, or the cut is outgrown."""
+        self._ring.restore(kept.requests, then=then)
+        if self._cut is not None or kept.cut is None:
+            return
+        self._cut, self._peak = kept.cut, kept.peak
+        self._cut_at, self._risen_from = then - kept.age, then - kept.rising
+        if self.ceiling(now) is None:
+            self._cut = None
+
+
+class InFlight:
+    """Decisions for one endpoint that nobody reported on yet: a guess at its load.
+
+    It is a guess because a proxy may use a fallback, or never report.
+    """
+
+    __slots__ = ("_begun",)
+
+    def __init__(self) -> None:
+        self._begun: list[float] = []  # ascending
+
+    def begin(self, now: float) -> None:
+        """Take note of a decision. Of more than `IN_FLIGHT_MAX` the oldest is forgotten."""
+        begun = self._begun
+        if len(begun) >= IN_FLIGHT_MAX:
+            del begun[0]
+        if begun and now < begun[-1]:
+            insort(begun, now)
+        else:
+            begun.append(now)
+
+    def end(self, *, began: float | None = None) -> None:
+        """Take note of a report. It ends the last decision before the request `began`; the oldest where unknown.
+
+        With `began` a decision that is never reported grows old and stops counting. Without it each report takes
+        the oldest, so that a lost one goes on counting as long as there is traffic.
+        """
+        begun = self._begun
+        if begun:
+            # A proxy that times its own question too began before the decision: then it is the oldest.
+            del begun[0 if began is None else max(0, bisect_right(begun, began) - 1)]
+
+    def count(self, now: float, *, longest: float) -> int:
+        """How many are under way; what began more than `longest` seconds ago was lost, or is over."""
+        begun = self._begun
+        return len(begun) - bisect_left(begun, now - longest) if begun else 0

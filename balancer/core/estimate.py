@@ -15,11 +15,9 @@ What this module does not know: why a call failed, and what it costs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 from typing import Final
 
 from balancer.core.health import wilson
-from balancer.core.window import Counts
 
 FLOOR: Final = 0.02  # the normal error share of hosted models is 1-3 %
 WEIGHT: Final = 10.0  # outcomes that the day's share is worth against the last minutes
@@ -31,24 +29,47 @@ ALARM_Z: Final = 1.64  # 95 % one-sided; it only moves a score, so it may be bol
 BOUNDS: Final = (0.001, 0.999)  # never certain, in either direction
 
 
-def shrink(counts: Counts, prior: float, weight: float = WEIGHT) -> float:
-    """The failure share of `counts` pulled towards `prior`, which is worth `weight` outcomes."""
-    failed = counts.failure + counts.rate_limited
-    return (failed + weight * prior) / (counts.tries + weight)
+def peers_prior(own: Sequence[float]) -> float:
+    """What a model's endpoints are like: the median of their `own`, so that one dead host does not darken the rest.
 
-
-def peers_prior(long: Sequence[Counts]) -> float:
-    """What a model's endpoints are like: the median, so that one dead host does not darken the rest."""
-    return median(shrink(counts, FLOOR) for counts in long) if long else FLOOR
-
-
-def failure_probability(*, long: Counts, memory: Counts, alarm: Counts, prior: float, outcomes_min: int) -> float:
-    """The chance that the next call fails, 0.001..0.999.
-
-    Shape: `long`, `memory` and `alarm` are counts of the longest, second and shortest window.
+    Shape: `own` ascends.
     """
-    chance = shrink(memory, shrink(long, prior, PEERS_WEIGHT))
-    if alarm.tries >= outcomes_min:
-        lower, _ = wilson(alarm.failure + alarm.rate_limited, alarm.tries, ALARM_Z)
-        chance = max(chance, lower)
-    return min(max(chance, BOUNDS[0]), BOUNDS[1])
+    if not own:
+        return FLOOR
+    middle = len(own) // 2
+    return own[middle] if len(own) % 2 else (own[middle - 1] + own[middle]) / 2
+
+
+def terms(
+    long: Sequence[int], memory: Sequence[int], alarm: Sequence[int], outcomes_min: int
+) -> tuple[float, float, float, float]:
+    """What an endpoint's own counts say: successes, failures and 429s of the longest, second and shortest window.
+
+    Shape: `base`, `slope`, `alarm`, `own`: the chance of failure is `base` + `slope` × prior and at least `alarm`,
+    `own` is the endpoint's own long share, its part in the peers' prior. The two shrinkings are linear in the
+    prior, so that a model's endpoints need not be counted again when one of them moves it.
+    """
+    succeeded, failed, limited = long
+    failed += limited
+    tries = succeeded + failed
+    succeeded, lately, limited = memory
+    lately += limited
+    recent = succeeded + lately + WEIGHT
+    peers = WEIGHT / recent / (tries + PEERS_WEIGHT)
+    own = (failed + WEIGHT * FLOOR) / (tries + WEIGHT)
+    base = lately / recent + peers * failed
+    lower = BOUNDS[0]
+    if alarm[1] or alarm[2]:
+        now = alarm[1] + alarm[2]
+        seen = alarm[0] + now
+        if seen >= outcomes_min and now > base * seen:  # the bound is below the share: else it says nothing new
+            lower = max(lower, wilson(now, seen, ALARM_Z)[0])
+    return base, peers * PEERS_WEIGHT, lower, own
+
+
+def failure_probability(base: float, slope: float, alarm: float, prior: float) -> float:
+    """The chance that the next call fails, 0.001..0.999: what `terms` found, for the peers' prior."""
+    chance = base + slope * prior
+    if chance < alarm:
+        chance = alarm
+    return min(chance, BOUNDS[1])

@@ -15,6 +15,8 @@ Three rules keep stragglers and cheap checks from lying:
 `misconfigured` is beside the phases: the provider refused our account or the model several times in a row.
 Waiting does not heal it; a success that is at least as deep as what condemned it does, or the operator.
 
+A restart keeps all of it but the trial under way, which lapses with its process.
+
 What this module does not know: other endpoints, windows, 429s (they move neither streaks nor phases), and
 time between calls. `phase_at(now)` is a projection; the only thing that time alone changes is an expired lease.
 """
@@ -24,11 +26,12 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import inf, sqrt
 from operator import itemgetter
 from random import Random
 from typing import Final, Literal, get_args
 
+from balancer.core.kept import COUNT_MAX, SPAN_MAX, Ended, HealthKept, span
 from balancer.core.model import HealthPolicy, Source
 from balancer.core.outcome import COUNTS, Outcome
 
@@ -154,6 +157,16 @@ class Health:
             failures += 1
         return failures
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last outcome was a failure."""
+        return bool(self._recent) and not self._recent[-1][1]
+
+    def streak_ends(self, now: float, *, age: float) -> float:
+        """When the oldest failure of the streak grows too old to count; `inf` without a streak."""
+        failures = self.streak(now, age=age)
+        return inf if failures == 0 else self._recent[-failures][0] + age
+
     def trial_due(self, now: float) -> bool:
         """Whether the next request may be the trial: the hold is over, and no failed probe speaks against it."""
         return (
@@ -167,7 +180,48 @@ class Health:
         done = max(0, policy.ramp_requests - self.ramp_left)  # a reload may have shortened the ramp under way
         return (done + 1) / (policy.ramp_requests + 1)
 
+    def dump(self, now: float) -> HealthKept:
+        """What is to be kept. A trial under way is told as lapsed: nobody will know its lease again."""
+        phase = self.phase_at(now)
+        return HealthKept(
+            phase="ejected" if phase == "half_open" else phase,
+            age=span(now - self.since),
+            hold=max(-SPAN_MAX, min(self.until - now, SPAN_MAX)),
+            reason=self.reason,
+            ejections=self.ejections,
+            ramp_left=min(max(0, self.ramp_left), COUNT_MAX),
+            recent=[Ended(span(now - ended), good) for ended, good in self._recent],
+            shallow_streak=min(self._shallow_streak, COUNT_MAX),
+            shallow_age=None if self._shallow_failed == -inf else span(now - self._shallow_failed),
+            refusals=min(self._refusals, COUNT_MAX),
+            refused_deep=self._refused_deep,
+            misconfigured=self.misconfigured,
+        )
+
     # ---- changing ------------------------------------------------------------------------------------
+
+    def restore(self, kept: HealthKept, *, then: float, now: float, policy: HealthPolicy) -> None:
+        """Take back what was told at `then`, unless something was seen since: that is newer, and all stays.
+
+        Shape: good time goes on while we are away, so the ejections decay, and holds are never longer than policy.
+        """
+        if self.generation or self._recent or self._refusals or self._shallow_streak:
+            return
+        self.phase = kept.phase
+        self.since = then - kept.age
+        self.generation += 1
+        self.until = then + min(kept.hold, policy.hold_max)
+        self.reason = kept.reason
+        # In the other phases time counts from `since`, when the next trip comes.
+        away = now - then if kept.phase == "ejected" else 0.0
+        self.ejections = max(0.0, kept.ejections - away / EJECTION_DECAY)
+        self.ramp_left = kept.ramp_left
+        self._recent = sorted([(then - each.age, each.good) for each in kept.recent], key=itemgetter(0))
+        del self._recent[:-RECENT_MAX]
+        self._shallow_streak = kept.shallow_streak
+        self._shallow_failed = -inf if kept.shallow_age is None else then - kept.shallow_age
+        self._refusals, self._refused_deep = kept.refusals, kept.refused_deep
+        self.misconfigured = kept.misconfigured
 
     def lapse(self, now: float) -> Change | None:
         """End a trial whose lease has expired. `start_trial` and `record` do it too, without telling."""

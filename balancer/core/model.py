@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
+from msgspec import Struct
+
 State = Literal[
     "drained",
     "misconfigured",
@@ -34,7 +36,18 @@ Source = Literal["probe", "report"]
 SOURCES: Final[tuple[Source, ...]] = get_args(Source)
 
 Dialect = Literal["openai", "anthropic"]
-StrategyName = Literal["adaptive", "price"]
+Tier = Literal["flex", "priority"]
+
+StrategyName = Literal["adaptive", "price", "weighted", "least_loaded"]
+"""What `routing.strategy` may say."""
+
+Sort = Literal["price", "latency", "throughput", "exacto"]
+"""OpenRouter's sorts: they replace the strategy for one request."""
+
+Ranking = Literal[
+    "adaptive", "price", "weighted", "least_loaded", "sort:price", "sort:latency", "sort:throughput", "sort:exacto"
+]
+"""What a decision says of how it was made. `price` is a lottery, `sort:price` takes the cheapest."""
 
 SOFT_PARAMETERS: Final = ("tools", "response_format", "verbosity")
 """Parameters that route to the endpoints which support them, if any does. Source: OpenRouter."""
@@ -44,22 +57,46 @@ QUANTIZATIONS: Final = (
 )  # fmt: skip
 """OpenRouter's words for the precision of the weights."""
 
-QUANTIZATION_FAMILIES: Final[Mapping[str, frozenset[str]]] = {
-    "fp4": frozenset({"fp4", "mxfp4", "nvfp4"}),
-    "fp8": frozenset({"fp8", "mxfp8"}),
-}
-"""Asking for the family takes its members; asking for a member takes only that one."""
-
 MODALITIES: Final = ("text", "image", "audio", "video", "file", "embeddings")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PriceOverride:
+    """Other prices under conditions, of which all that are given must hold. A price of `None` is not overridden.
+
+    `min_prompt_tokens`: the prompt is longer than this. `start` and `end`: minutes of the UTC day, half-open, over
+    midnight where the end is not after the start. `days`: 0 is Monday, of the UTC moment itself.
+    Source: OpenRouter's `pricing.overrides[]` (`min_prompt_tokens` is strictly greater).
+    """
+
+    min_prompt_tokens: int | None = None
+    start: int | None = None
+    end: int | None = None
+    days: frozenset[int] | None = None
+    prompt: float | None = None
+    completion: float | None = None
+    input_cache_read: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pricing:
-    """What an endpoint charges. Units: USD per million tokens; `None` is unknown, 0 is free."""
+    """What an endpoint charges. Units: USD per million tokens; `None` is unknown, 0 is free.
+
+    `overrides` say other prices for long prompts or times of the day; a later one wins, price by price.
+    """
 
     prompt: float | None = None
     completion: float | None = None
     input_cache_read: float | None = None
+    overrides: tuple[PriceOverride, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the operator allows one credential. Units: requests and tokens per minute; `None` is no limit."""
+
+    rpm: int | None = None
+    tpm: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +125,13 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One callable, everything inherited already resolved. `None` is unknown."""
+    """One callable, everything inherited already resolved. `None` is unknown.
+
+    Several credentials of a provider make copies of its endpoints. `door` is the tag without the copy's number
+    (empty: the tag itself), `credential` names the place of the key and never tells it, and `quota` is the domain
+    in which `limits` are counted: endpoints with the same one share them. `cache_ttl`: seconds that a prompt stays
+    in the provider's cache.
+    """
 
     id: str
     model: str
@@ -107,14 +150,60 @@ class Endpoint:
     supported_parameters: frozenset[str] | None = None
     input_modalities: frozenset[str] = frozenset({"text"})
     output_modalities: frozenset[str] = frozenset({"text"})
-    tier: Literal["flex", "priority"] | None = None
+    tier: Tier | None = None
     weight: float = 1.0
     priority: int = 0
+    door: str = ""
+    credential: str | None = None
+    quota: str = ""
+    limits: Limits | None = None
+    cache_ttl: float | None = None
     data_collection: Literal["allow", "deny"] = "allow"
     zdr: bool = False
     distillable: bool | None = None
     identity: str = ""
     misconfigured: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.door:  # else the empty name would mean every endpoint
+            object.__setattr__(self, "door", self.tag)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StickyPolicy:
+    """How long a session stays with its provider. Units: seconds of idleness.
+
+    Source: OpenRouter's 10 minutes; the provider's own `cache_ttl` wins where it is known.
+    """
+
+    ttl: float = 600.0
+    max_sessions: int = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeoutPolicy:
+    """Floors and caps of what one attempt is given. Units: seconds.
+
+    Source: below 2 s a busy host's first token is cut though it comes; reasoning models think for most of a minute;
+    long answers take minutes, and no proxy waits longer than ten.
+    """
+
+    connect: float = 2.0
+    first_token_min: float = 2.0
+    first_token_max: float = 60.0
+    total_min: float = 30.0
+    total_max: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """The share of recent requests that may be retries, and a number of them that is always allowed.
+
+    Source: Finagle's retry budget (20 %, and a floor, so that a quiet service may retry at all).
+    """
+
+    ratio: float = 0.2
+    floor: int = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +220,9 @@ class Routing:
     value_of_time: float = 0.0
     fallbacks: int = 3
     valid_for: float = 5.0
+    sticky: StickyPolicy = field(default_factory=StickyPolicy)
+    timeouts: TimeoutPolicy = field(default_factory=TimeoutPolicy)
+    retry_budget: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,39 +255,6 @@ class Catalog:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preferences:
-    """OpenRouter's `provider` object, as far as it is built. Prices in USD per million tokens."""
-
-    order: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    quantizations: tuple[str, ...] = ()
-    allow_fallbacks: bool = True
-    data_collection: Literal["allow", "deny"] = "allow"
-    zdr: bool = False
-    enforce_distillable_text: bool = False
-    max_price_prompt: float | None = None
-    max_price_completion: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What one call needs. `None` is unknown: a filter that needs an unknown number lets it pass."""
-
-    model: str
-    prompt_tokens: int | None = None
-    max_tokens: int | None = None
-    require: tuple[str, ...] = ()
-    require_parameters: bool = False
-    input_modalities: tuple[str, ...] = ()
-    output_modalities: tuple[str, ...] = ()
-    region: str | None = None
-    exclude: tuple[str, ...] = ()
-    count: int | None = None
-    provider: Preferences = field(default_factory=Preferences)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
     """What a proxy should allow one attempt. Units: seconds."""
 
@@ -206,7 +265,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selected:
-    """One endpoint of an answer: what a proxy needs to call it."""
+    """One endpoint of an answer: what a proxy needs to call it. `credential` names the key's place, not the key."""
 
     id: str
     tag: str
@@ -216,33 +275,53 @@ class Selected:
     api: Dialect
     state: State
     timeouts: Timeouts
+    credential: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Considered:
-    """Why one endpoint stands where it does. `score` is lower-is-better; `share` is its part of picks."""
+    """Why one endpoint stands where it does.
+
+    `score` is lower-is-better; `weight` its part in a lottery, or the operator's multiplier where there is none;
+    `share` its part of first picks.
+    """
 
     id: str
     state: State
     score: float | None
+    weight: float | None
     share: float
     excluded_by: tuple[str, ...]
     why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """The answer to "which provider now?". `evidence_age` is `None` where nothing was ever observed."""
+class RetryBudget:
+    """How the retry budget stands. `share` is retries among the requests of the last minute."""
+
+    share: float
+    exhausted: bool
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """The answer to "which provider now?". `evidence_age` is `None` where nothing was ever observed.
+
+    A struct and no dataclass: one is made for each decision, for a tenth of the cost.
+
+    `sticky`: the session's own provider was chosen, whatever the strategy says.
+    """
 
     id: str
     model: str
-    strategy: StrategyName
+    strategy: Ranking
     selected: Selected
     fallbacks: tuple[Selected, ...]
     panic: bool
     trial: bool
+    sticky: bool
     valid_for: float
     evidence_age: float | None
+    retry_budget: RetryBudget
     considered: tuple[Considered, ...] = ()
 
 
@@ -251,11 +330,19 @@ Refusal = Literal[
 ]
 
 
-class NoEndpoint(Exception):
-    """Nothing can be chosen. The only exception that `Balancer.best` raises for a well-formed request.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """The wish that stood in the way of most endpoints, and what would have met it."""
 
-    `code` says which kind of refusal, `excluded_by` the filters and states that emptied the set, `near`
-    close model names, `retry_after` the smallest wait in seconds where waiting helps.
+    field: str
+    detail: str
+
+
+class NoEndpoint(Exception):
+    """Nothing can be chosen. The only exception that `Balancer.best` raises.
+
+    `code` says which kind of refusal, `excluded_by` the filters and states that emptied the set, `constraint` the
+    one that did most, `near` close model names, `retry_after` the smallest wait in seconds where waiting helps.
     """
 
     def __init__(
@@ -265,6 +352,7 @@ class NoEndpoint(Exception):
         *,
         model: str,
         excluded_by: tuple[str, ...] = (),
+        constraint: Constraint | None = None,
         near: tuple[str, ...] = (),
         retry_after: float | None = None,
         considered: tuple[Considered, ...] = (),
@@ -274,9 +362,15 @@ class NoEndpoint(Exception):
         self.message = message
         self.model = model
         self.excluded_by = excluded_by
+        self.constraint = constraint
         self.near = near
         self.retry_after = retry_after
         self.considered = considered
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed a little later."""
+        return self.retry_after is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

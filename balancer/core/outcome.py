@@ -79,7 +79,9 @@ class Outcome:
     """One finished probe or request.
 
     `shallow` is true for a probe that did no real work (listed models, opened a socket): it can eject an
-    endpoint, and cannot readmit one. Units: seconds; tokens are counts. `None` is unknown.
+    endpoint, and cannot readmit one. `cached_tokens` are those of the prompt that the provider had cached;
+    `tool_call_errors` counts broken tool calls, and is `None` for an answer that called no tool.
+    Units: seconds; tokens are counts. `None` is unknown.
     """
 
     kind: Kind
@@ -89,6 +91,8 @@ class Outcome:
     retry_after: float | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    tool_call_errors: int | None = None
     detail: str = ""
     shallow: bool = False
 

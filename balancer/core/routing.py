@@ -1,310 +1,304 @@
 """From a request to an order of endpoints: filters, health, precedence, strategy.
 
-Theory of operation: `Router.plan` answers "who first, who next" and changes nothing but the random state that
-it is given; the table (`balancer.py`) then leases, counts and tells. Precedence, outermost first: the user's
-`order`; slow start (an endpoint that is recovering leads only its ramp's share of picks, lest its return be a
-stampede even where it stands first by priority); the operator's `priority`, where one that is degraded falls to
-the next level; the strategy's score.
+Theory of operation: `Router.plan` answers "who first, who next" and changes nothing but the random state that it is
+given; the table (`balancer.py`) then leases, sticks, counts and tells. The lineup puts the endpoints into groups of
+equals, and the strategy chooses within each. A session's own endpoint leads if it is well and stands in the first
+group, or would but for its place in `order`: affinity beats the strategy, and neither health nor the operator.
 
 When health leaves nobody, that is panic: those who are ejected are ranked by whose trial is soonest. A hold of
-the provider's own (429) is never overruled, and neither is a filter, a drain or a misconfiguration.
+the provider's own (429) is never overruled, and neither is a filter, a limit, a drain or a misconfiguration.
 
 What this module does not know: how evidence is kept, and what becomes of the plan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from itertools import product
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
-from balancer.core.eligibility import PRIVACY, asked, excluded_by, order_rank, soft_excluded
-from balancer.core.estimate import peers_prior
-from balancer.core.model import Catalog, Considered, Model, NoEndpoint, Request, State
-from balancer.core.row import ELIGIBLE, UNUSABLE, Row
-from balancer.core.strategy import Candidate, Ranked, cost, make, relative_prices
+from balancer.core.accounts import Accounts
+from balancer.core.affinity import session_key
+from balancer.core.eligibility import order_rank
+from balancer.core.fates import shared_fates
+from balancer.core.lineup import Asked, Lineup, Lineups
+from balancer.core.model import Catalog, Decision, Model, Ranking, RetryBudget, Routing, Tier
+from balancer.core.names import NAMES_MAX, Names
+from balancer.core.pool import Entry, Group, Pool, selected
+from balancer.core.pricing import thresholds
+from balancer.core.request import Preferences, Request
+from balancer.core.row import UNUSABLE, Row
+from balancer.core.strategies import Need
 
-RAMPS_MAX: Final = 6  # recovering endpoints whose chances `explain` enumerates; 64 combinations
-UNKNOWN_MODEL: Final = "unknown"  # one label value for all models that are not configured
-STORIES_MAX: Final = 10  # endpoints whose reasons a refusal's message tells; `explain` tells all
-NAME_MAX: Final = 200  # characters of an unknown name that are repeated and compared
+NO_TIERS: Final = frozenset[Tier]()
+TIERS: Final[Mapping[str, frozenset[Tier]]] = {
+    "default": NO_TIERS,
+    "priority": frozenset({"priority"}),
+    "flex": frozenset({"flex"}),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Who is asked, in order. `trial` is the row whose trial this request would be, always first if present."""
 
     model: Model
-    order: tuple[Row, ...]
-    states: Mapping[str, State]
-    trial: Row | None
+    order: list[Entry]
+    strategy: Ranking
+    trial: Entry | None
     panic: bool
-    considered: tuple[Considered, ...]
+    sticky: bool
+    need: Need
 
 
 class Router:
     """The rules of one configuration over its rows."""
 
-    def __init__(self, catalog: Catalog, rows: Mapping[str, Row]) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        rows: Mapping[str, Row],
+        accounts: Accounts,
+        *,
+        now: float,
+    ) -> None:
         self._catalog = catalog
-        self._policy = catalog.health
-        self._rows = rows
-        self._names = {name: model.id for model in catalog.models.values() for name in (model.id, *model.aliases)}
-        self.strategy = make(catalog.routing)
+        self._sessions = accounts.sessions
+        spans = sorted({length for each in catalog.endpoints.values() for length in thresholds(each.pricing)})
+        self.lineups = Lineups(catalog.routing, catalog.health, accounts.quotas, spans)
+        fates = shared_fates(catalog.endpoints.values())
+        self.pools = {
+            key: Pool(
+                model,
+                [rows[each] for each in model.endpoints],
+                policy=catalog.health,
+                spans=spans,
+                fates=fates,
+                now=now,
+            )
+            for key, model in catalog.models.items()
+        }
+        self.names = Names(catalog.models.values())
+        self._single: dict[str, list[Asked]] = {}  # most requests ask for one model, by one of a few names
 
-    def model(self, name: str) -> Model | None:
-        """The model with this id or alias."""
-        key = self._names.get(name.lower())
-        return None if key is None else self._catalog.models[key]
+    # ---- what is asked -------------------------------------------------------------------------------
+
+    @property
+    def ranking(self) -> Ranking:
+        """The name of the configured strategy."""
+        return self._catalog.routing.strategy
+
+    def asked(self, request: Request) -> list[Asked]:
+        """Every asked model that is configured, each once, in order; a name of none is passed over."""
+        if not request.models and request.service_tier == "default":
+            known = self._single.get(request.model)
+            if known is not None:
+                return known
+        tiers = TIERS[request.service_tier]
+        names = (request.model, *request.models) if request.model else request.models
+        first: dict[str, Asked] = {}
+        for name in names:
+            found = self.names.find(name)
+            if found is not None:
+                pool = self.pools[found.model.id]
+                first.setdefault(found.model.id, Asked(pool, found.sort, found.tiers | tiers))
+        asked = list(first.values())
+        if asked and not request.models and request.service_tier == "default":
+            if len(self._single) >= NAMES_MAX:
+                self._single.clear()
+            self._single[request.model] = asked
+        return asked
+
+    # ---- the plan ------------------------------------------------------------------------------------
 
     def plan(
-        self, request: Request, *, now: float, random: Random, trials: bool = True, explain: bool = False
-    ) -> Plan:
-        """Order the endpoints of the asked model.
+        self,
+        request: Request,
+        asked: Sequence[Asked],
+        *,
+        now: float,
+        wall: float | None,
+        random: Random,
+        trials: bool = True,
+        places: int,
+    ) -> Plan | None:
+        """Order the endpoints of the asked models, the first `places` of them; `None` when nobody is left.
 
         Shape: without `trials` nobody is a trial, because nobody may be sent to an ejected endpoint without a
-        lease but in panic. Raises: NoEndpoint.
+        lease but in panic.
         """
-        model = self.model(request.model)
-        if model is None:
-            raise self._unknown(request.model)
-        rows = [self._rows[key] for key in model.endpoints]
-        states = {row.endpoint.id: row.state(now) for row in rows}
-        reasons = self._filter(rows, request)
-        passing = [row for row in rows if row.endpoint.id not in reasons]
-        eligible = [row for row in passing if states[row.endpoint.id] in ELIGIBLE]
+        for each in asked:
+            each.pool.refresh(now, wall)
+        need = self.lineups.need(request, asked)
+        first, single = asked[0].pool, len(asked) == 1
+        if (
+            single
+            and first.calm
+            and not first.ejected
+            and request.session_id is None
+            and request.conversation is None
+        ):
+            # As nearly always: nobody to be tried, no session, one group of equals. What follows comes to the same.
+            groups = self.lineups.calm(request, asked, now)
+            if len(groups) == 1 and not groups[0].strategy.needs:
+                _, usual, entries = groups[0]
+                order = usual.pick(entries, need, failed=(), places=places, random=random)
+                return Plan(first.model, order, usual.name, None, False, False, need)
+        lineup = self.lineups.lineup(request, asked, need, now=now, random=random)
+        groups = lineup.groups
+        if not groups:
+            order = self._least_bad(request, asked, lineup, need, now, random)
+            if not order:
+                return None
+            trial = order[0] if trials and order[0].row.health.phase_at(now) == "ejected" else None
+            strategy = self.lineups.strategy_of(request, asked[0]).name
+            return Plan(_model(asked, order[0]), order[:places], strategy, trial, True, False, need)
+        home = None
+        if request.session_id is not None or request.conversation is not None:
+            home = self.home(request, asked, groups, now)
+        order = self.rank(groups, need, home=home, places=places, now=now, random=random)
         trial = None
-        if eligible:
-            ranked = self._rank(eligible, rows, request, now, random, self._admit(eligible, random))
-            trial = self._trial(passing, eligible, request, now) if trials else None
-        else:
-            ranked = self._least_bad(passing, rows, states, request, now, random)
-        considered: tuple[Considered, ...] = ()
-        if explain:
-            shares = self._shares(eligible, rows, request, now) if eligible else None
-            considered = self._considered(rows, states, reasons, ranked, shares, now)
-        if not ranked:
-            raise self._refusal(model, rows, states, reasons, considered, now)
-        order = [self._rows[entry.candidate.endpoint.id] for entry in ranked]
-        if trials and not eligible and order[0].health.phase_at(now) == "ejected":
-            trial = order[0]  # in panic a success must be able to bring somebody back
-        if trial is not None:
-            order = [trial, *(row for row in order if row is not trial)]
-        return Plan(model, tuple(order), states, trial, not eligible, considered)
+        if trials and (first.ejected or not single):
+            trial = self._trial(request, asked, lineup, home, now)
+            if trial is not None:
+                order = [trial, *[entry for entry in order if entry is not trial]][:places]
+        model = first.model if single else _model(asked, order[0])
+        return Plan(model, order, groups[0].strategy.name, trial, False, home is not None, need)
 
-    def prior(self, rows: Iterable[Row], now: float) -> float:
-        """What a model's endpoints are like: the prior of each one's estimate."""
-        return peers_prior([row.evidence(now).long for row in rows])
-
-    # ---- the order -----------------------------------------------------------------------------------
-
-    def _filter(self, rows: Sequence[Row], request: Request) -> dict[str, tuple[str, ...]]:
-        reasons: dict[str, tuple[str, ...]] = {}
-        rules = asked(request)
-        for row in rows:
-            names = excluded_by(row.endpoint, request, rules)
-            if names:
-                reasons[row.endpoint.id] = names
-        passing = [row.endpoint for row in rows if row.endpoint.id not in reasons]
-        for key, parameter in soft_excluded(passing, request).items():
-            reasons[key] = (f"supported_parameters:{parameter}",)
-        return reasons
-
-    def _admit(self, eligible: Sequence[Row], random: Random) -> set[str]:
-        admitted: set[str] = set()
-        for row in eligible:
-            share = row.health.admission(self._policy)
-            if share >= 1 or random.random() < share:
-                admitted.add(row.endpoint.id)
-        return admitted
-
-    def _rank(
-        self,
-        chosen: Sequence[Row],
-        peers: Sequence[Row],
-        request: Request,
-        now: float,
-        random: Random,
-        admitted: set[str],
-    ) -> list[Ranked]:
-        degraded = {row.endpoint.id for row in chosen if row.state(now) == "degraded"}
-        sound = sorted({row.endpoint.priority for row in chosen if row.endpoint.id not in degraded})
-        groups: dict[tuple[int, bool, int], list[Candidate]] = {}
-        for candidate in self._candidates(chosen, peers, request, now):
-            endpoint = candidate.endpoint
-            level = endpoint.priority
-            if endpoint.id in degraded:  # it spills to the next level that has somebody better, where scores decide
-                level = next((other for other in sound if other > level), level)
-            place = (order_rank(endpoint, request.provider), endpoint.id not in admitted, level)
-            groups.setdefault(place, []).append(candidate)
-        ranked: list[Ranked] = []
-        for place in sorted(groups):
-            failed = [entry.candidate.endpoint.provider for entry in ranked]
-            entries = self.strategy.rank(groups[place], failed=failed, random=random)
-            ranked += [replace(entry, share=0.0) for entry in entries] if ranked else entries
+    def rank(
+        self, groups: Sequence[Group], need: Need, *, home: Entry | None, places: int, now: float, random: Random
+    ) -> list[Entry]:
+        """The first `places` of all groups in order, with the session's own endpoint before them."""
+        ranked: list[Entry] = []
+        if home is not None:
+            ranked.append(home)
+            need.explore = False
+        for group in groups:
+            if len(ranked) >= places:
+                break
+            entries = group.entries
+            if home is not None and home in entries:
+                entries = [entry for entry in entries if entry is not home]
+                if not entries:
+                    continue
+            self.fill(group, now)
+            ranked += group.strategy.pick(entries, need, failed=ranked, places=places - len(ranked), random=random)
         return ranked
 
-    def _candidates(
-        self, chosen: Sequence[Row], peers: Sequence[Row], request: Request, now: float
-    ) -> list[Candidate]:
-        routing = self._catalog.routing
-        prior = self.prior(peers, now)
-        prices, unit = relative_prices([cost(row.endpoint.pricing, request) for row in chosen])
-        candidates = []
-        for row, price in zip(chosen, prices, strict=True):
-            wait = 0.0
-            if routing.value_of_time:
-                expected = row.latency.mean(now)
-                wait = 0.0 if expected is None else routing.value_of_time * expected / unit
-            failure = row.failure_probability(now, prior=prior, policy=self._policy)
-            tier = row.tier(now, self._policy) if self.strategy.tiered else 0
-            candidates.append(Candidate(row.endpoint, price, wait, failure, tier))
-        return candidates
+    def fill(self, group: Group, now: float) -> None:
+        """Fill in what the group's strategy reads."""
+        if group.strategy.needs:
+            for model in {entry.endpoint.model for entry in group.entries}:
+                self.pools[model].fill(group.strategy.needs, now)
 
-    def _trial(self, passing: Sequence[Row], eligible: Sequence[Row], request: Request, now: float) -> Row | None:
+    # ---- sessions, trials, panic ---------------------------------------------------------------------
+
+    def home(self, request: Request, asked: Sequence[Asked], groups: Sequence[Group], now: float) -> Entry | None:
+        """The session's own endpoint, if it may lead: well, and equal to the first but for its place in `order`."""
+        leading = groups[0]
+        wall = _wall(leading.key, request.provider)
+        session, derived = request.session_id, False
+        if session is None:
+            session, derived = request.conversation, True
+            assert session is not None
+        for place, each in enumerate(asked):
+            for name in self._sessions.homes(session_key(session, each.pool.model.id), now=now):
+                entry = each.pool.by_id.get(name)
+                if entry is None or (derived and not entry.row.caches):
+                    continue
+                if entry.state == "degraded" and any(other.state != "degraded" for other in leading.entries):
+                    continue
+                for group in groups:
+                    if entry in group.entries and _wall(group.key, request.provider) == wall:
+                        return entry
+            if leading.key[1] == place and request.provider.partition == "model":
+                break
+        return None
+
+    def _trial(
+        self, request: Request, asked: Sequence[Asked], lineup: Lineup, home: Entry | None, now: float
+    ) -> Entry | None:
         # A retry is the request's last hope and no place for experiments; and a trial must not overrule the
-        # order that the user gave.
-        if request.exclude:
+        # order that the user gave, nor take a session from where its prompt is cached.
+        if request.exclude or home is not None or not any(each.pool.ejected for each in asked):
             return None
-        first = min(order_rank(row.endpoint, request.provider) for row in eligible)
+        leading = lineup.groups[0].key
+        turns = self.lineups.passing(request, asked)
         due = [
-            row
-            for row in passing
-            if row.health.trial_due(now)
-            and row.states(now) == ("ejected",)
-            and order_rank(row.endpoint, request.provider) <= first
+            entry
+            for place, entry in turns
+            if entry.state == "ejected"
+            and entry.row.health.trial_due(now)
+            and entry.row.states(now) == ("ejected",)
+            and entry.endpoint.id not in lineup.held
+            and (request.provider.partition == "none" or place <= leading[1])
+            and order_rank(entry.endpoint, request.provider) <= leading[2]
         ]
-        return min(due, key=lambda row: row.health.until, default=None)
+        return min(due, key=lambda entry: entry.row.health.until, default=None)
 
     def _least_bad(
         self,
-        passing: Sequence[Row],
-        peers: Sequence[Row],
-        states: Mapping[str, State],
         request: Request,
+        asked: Sequence[Asked],
+        lineup: Lineup,
+        need: Need,
         now: float,
         random: Random,
-    ) -> list[Ranked]:
-        usable = [row for row in passing if states[row.endpoint.id] not in UNUSABLE and not row.throttle.holds(now)]
-        everyone = {row.endpoint.id for row in usable}
-        ranked = self._rank(usable, peers, request, now, random, everyone)
+    ) -> list[Entry]:
+        turns = self.lineups.passing(request, asked)
+        usable = {
+            entry: place
+            for place, entry in turns
+            if entry.state not in UNUSABLE
+            and not entry.row.throttle.holds(now)
+            and entry.endpoint.id not in lineup.held
+        }
+        if not usable:
+            return []
+        group = Group((), self.lineups.strategy_of(request, asked[0]), list(usable))
+        need.explore = False
+        ranked = self.rank([group], need, home=None, places=len(usable), now=now, random=random)
 
-        def soonest(entry: Ranked) -> tuple[int, bool, float]:
-            endpoint = entry.candidate.endpoint
-            health = self._rows[endpoint.id].health
-            return order_rank(endpoint, request.provider), health.phase_at(now) == "half_open", health.until
+        def soonest(entry: Entry) -> tuple[int, int, bool, float]:
+            health = entry.row.health
+            place = 0 if request.provider.partition == "none" else usable[entry]
+            rank = order_rank(entry.endpoint, request.provider)
+            return place, rank, health.phase_at(now) == "half_open", health.until
 
-        ranked.sort(key=soonest)
-        return [replace(entry, share=0.0 if place else 1.0) for place, entry in enumerate(ranked)]
-
-    # ---- refusals and explanations -------------------------------------------------------------------
-
-    def _unknown(self, name: str) -> NoEndpoint:
-        shown = name[:NAME_MAX]
-        near = tuple(get_close_matches(shown.lower(), self._names, n=3))
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        return NoEndpoint("model_not_found", f"no model {shown!r}{hint}", model=UNKNOWN_MODEL, near=near)
-
-    def _refusal(
-        self,
-        model: Model,
-        rows: Sequence[Row],
-        states: Mapping[str, State],
-        reasons: Mapping[str, tuple[str, ...]],
-        considered: tuple[Considered, ...],
-        now: float,
-    ) -> NoEndpoint:
-        passing = [row for row in rows if row.endpoint.id not in reasons]
-        if not passing:
-            names = _in_order(name for row in rows for name in reasons[row.endpoint.id])
-            private = any(PRIVACY.issuperset(reasons[row.endpoint.id]) for row in rows)
-            return NoEndpoint(
-                "privacy_restricted" if private else "constraint_filtered",
-                f"none of the {len(rows)} endpoints of {model.id} passes the request's filters: {', '.join(names)}",
-                model=model.id,
-                excluded_by=names,
-                considered=considered,
-            )
-        held = [row for row in passing if states[row.endpoint.id] not in UNUSABLE]
-        excluded = _in_order(states[row.endpoint.id] for row in passing)
-        if held:  # what is usable and was not ranked is held by its quota
-            wait = min(row.throttle.until for row in held) - now
-            return NoEndpoint(
-                "capacity_exhausted",
-                f"every usable endpoint of {model.id} is rate limited; the first hold ends in {wait:.1f} s",
-                model=model.id,
-                excluded_by=excluded,
-                retry_after=wait,
-                considered=considered,
-            )
-        told = [f"{row.endpoint.id}: {self._why(row, now)}" for row in passing[:STORIES_MAX]]
-        if len(passing) > STORIES_MAX:
-            told.append(f"and {len(passing) - STORIES_MAX} more")
-        return NoEndpoint(
-            "unavailable",
-            f"no endpoint of {model.id} can be called: {'; '.join(told)}",
-            model=model.id,
-            excluded_by=excluded,
-            considered=considered,
-        )
-
-    def _considered(
-        self,
-        rows: Sequence[Row],
-        states: Mapping[str, State],
-        reasons: Mapping[str, tuple[str, ...]],
-        ranked: Sequence[Ranked],
-        shares: Mapping[str, float] | None,
-        now: float,
-    ) -> tuple[Considered, ...]:
-        entries = {entry.candidate.endpoint.id: entry for entry in ranked}
-        lines: list[Considered] = []
-        for row in rows:
-            key, state = row.endpoint.id, states[row.endpoint.id]
-            entry, filtered = entries.get(key), reasons.get(key)
-            if entry is not None:
-                why = "; ".join(part for part in (self.strategy.why(entry), self._why(row, now)) if part)
-                share = entry.share if shares is None else shares[key]
-                lines.append(
-                    Considered(id=key, state=state, score=entry.score, share=share, excluded_by=(), why=why)
-                )
-                continue
-            why = self._why(row, now) if filtered is None else f"filtered: {', '.join(filtered)}"
-            excluded = (state,) if filtered is None else filtered
-            lines.append(Considered(id=key, state=state, score=None, share=0.0, excluded_by=excluded, why=why))
-        places = {key: place for place, key in enumerate(entries)}
-        lines.sort(key=lambda line: places.get(line.id, len(places)))
-        return tuple(lines)
-
-    def _shares(
-        self, eligible: Sequence[Row], peers: Sequence[Row], request: Request, now: float
-    ) -> dict[str, float]:
-        """Each endpoint's chance to be first, over every way in which the slow starts may be drawn."""
-        ramps = [row for row in eligible if row.health.admission(self._policy) < 1][:RAMPS_MAX]
-        shares = dict.fromkeys((row.endpoint.id for row in eligible), 0.0)
-        for drawn in product((True, False), repeat=len(ramps)):
-            chance = 1.0
-            admitted = set(shares)
-            for row, leads in zip(ramps, drawn, strict=True):
-                share = row.health.admission(self._policy)
-                chance *= share if leads else 1 - share
-                if not leads:
-                    admitted.remove(row.endpoint.id)
-            for entry in self._rank(eligible, peers, request, now, Random(0), admitted):
-                shares[entry.candidate.endpoint.id] += chance * entry.share
-        return shares
-
-    def _why(self, row: Row, now: float) -> str:
-        standing = row.standing(now, self._policy)
-        if standing.next is None or standing.state == "misconfigured":
-            return standing.reason
-        if standing.next_at is None or standing.next_at <= now:
-            return f"{standing.reason}; {standing.next}"
-        return f"{standing.reason}; {standing.next} in {standing.next_at - now:.0f} s"
+        return sorted(ranked, key=soonest)
 
 
-def _in_order(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
+def decided(
+    plan: Plan, request: Request, *, key: str, budget: RetryBudget, count: int, routing: Routing, now: float
+) -> Decision:
+    """Write down the answer that a plan comes to, with `count` fallbacks."""
+    prompt = request.prompt_tokens
+    size = -1 if prompt is None else prompt.bit_length()
+    first, *others = selected(plan.order[: count + 1], size, now, routing.timeouts)
+    valid_for, trial = routing.valid_for, plan.trial is not None
+    if trial:
+        first, valid_for = replace(first, state="half_open"), 0.0
+    seen = plan.order[0].row.last_outcome
+    return Decision(
+        id=key,
+        model=plan.model.id,
+        strategy=plan.strategy,
+        selected=first,
+        fallbacks=tuple(others),
+        panic=plan.panic,
+        trial=trial,
+        sticky=plan.sticky,
+        valid_for=valid_for,
+        evidence_age=None if seen is None else now - seen if now > seen else 0.0,
+        retry_budget=budget,
+    )
+
+
+def _model(asked: Sequence[Asked], entry: Entry) -> Model:
+    return next(each.pool.model for each in asked if each.pool.model.id == entry.endpoint.model)
+
+
+def _wall(key: tuple[int, ...], wishes: Preferences) -> tuple[int, ...]:
+    """What affinity does not climb over: all of a group's key, of `order` only whether one is in it."""
+    demoted, place, rank, ordinary, behind, level = key
+    return demoted, place, int(rank == len(wishes.order)) if wishes.order else 0, ordinary, behind, level

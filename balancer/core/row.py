@@ -1,8 +1,12 @@
 """One endpoint's row in the table: its configuration, its evidence and its state.
 
-Theory of operation: a row joins what `window`, `latency`, `health` and `capacity` each know, and is the only
-place where they meet. Its totals live in it, so that a removed endpoint takes its series with it. `states` is a
-projection at `now`; several states may hold, and the first in the order of `STATES` is shown.
+Theory of operation: a row joins what `window`, `latency`, `health`, `capacity`, `pricing` and `tools` each know,
+and is the only place where they meet. Its totals live in it, so that a removed endpoint takes its series with it.
+`states` is a projection at `now`; several states may hold, and the first in the order of `STATES` is shown.
+
+A `Picture` is what decisions go by, with the moment until which time alone will not change it: a ring forgets at
+the border of a bucket and only if it holds something, a hold ends, a lease expires. Whoever changes a row puts it
+into `news`, so that a model's pool looks again at those and no others.
 
 What this module does not know: other rows. Ranking and peers are the table's.
 """
@@ -10,18 +14,20 @@ What this module does not know: other rows. Ranking and peers are the table's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
-from math import floor
+from math import floor, inf
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
-from balancer.core.capacity import Throttle
-from balancer.core.estimate import failure_probability
+from balancer.core.capacity import Ceiling, InFlight, Throttle
+from balancer.core.estimate import failure_probability, terms
 from balancer.core.health import Cause, Change, Health, wilson
-from balancer.core.latency import TIMEOUTS_UNKNOWN, Quantiles, timeouts
-from balancer.core.model import SOURCES, Endpoint, HealthPolicy, Source, State, Timeouts
+from balancer.core.latency import SLICE, PeakEwma, Speed
+from balancer.core.model import SOURCES, Endpoint, HealthPolicy, Selected, Source, State, TimeoutPolicy
+from balancer.core.notes import Drain, Failure
 from balancer.core.outcome import COUNTS, Kind, Outcome
+from balancer.core.pricing import CacheHits
+from balancer.core.retries import mark
+from balancer.core.tools import ToolCalls
 from balancer.core.window import BUCKETS, FAILURE, RATE_LIMITED, SUCCESS, Column, Counts, Windows
 
 ELIGIBLE: Final = frozenset[State]({"recovering", "degraded", "unverified", "healthy"})
@@ -30,42 +36,14 @@ UNUSABLE: Final = frozenset[State]({"drained", "misconfigured"})
 DEGRADED: Final = 0.05  # OpenRouter: 95 % and more is normal
 DEGRADED_Z: Final = 1.96  # 95 %: two failures of five, or three of twenty, are significant
 DEGRADED_MIN: Final = 5  # outcomes; below it there is no verdict
-DEGRADED_STREAK: Final = (
-    3  # at a 2 % error floor and ten requests a second it happens by chance once in three hours
-)
+DEGRADED_STREAK: Final = 3  # at a 2 % error floor and ten requests a second it comes by chance once in three hours
 OUTAGE_FAILURES: Final = 2  # in the shortest window; one failure is no outage
 FAILURES_MAX: Final = 20  # kept after many successes have come
 
 _COLUMN: Final[dict[str, Column]] = {"success": SUCCESS, "failure": FAILURE, "rate_limited": RATE_LIMITED}
 
 
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """The operator's word that a target gets no traffic. `until` is `None` for "until resumed"."""
-
-    target: str
-    reason: str
-    since: float
-    until: float | None
-
-    def holds(self, now: float) -> bool:
-        """Whether it still applies."""
-        return self.until is None or now < self.until
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """One failed call, kept for the operator."""
-
-    ended: float
-    source: Source
-    kind: Kind
-    status: int | None
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """Counts of real work in the shortest, the second and the longest window."""
 
     alarm: Counts
@@ -73,50 +51,70 @@ class Evidence:
     long: Counts
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """The state shown, why, and what happens next and when (`None`: nothing is scheduled)."""
+class Picture(NamedTuple):
+    """What a decision goes by, good from now to `until` if nothing is recorded.
+
+    `base`, `slope` and `alarm` make the chance of failure of the peers' prior, `own` is its part in that prior;
+    `tier` is 0 stable, 1 degraded, 2 an outage in the shortest window; `stale`: nothing was seen of it lately, and
+    no probe does real work there.
+    """
 
     state: State
-    states: tuple[State, ...]
-    reason: str
-    next: str | None
-    next_at: float | None
+    degraded: bool
+    base: float
+    slope: float
+    alarm: float
+    own: float
+    tier: int
+    stale: bool
+    until: float
 
 
 class Row:
     """Everything about one endpoint."""
 
     __slots__ = (
-        "_evidence",
-        "_evidence_at",
+        "_live",
+        "_until",
         "_widths",
+        "ceiling",
         "drains",
         "endpoint",
         "failures",
+        "flight",
         "health",
+        "hits",
         "last_outcome",
         "last_report",
-        "latency",
+        "mark",
+        "news",
         "outcomes",
+        "peak",
         "probes_deep",
+        "ready",
+        "ready_tick",
+        "ready_version",
         "selections",
         "shown",
+        "speed",
         "throttle",
-        "timeouts",
+        "tools",
         "trips",
-        "ttft",
         "verified",
         "windows",
     )
 
     def __init__(self, endpoint: Endpoint, policy: HealthPolicy, *, random: Random, now: float) -> None:
         self.endpoint = endpoint
+        self.mark = mark(endpoint.id)
         self.health = Health(random=random, now=now)
         self.throttle = Throttle()
-        self.latency = Quantiles()
-        self.ttft = Quantiles()
-        self.timeouts: Timeouts = TIMEOUTS_UNKNOWN
+        self.ceiling = Ceiling()
+        self.flight = InFlight()
+        self.speed = Speed()
+        self.peak = PeakEwma()
+        self.hits = CacheHits()
+        self.tools = ToolCalls()
         self.outcomes: dict[tuple[Source, Kind], int] = {}
         self.trips: dict[Cause, int] = {}
         self.failures: deque[Failure] = deque(maxlen=FAILURES_MAX)
@@ -127,14 +125,18 @@ class Row:
         self.probes_deep = False
         self.verified = False
         self.shown: State = "unverified"
+        self.news: set[Row] = set()
+        # What was answered lately, by the length of the prompt's length in bits: timeouts differ by it.
+        self.ready: dict[int, Selected] = {}
+        self.ready_tick = self.ready_version = -1.0
         self.forget_windows(policy)
 
     def forget_windows(self, policy: HealthPolicy) -> None:
         """Begin new windows, because their spans changed."""
         self.windows = {source: Windows(policy.windows) for source in SOURCES}
+        self._live = ([0, 0, 0], [0, 0, 0], [0, 0, 0])
+        self._until = [-inf, -inf, -inf]
         self._widths = tuple([policy.windows[index] / BUCKETS for index in (0, 1, -1)])
-        self._evidence: Evidence | None = None
-        self._evidence_at: tuple[int, ...] = ()
 
     # ---- changing ------------------------------------------------------------------------------------
 
@@ -151,15 +153,18 @@ class Row:
         random: Random,
     ) -> list[Change]:
         """Take one outcome into every piece of evidence; tell what it changed."""
-        self._evidence = None
+        self.touch()
         took = outcome.latency if duration is None else duration
         began = ended if took is None else ended - took
         counts = COUNTS[outcome.kind]
         self.outcomes[source, outcome.kind] = self.outcomes.get((source, outcome.kind), 0) + 1
-        if source == "probe":
+        if source == "probe" and self.probes_deep is outcome.shallow:
             self.probes_deep = not outcome.shallow
+            self._until = [-inf, -inf, -inf]
         if counts != "none":
             self.windows[source].record(ended, _COLUMN[counts])
+            if source == "report" or self.probes_deep:
+                self._grow(_COLUMN[counts], ended, now)
             self.last_outcome = ended if self.last_outcome is None else max(ended, self.last_outcome)
             if source == "report":
                 self.last_report = ended if self.last_report is None else max(ended, self.last_report)
@@ -169,7 +174,7 @@ class Row:
             self.failures.append(Failure(ended, source, outcome.kind, outcome.status, outcome.detail))
         changes = self._throttle(outcome, began=began, ended=ended, now=now, policy=policy, random=random)
         if counts == "success" and not outcome.shallow:
-            self._time(outcome, ended, now)
+            self._measure(outcome, ended=ended, now=now)
         change = self.health.record(
             outcome, source=source, began=began, ended=ended, now=now, decision=decision, policy=policy
         )
@@ -187,6 +192,8 @@ class Row:
         hinted = outcome.kind == "overloaded" and outcome.retry_after is not None
         if outcome.kind != "rate_limited" and not hinted:
             return []
+        if outcome.kind == "rate_limited":
+            self.ceiling.limited(began=began, now=now)
         held = self.throttle.holds(now)
         self.throttle.limit(
             hint=outcome.retry_after, began=began, ended=ended, hold_max=policy.throttle_max, random=random
@@ -195,46 +202,110 @@ class Row:
             return []
         return [Change("endpoint.throttled", f"{outcome.kind} ({self.throttle.until - now:.1f} s)")]
 
-    def _time(self, outcome: Outcome, ended: float, now: float) -> None:
+    def _measure(self, outcome: Outcome, *, ended: float, now: float) -> None:
+        self.speed.record(
+            ended=ended,
+            latency=outcome.latency,
+            ttft=outcome.ttft,
+            prompt_tokens=outcome.prompt_tokens,
+            completion_tokens=outcome.completion_tokens,
+            now=now,
+        )
         if outcome.latency is not None:
-            self.latency.record(ended, outcome.latency)
-        if outcome.ttft is not None:
-            self.ttft.record(ended, outcome.ttft)
-        # A quantile costs tens of microseconds: the timeouts follow every sixteenth sample once there are many.
-        if outcome.latency is not None and (self.latency.count < 64 or self.latency.count % 16 == 0):
-            self.timeouts = timeouts(self.latency, self.ttft, now)
+            self.peak.record(ended, outcome.latency)
+        if outcome.cached_tokens is not None and outcome.prompt_tokens:
+            self.hits.record(ended, prompt_tokens=outcome.prompt_tokens, cached_tokens=outcome.cached_tokens)
+        if outcome.tool_call_errors is not None:
+            self.tools.record(ended, outcome.tool_call_errors)
 
     # ---- reading -------------------------------------------------------------------------------------
 
     def evidence(self, now: float) -> Evidence:
         """What the windows say about real work: reports, and probes where they do real work."""
-        # A memo of a pure function, not state: counts change only with an outcome or with a bucket's border, and
-        # a busy table is asked a thousand times between two of those.
-        borders = tuple([floor(now / width) for width in self._widths])
-        if self._evidence is None or self._evidence_at != borders:
-            self._evidence = Evidence(*[self._counts(index, now) for index in (0, 1, -1)])
-            self._evidence_at = borders
-        return self._evidence
+        return Evidence(*[Counts._make(self._count(index, now)) for index in (0, 1, 2)])
 
-    def _counts(self, index: int, now: float) -> Counts:
-        counts = self.windows["report"].counts(index, now)
-        return counts.plus(self.windows["probe"].counts(index, now)) if self.probes_deep else counts
+    def _count(self, index: int, now: float) -> list[int]:
+        """The counts of one window as they stand at `now`, kept while they only grow."""
+        if not self._until[index] - self._widths[index] <= now < self._until[index]:
+            self._read(index, now)
+        return self._live[index]
+
+    def _read(self, index: int, now: float) -> float:
+        """Read the counts of one window anew; tell until when they hold."""
+        width, place = self._widths[index], (0, 1, -1)[index]
+        counts = self.windows["report"].counts(place, now)
+        if self.probes_deep:
+            counts = counts.plus(self.windows["probe"].counts(place, now))
+        self._live[index][:] = counts
+        self._until[index] = (floor(now / width) + 1) * width
+        return self._until[index]
+
+    def _grow(self, column: Column, ended: float, now: float) -> None:
+        # A memo of a pure function, not state: counts change only with an outcome or with a bucket's border. An
+        # outcome of the present bucket counts in every window, and so the memo grows with it; any other outcome
+        # makes the windows be read again.
+        for index, width in enumerate(self._widths):
+            until = self._until[index]
+            if until - width <= ended <= now < until:
+                self._live[index][column] += 1
+            else:
+                self._until[index] = -inf
+
+    def picture(self, now: float, policy: HealthPolicy) -> Picture:
+        """What decisions go by."""
+        health, (alarm, memory, long), (ends_alarm, ends_memory, ends_long) = self.health, self._live, self._until
+        width_alarm, width_memory, width_long = self._widths
+        if not ends_memory - width_memory <= now < ends_memory:
+            ends_memory = self._read(1, now)
+        if not ends_long - width_long <= now < ends_long:
+            ends_long = self._read(2, now)
+        # Successes alone raise no alarm, nor do fewer of them: then it need not be read again.
+        # What is asked of the past may have had some.
+        if now < ends_alarm - width_alarm or (now >= ends_alarm and (alarm[1] or alarm[2] or ends_alarm < 0)):
+            ends_alarm = self._read(0, now)
+        base, slope, least, own = terms(long, memory, alarm, policy.min_outcomes)
+        seen = memory[0] or memory[1] or memory[2]
+        # An empty window does not change by itself; the long one is empty only if the others are.
+        until = ends_memory if seen and ends_memory < ends_long else ends_long if long[0] or any(long) else inf
+        if self.hits.seen:  # and with the rate of cache hits goes the price
+            until = min(until, self.hits.changes_at(now))
+        tier = 0
+        if alarm[1] or alarm[2]:
+            until = min(until, ends_alarm)
+            if alarm[1] >= OUTAGE_FAILURES and alarm[1] >= policy.error_ratio * (alarm[0] + alarm[1]):
+                tier = 2
+        degraded = False
+        if memory[1] or health.failing:
+            degraded = self.degraded(now)
+            if degraded and tier == 0:
+                tier = 1
+            if health.failing:
+                until = min(until, health.streak_ends(now, age=self._memory))
+        stale = not (seen or self.probes_deep)
+        if (
+            health.phase == "closed"
+            and now >= self.throttle.until
+            and not self.drains
+            and health.misconfigured is None
+            and self.endpoint.misconfigured is None
+        ):
+            state: State = "unverified" if not self.verified else "degraded" if degraded else "healthy"
+            return Picture._make((state, degraded, base, slope, least, own, tier, stale, until))
+        moments = [self.throttle.until, *[drain.until for drain in self.drains if drain.until is not None]]
+        if health.lease is not None:
+            moments.append(health.lease.expires)
+        until = min([until, *[moment for moment in moments if moment > now]])
+        return Picture(self.states(now)[0], degraded, base, slope, least, own, tier, stale, until)
 
     def failure_probability(self, now: float, *, prior: float, policy: HealthPolicy) -> float:
         """The chance that the next call fails."""
-        evidence = self.evidence(now)
-        return failure_probability(
-            long=evidence.long,
-            memory=evidence.memory,
-            alarm=evidence.alarm,
-            prior=prior,
-            outcomes_min=policy.min_outcomes,
-        )
+        seen = self.picture(now, policy)
+        return failure_probability(seen.base, seen.slope, seen.alarm, prior)
 
     def drained(self, now: float) -> Drain | None:
         """The drain that lasts longest, if one holds."""
         holding = [drain for drain in self.drains if drain.holds(now)]
-        return max(holding, key=lambda drain: float("inf") if drain.until is None else drain.until, default=None)
+        return max(holding, key=lambda drain: inf if drain.until is None else drain.until, default=None)
 
     def degraded(self, now: float) -> bool:
         """Whether the errors of the last minutes are significantly above the normal share, or the last all failed.
@@ -242,99 +313,87 @@ class Row:
         Without the second a router that quickly goes elsewhere would call what it fled from healthy: three
         failures among hundreds of successes are no share.
         """
-        if self._streak(now) >= DEGRADED_STREAK:
+        if self.health.failing and self.streak(now) >= DEGRADED_STREAK:
             return True
-        counts = self.evidence(now).memory
-        if counts.failure == 0 or counts.outcomes < DEGRADED_MIN:
+        succeeded, failed, _ = self._count(1, now)
+        outcomes = succeeded + failed
+        if outcomes < DEGRADED_MIN or failed <= DEGRADED * outcomes:  # a lower bound is below the share itself
             return False
-        return wilson(counts.failure, counts.outcomes, DEGRADED_Z)[0] > DEGRADED
+        return wilson(failed, outcomes, DEGRADED_Z)[0] > DEGRADED
 
-    def _streak(self, now: float) -> int:
-        # As old as the counts beside it, no older: with no traffic nothing else would end it.
-        return self.health.streak(now, age=self._widths[1] * BUCKETS)
+    def streak(self, now: float) -> int:
+        """Failures in a row, none older than the counts beside it: with no traffic nothing else would end it."""
+        return self.health.streak(now, age=self._memory)
 
-    def tier(self, now: float, policy: HealthPolicy) -> int:
-        """0 stable, 1 degraded, 2 an outage in the shortest window: the tiers of the strategy `price`."""
-        recent = self.evidence(now).alarm
-        ratio = recent.error_ratio
-        if recent.failure >= OUTAGE_FAILURES and ratio is not None and ratio >= policy.error_ratio:
-            return 2
-        return 1 if self.degraded(now) else 0
+    @property
+    def _memory(self) -> float:
+        return self._widths[1] * BUCKETS
 
     def states(self, now: float) -> tuple[State, ...]:
         """Every state that holds, in the order in which one of them is shown."""
-        return tuple(self._holding(now))
+        phase = self.health.phase_at(now)
+        holding: list[State] = []
+        if self.drains and self.drained(now) is not None:
+            holding.append("drained")
+        if self.misconfigured is not None:
+            holding.append("misconfigured")
+        if phase == "ejected" or phase == "half_open":
+            holding.append(phase)
+        if self.throttle.holds(now):
+            holding.append("throttled")
+        if phase == "recovering":
+            holding.append("recovering")
+        elif phase == "closed" and not self.verified:
+            holding.append("unverified")
+        elif phase == "closed" and self.degraded(now):
+            holding.append("degraded")
+        elif not holding:
+            holding.append("healthy")
+        return tuple(holding)
 
     def state(self, now: float) -> State:
         """The one state that is shown."""
-        return next(self._holding(now))
-
-    def _holding(self, now: float) -> Iterator[State]:
-        # Lazily and in the order of `STATES`: a decision asks only for the first, for every endpoint.
-        quiet = True
-        if self.drains and self.drained(now) is not None:
-            quiet = False
-            yield "drained"
-        if self.misconfigured is not None:
-            quiet = False
-            yield "misconfigured"
-        phase = self.health.phase_at(now)
-        if phase == "ejected" or phase == "half_open":
-            quiet = False
-            yield phase
-        if self.throttle.holds(now):
-            quiet = False
-            yield "throttled"
-        if phase == "recovering":
-            yield "recovering"
-        elif phase == "closed" and not self.verified:
-            yield "unverified"
-        elif phase == "closed" and self.degraded(now):
-            yield "degraded"
-        elif quiet:
-            yield "healthy"
+        return self.states(now)[0]
 
     @property
     def misconfigured(self) -> str | None:
         """Why the endpoint cannot be called until somebody changes something."""
         return self.endpoint.misconfigured if self.endpoint.misconfigured is not None else self.health.misconfigured
 
-    def standing(self, now: float, policy: HealthPolicy) -> Standing:
-        """The state with its reason and its next moment."""
-        states = self.states(now)
-        reason, following, moment = self._story(states[0], now, policy)
-        return Standing(states[0], states, reason, following, moment)
+    def selected(self, state: State, size: int, tick: float, policy: TimeoutPolicy) -> Selected:
+        """What a proxy needs to call it; kept in `ready`.
 
-    def _story(self, state: State, now: float, policy: HealthPolicy) -> tuple[str, str | None, float | None]:
-        health = self.health
-        match state:
-            case "drained":
-                drain = self.drained(now)
-                assert drain is not None
-                return drain.reason, None if drain.until is None else "drain ends", drain.until
-            case "misconfigured":
-                reason = self.misconfigured
-                assert reason is not None
-                return reason, "waits for a change of configuration", None
-            case "ejected":
-                if health.trial_due(now):
-                    return health.reason, "trial with the next request", now
-                following = "trial" if now < health.until else "trial after a good probe"
-                return health.reason, following, health.until if now < health.until else None
-            case "half_open":
-                assert health.lease is not None
-                return f"one trial is out, after {health.reason}", "trial lapses", health.lease.expires
-            case "throttled":
-                return "rate limited by the provider", "hold ends", self.throttle.until
-            case "recovering":
-                done = max(0, policy.ramp_requests - health.ramp_left)
-                return f"trial passed; {done} of {policy.ramp_requests} requests of the ramp", None, None
-            case "degraded":
-                streak, counts = self._streak(now), self.evidence(now).memory
-                if streak >= DEGRADED_STREAK:
-                    return f"{streak} failures in a row", None, None
-                return f"{counts.failure} of {counts.outcomes} failed lately", None, None
-            case "unverified":
-                return "no success yet" if self.failures else "no evidence yet", None, None
-            case _:
-                return "", None, None
+        `size` is the length of the prompt's length in bits, -1 for unknown; `tick` is the slice of time of `now`.
+        """
+        if self.speed.version != self.ready_version or tick != self.ready_tick:
+            self.ready.clear()
+            self.ready_version, self.ready_tick = self.speed.version, tick
+        endpoint = self.endpoint
+        made = Selected(
+            id=endpoint.id,
+            tag=endpoint.tag,
+            provider=endpoint.provider,
+            model=endpoint.upstream_model,
+            base_url=endpoint.base_url,
+            api=endpoint.api,
+            state=state,
+            timeouts=self.speed.timeouts_for(size, tick * SLICE, policy),
+            credential=endpoint.credential,
+        )
+        self.ready[size] = made
+        return made
+
+    @property
+    def caches(self) -> bool:
+        """Whether a prompt cache was seen to hit there, and saves something."""
+        usual, cached = self.endpoint.pricing.prompt, self.endpoint.pricing.input_cache_read
+        return self.hits.seen and usual is not None and cached is not None and cached < usual
+
+    def configure(self, endpoint: Endpoint) -> None:
+        """Take what a reload changed, keeping all evidence."""
+        self.endpoint = endpoint
+        self.ready.clear()
+
+    def touch(self) -> None:
+        """Say that something about it changed."""
+        self.news.add(self)

@@ -8,14 +8,18 @@ What this module does not know: how a snapshot is written down (JSON, Prometheus
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from balancer.core.estimate import peers_prior
 from balancer.core.health import Cause
-from balancer.core.model import SOURCES, Endpoint, HealthPolicy, Source, State, Timeouts
+from balancer.core.model import SOURCES, Catalog, Endpoint, Model, RetryBudget, Source, State, Timeouts
+from balancer.core.notes import Drain, Failure
 from balancer.core.outcome import Kind
-from balancer.core.row import Drain, Failure, Row
+from balancer.core.pool import FLIGHT_LONGEST
+from balancer.core.row import ELIGIBLE, UNUSABLE, Row
+from balancer.core.standing import standing
 from balancer.core.window import Counts
 
 RANKS: Final = (0.5, 0.75, 0.9, 0.99)  # OpenRouter's percentiles
@@ -23,7 +27,10 @@ RANKS: Final = (0.5, 0.75, 0.9, 0.99)  # OpenRouter's percentiles
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Seconds of successful calls: quantiles at `RANKS` over five minutes, count and sum of all time."""
+    """Successful calls: quantiles at `RANKS` over five minutes, count and sum of all time.
+
+    Units: seconds, or tokens a second. p99 is the bad tail of either: the slowest.
+    """
 
     quantiles: tuple[float, ...] | None
     count: int
@@ -45,6 +52,10 @@ class EndpointView:
     latency: Distribution
     ttft: Distribution
     success_estimate: float
+    throughput: Distribution
+    cache_hit_rate: float
+    in_flight: int
+    ceiling: float | None
     timeouts: Timeouts
     outcomes: Mapping[tuple[Source, Kind], int]
     selections: int
@@ -62,6 +73,7 @@ class ModelView:
     eligible: int
     total: int
     panic: bool
+    retry_budget: RetryBudget
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +86,55 @@ class TableView:
     models: tuple[ModelView, ...]
     drains: tuple[Drain, ...]
     decisions: Mapping[tuple[str, str, str], int]
+    sessions: int
     self_suspect: bool
 
 
-def endpoint_view(row: Row, *, prior: float, policy: HealthPolicy, now: float) -> EndpointView:
-    """Take a snapshot of one row."""
-    standing = row.standing(now, policy)
+def endpoint_views(rows: Sequence[Row], catalog: Catalog, now: float) -> list[EndpointView]:
+    """Take a snapshot of all rows of one model: each one's estimate leans on its peers."""
+    prior = peers_prior(sorted(row.picture(now, catalog.health).own for row in rows))
+    return [_endpoint_view(row, prior, catalog, now) for row in rows]
+
+
+def model_view(model: Model, views: Sequence[EndpointView], retries: RetryBudget) -> ModelView:
+    """Judge a model by its endpoints."""
+    eligible = sum(view.state in ELIGIBLE for view in views)
+    # A tier is chosen only when it is asked for, so it keeps no ordinary request out of panic.
+    plain = [view for view in views if view.endpoint.tier is None]
+    ordinary = plain or views
+    panic = not any(view.state in ELIGIBLE for view in ordinary) and any(map(_last_resort, ordinary))
+    return ModelView(model.id, eligible, len(views), panic=panic, retry_budget=retries)
+
+
+def _last_resort(view: EndpointView) -> bool:
+    down = "ejected" in view.states or "half_open" in view.states
+    return down and "throttled" not in view.states and UNUSABLE.isdisjoint(view.states)
+
+
+def _endpoint_view(row: Row, prior: float, catalog: Catalog, now: float) -> EndpointView:
+    policy, speed = catalog.health, row.speed
+    found = standing(row, now, policy)
     names = [window_name(span) for span in policy.windows]
     return EndpointView(
         id=row.endpoint.id,
         endpoint=row.endpoint,
-        state=standing.state,
-        states=standing.states,
-        reason=standing.reason,
-        next=standing.next,
-        next_at=standing.next_at,
+        state=found.state,
+        states=found.states,
+        reason=found.reason,
+        next=found.next,
+        next_at=found.next_at,
         windows={
             source: {name: row.windows[source].counts(index, now) for index, name in enumerate(names)}
             for source in SOURCES
         },
-        latency=Distribution(row.latency.at(now, RANKS), row.latency.count, row.latency.sum),
-        ttft=Distribution(row.ttft.at(now, RANKS), row.ttft.count, row.ttft.sum),
+        latency=Distribution(speed.percentiles("latency", now), speed.latency.count, speed.latency.sum),
+        ttft=Distribution(speed.percentiles("ttft", now), speed.ttft.count, speed.ttft.sum),
         success_estimate=1 - row.failure_probability(now, prior=prior, policy=policy),
-        timeouts=row.timeouts,
+        throughput=Distribution(speed.percentiles("throughput", now), speed.throughput.count, speed.throughput.sum),
+        cache_hit_rate=row.hits.rate(now),
+        in_flight=row.flight.count(now, longest=FLIGHT_LONGEST),
+        ceiling=row.ceiling.ceiling(now),
+        timeouts=speed.timeouts(None, now=now, policy=catalog.routing.timeouts),
         outcomes=dict(row.outcomes),
         selections=row.selections,
         ejections=dict(row.trips),

@@ -4,10 +4,14 @@ Theory of operation: a `Ring` cuts time into buckets of one width, anchored on m
 keeps the last `BUCKETS` of them. An outcome that ended at t counts at `now` exactly if
 floor(now/width) − floor(t/width) < BUCKETS: no drift, no half buckets, and the same answer as recounting by
 hand. Running totals make a read O(1) while nothing expired; a read subtracts what has expired since the last
-write without touching it, so reads never write.
+write without touching it, so reads never write. Three columns are counted side by side: here success, failure and
+429, elsewhere whatever the owner of the ring says, such as tokens.
 
 Why counts and not an average: an average weighted by time lets a tight burst of failures hide a total outage
 (Linkerd, `success_rate.rs`), and an operator can check a count against a log.
+
+A dump tells how many buckets ago, and never when: another process has another clock. What is restored is therefore
+as old as it was plus the time away, to within one bucket.
 
 What this module does not know: what an outcome is, and that time could run backwards. The newest outcome is
 the ring's clock: a `now` before it reads as that moment.
@@ -16,9 +20,11 @@ the ring's clock: a `now` before it reads as that moment.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
-from math import floor
+from collections.abc import Iterable, Sequence
+from math import floor, inf
 from typing import Final, Literal, NamedTuple
+
+from balancer.core.kept import AMOUNT_MAX, COUNT_MAX
 
 BUCKETS: Final = 30  # a window forgets in steps of a thirtieth; 30 s in steps of one second
 
@@ -26,7 +32,10 @@ Column = Literal[0, 1, 2]
 SUCCESS: Final = 0
 FAILURE: Final = 1
 RATE_LIMITED: Final = 2
-_COLUMNS: Final = 3
+_ALL: Final[tuple[Column, ...]] = (SUCCESS, FAILURE, RATE_LIMITED)
+_COLUMNS: Final = len(_ALL)
+_EMPTY: Final = [0] * _COLUMNS
+_BLANK: Final = {code: array(code, _EMPTY) for code in "IQ"}
 
 
 class Counts(NamedTuple):
@@ -62,29 +71,48 @@ class Counts(NamedTuple):
 
 
 class Ring:
-    """Counts over one trailing span."""
+    """Counts, or sums of amounts, over one trailing span. `wide` makes room for amounts such as tokens.
 
-    __slots__ = ("_cells", "_head", "_totals", "_width")
+    `begin` and `until`: what ends between the two falls into the newest bucket, and `totals` are the counts then.
+    """
 
-    def __init__(self, span: float) -> None:
+    __slots__ = ("_cell", "_cells", "_code", "_head", "_width", "begin", "totals", "until")
+
+    def __init__(self, span: float, *, wide: bool = False) -> None:
         assert span > 0, f"a window of {span} s covers nothing"
         self._width = span / BUCKETS
         self._head: int | None = None
-        self._cells = array("I", bytes(4 * BUCKETS * _COLUMNS))
-        self._totals = [0] * _COLUMNS
+        self._code: Literal["I", "Q"] = "Q" if wide else "I"
+        # Room is made with the first outcome: most rings of most endpoints stay empty.
+        self._cells: array[int] | None = None
+        self._cell = 0
+        self.totals = [0] * _COLUMNS
+        self.begin = inf
+        self.until = -inf
 
-    def record(self, ended: float, column: Column) -> None:
-        """Count one outcome in the bucket in which it ended; one older than the window is not counted."""
-        bucket = floor(ended / self._width)
-        head = self._head
-        if head is None:
-            self._head = bucket
-        elif bucket > head:
-            self._advance(head, bucket)
-        elif head - bucket >= BUCKETS:
-            return
-        self._cells[bucket % BUCKETS * _COLUMNS + column] += 1
-        self._totals[column] += 1
+    def record(self, ended: float, column: Column, amount: int = 1) -> None:
+        """Count one outcome, or add its amount, in the bucket in which it ended; what is older does not count."""
+        if not self.begin <= ended < self.until:
+            bucket = floor(ended / self._width)
+            head = self._head
+            if head is None or bucket > head:
+                self._advance(head, bucket)
+            elif head - bucket >= BUCKETS:
+                return
+            cell = bucket % BUCKETS * _COLUMNS
+        else:
+            cell = self._cell
+        cells = self._cells
+        assert cells is not None
+        cells[cell + column] += amount
+        self.totals[column] += amount
+
+    def add(self, column: Column, amount: int) -> None:
+        """Count more in the newest bucket, in which something was counted before."""
+        assert self._head is not None
+        assert self._cells is not None
+        self._cells[self._head % BUCKETS * _COLUMNS + column] += amount
+        self.totals[column] += amount
 
     def counts(self, now: float) -> Counts:
         """Count the outcomes still inside the window, changing nothing."""
@@ -93,41 +121,177 @@ class Ring:
             return _NONE
         expired = floor(now / self._width) - head
         if expired <= 0:
-            return Counts(*self._totals)
+            return Counts._make(self.totals)
         if expired >= BUCKETS:
             return _NONE
-        first = (head + 1) % BUCKETS * _COLUMNS  # the oldest bucket; `end` may lie past the ring's end
-        end = first + expired * _COLUMNS
-        gone = self._cells[first:end]
-        if end > len(self._cells):
-            gone += self._cells[: end - len(self._cells)]
-        return Counts(*[total - sum(gone[column::_COLUMNS]) for column, total in enumerate(self._totals)])
+        return Counts._make([total - gone for total, gone in zip(self.totals, self._gone(expired), strict=True)])
 
-    def _advance(self, head: int, bucket: int) -> None:
-        for stale in range(head + 1, head + 1 + min(bucket - head, BUCKETS)):
-            cell = stale % BUCKETS * _COLUMNS
-            for column in range(_COLUMNS):
-                self._totals[column] -= self._cells[cell + column]
-                self._cells[cell + column] = 0
+    def total(self, now: float, column: Column) -> int:
+        """Read one column of `counts`, for less."""
+        head = self._head
+        if head is None:
+            return 0
+        expired = floor(now / self._width) - head
+        if expired <= 0:
+            return self.totals[column]
+        return self.totals[column] - self._gone(expired)[column] if expired < BUCKETS else 0
+
+    def changes_at(self, now: float) -> float:
+        """The next moment at which the counts may change by themselves: a bucket's border, `inf` when empty."""
+        head = self._head
+        bucket = floor(now / self._width)
+        if head is None or bucket - head >= BUCKETS:
+            return inf
+        return (max(bucket, head) + 1) * self._width
+
+    def falls_to(self, now: float, column: Column, most: int) -> float:
+        """Seconds from `now` until the column's total is at most `most`, if nothing comes; `inf` below 0."""
+        left = self.total(now, column)
+        if left <= most:
+            return 0.0
+        if most < 0:
+            return inf
+        head, cells = self._head, self._cells
+        assert head is not None
+        assert cells is not None
+        bucket = max(floor(now / self._width), head) - BUCKETS
+        while left > most:
+            bucket += 1
+            left -= cells[bucket % BUCKETS * _COLUMNS + column]
+        return (bucket + BUCKETS) * self._width - now
+
+    def dump(self, now: float) -> list[list[int]]:
+        """What is inside the window, oldest bucket first and empty ones left out, for `restore`."""
+        head, cells = self._head, self._cells
+        if head is None or cells is None:
+            return []
+        most = COUNT_MAX if self._code == "I" else AMOUNT_MAX
+        newest = max(floor(now / self._width), head)
+        found: list[list[int]] = []
+        for bucket in range(newest - BUCKETS + 1, head + 1):
+            place = bucket % BUCKETS * _COLUMNS
+            amounts = cells[place : place + _COLUMNS]
+            highest = max(amounts)
+            if highest:
+                held = amounts if highest <= most else [min(amount, most) for amount in amounts]
+                found.append([newest - bucket, *held])
+        return found
+
+    def restore(self, told: Iterable[Sequence[int]], *, then: float) -> None:
+        """Take back what `dump` told at `then`, beside what was counted here since.
+
+        Shape: where both have the same bucket the larger amount of each column stands. So no count ever falls, and
+        a dump that is restored twice, or where it was made, counts nothing twice.
+        """
+        newest = floor(then / self._width)
+        for back, *amounts in told:
+            bucket = newest - back
+            head = self._head
+            if back >= BUCKETS or not any(amounts):
+                continue
+            if head is None or bucket > head:
+                self._advance(head, bucket)
+            elif head - bucket >= BUCKETS:
+                continue
+            cells = self._cells
+            assert cells is not None
+            for column, amount in zip(_ALL, amounts, strict=True):
+                place = bucket % BUCKETS * _COLUMNS + column
+                more = amount - cells[place]
+                if more > 0:
+                    cells[place] += more
+                    self.totals[column] += more
+
+    def _gone(self, expired: int) -> tuple[int, int, int]:
+        """What the oldest buckets hold, that many of them. Shape: `expired` is 1..BUCKETS-1."""
+        head, cells = self._head, self._cells
+        assert head is not None
+        assert cells is not None
+        first = (head + 1) % BUCKETS * _COLUMNS
+        end = first + expired * _COLUMNS  # may lie past the ring's end
+        gone = cells[first:end]
+        if end > len(cells):
+            gone += cells[: end - len(cells)]
+        return sum(gone[0::_COLUMNS]), sum(gone[1::_COLUMNS]), sum(gone[2::_COLUMNS])
+
+    def _advance(self, head: int | None, bucket: int) -> None:
         self._head = bucket
+        ahead = (bucket + 1) * self._width
+        # Some units in the last place inside: a quotient just below a whole number is rounded up to it.
+        self.until = ahead - abs(ahead) * 1e-15 - 1e-290
+        since = bucket * self._width
+        self.begin = since + abs(since) * 1e-15 + 1e-290
+        self._cell = bucket % BUCKETS * _COLUMNS
+        cells, totals = self._cells, self.totals
+        if cells is None or head is None or bucket - head >= BUCKETS:
+            self._cells = _BLANK[self._code] * BUCKETS
+            self.totals = [0] * _COLUMNS
+            return
+        for stale in range(head + 1, bucket + 1):
+            cell = stale % BUCKETS * _COLUMNS
+            gone = cells[cell : cell + _COLUMNS]
+            if gone != _BLANK[self._code]:
+                cells[cell : cell + _COLUMNS] = _BLANK[self._code]
+                for column in _ALL:
+                    totals[column] -= gone[column]
 
 
 class Windows:
-    """One endpoint's rings of one source, shortest span first."""
+    """One endpoint's rings of one source, shortest span first.
 
-    __slots__ = ("_rings",)
+    Outcomes of one moment (one bucket of every ring) are counted once, and put into the rings when the moment is
+    over or somebody reads: a busy endpoint has thousands of them a second, and the rings agree until a border.
+    """
+
+    __slots__ = ("_from", "_open", "_rings", "_until")
 
     def __init__(self, spans: Sequence[float]) -> None:
         self._rings = tuple(Ring(span) for span in spans)
+        self._open = [0] * _COLUMNS
+        self._from = self._until = -inf
 
     def record(self, ended: float, column: Column) -> None:
         """Count one outcome in every window that still covers the moment in which it ended."""
-        for ring in self._rings:
-            ring.record(ended, column)
+        if self._from <= ended < self._until:
+            self._open[column] += 1
+            return
+        if ended >= self._until:
+            self._settle()
+            for ring in self._rings:
+                ring.record(ended, column)
+            self._from = ended
+            self._until = max(ended, min([ring.until for ring in self._rings]))
+        else:
+            for ring in self._rings:
+                ring.record(ended, column)
 
     def counts(self, index: int, now: float) -> Counts:
         """Count what is inside the window at `index` (0 is the shortest, -1 the longest)."""
+        if self._open != _EMPTY:
+            self._settle()
         return self._rings[index].counts(now)
+
+    def dump(self, now: float) -> list[list[list[int]]]:
+        """What every window counts, for `restore`."""
+        self._settle()
+        return [ring.dump(now) for ring in self._rings]
+
+    def restore(self, told: Sequence[Iterable[Sequence[int]]], *, then: float, now: float) -> None:
+        """Take back what `dump` told at `then`; `now` is not before anything that was counted."""
+        self._settle()
+        for ring, cells in zip(self._rings, told, strict=True):
+            ring.restore(cells, then=then)
+        # The rings' newest buckets may differ now: from `now` on they agree again.
+        self._from, self._until = inf, max(self._until, now)
+
+    def _settle(self) -> None:
+        """Put what is open into the rings. It changes no answer, so a read may do it."""
+        for column in _ALL:
+            amount = self._open[column]
+            if amount:
+                self._open[column] = 0
+                for ring in self._rings:
+                    ring.add(column, amount)
 
 
 _NONE: Final = Counts()

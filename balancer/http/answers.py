@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType
 
-from balancer.core.model import Refusal
+from balancer.core.model import Constraint, Refusal
 
 ERROR_TYPES: Final[Mapping[int, str]] = {
     400: "invalid_request",
@@ -46,14 +46,15 @@ encode: Final = msgspec.json.Encoder().encode
 
 
 class Availability(Struct, kw_only=True, omit_defaults=True):
-    """Why nothing could be chosen."""
+    """Why nothing could be chosen. `constraint` is the wish that stood in the way of most endpoints."""
 
     code: Refusal
     excluded_by: tuple[str, ...]
+    constraint: Constraint | None = None
     requested_models: tuple[str, ...]
+    close_models: tuple[str, ...] = ()
     retryable: bool
     retry_after: float | None = None
-    close_models: tuple[str, ...] = ()
 
 
 class ErrorBody(Struct, kw_only=True):

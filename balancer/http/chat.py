@@ -1,35 +1,34 @@
 """POST /v1/best-provider: an OpenAI chat-completions body as it is → what it needs of an endpoint.
 
-Theory of operation: the body is decoded into types that hold only what routing asks about; pictures, sounds and
-unknown keys are passed over without being built. What the request needs follows from what it uses: parameters
-from the keys that are there, modalities from the parts of the messages, the prompt's length from its text.
-Content is counted and let go: nothing of it is kept, answered or logged.
+Theory of operation: only what routing asks about is built; the rest is passed over. What the request needs follows
+from what it uses: parameters from the keys that are there, modalities and the conversation from the messages, the
+prompt's length from their text. Content is counted, digested and let go: nothing of it is kept, answered or logged.
+What the body asks of *us* goes to `core.request` as it was written, which judges it in the words of every other way
+of asking. A key that is the provider's business is ignored, and so is a service tier that we do not know.
 
-A key that asks *us* for something that this version cannot do is refused, so that nobody believes it was
-honoured; a key that is the provider's business is ignored.
-
-What this module does not know: tokenizers. `prompt_tokens` in the body's `balancer` object is better than any
-guess made here.
+What this module does not know: how the prompt's tokens are guessed. `prompt_tokens` in the body's `balancer` object
+is better than any guess.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import ceil
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 
-from balancer.core.model import QUANTIZATIONS, Preferences, Request
+from balancer.core.request import SESSION_MAX, Partition, ServiceTier, shown
 from balancer.http.answers import Refused
-from balancer.http.body import decode, fields
-from balancer.http.limits import COUNT_MAX, NAME_MAX, TOKENS_MAX, WORDS_MAX
-from balancer.http.question import PRICE_MAX, Question, known_words, price
-from balancer.http.words import UNREADABLE, shown
+from balancer.http.body import decode
+from balancer.http.limits import WISHES_MAX
+from balancer.http.messages import Message, conversation, digest, modalities
+from balancer.http.query import UNKNOWN_MAX
+from balancer.http.question import Question, explain_flag, judged
+from balancer.http.tokens import estimated_tokens
+from balancer.http.words import UNREADABLE, fault, hint
+from balancer.http.words import shown as named
 
-CHARACTERS_PER_TOKEN: Final = 4  # OpenAI's rule of thumb for English
-IMAGE_TOKENS: Final = 765  # a picture of 1024 × 1024 in high detail, by OpenAI's published rule for GPT-4o
 BRACES_MAX: Final = 1_000_000  # objects that a body may hold; each is built for a moment, whatever its size
 
 PARAMETERS: Final = (
@@ -40,158 +39,141 @@ PARAMETERS: Final = (
 )  # fmt: skip
 """Keys of a body that an endpoint supports or not. Source: OpenRouter's `supported_parameters`."""
 
-_PART_MODALITIES: Final = {
-    "text": "text",
-    "image_url": "image",
-    "input_audio": "audio",
-    "file": "file",
-    "video_url": "video",
-}
+EXTRAS: Final = ("prompt_tokens", "region", "exclude", "count", "explain")
+"""What a chat body cannot say, and its `balancer` object does."""
+
+ROUTES: Final[Mapping[str, Partition]] = {"fallback": "model", "sort": "none"}
+"""OpenRouter's deprecated key `route`, and the partition that it means."""
+
+TIERS: Final[Mapping[str, ServiceTier]] = {"priority": "priority", "fast": "priority", "flex": "flex"}
+"""What `service_tier` says in a body; `auto`, `default` and words that only a provider knows ask for nothing."""
+
+WISHES: Final = (
+    "model", "models", "session_id", "prompt_cache_key", "service_tier", "route", "modalities", "provider",
+    "balancer",
+)  # fmt: skip
+"""Keys of a body that routing reads."""
+
 _UNUSED: Final = frozenset({b"", b"null", b"[]", b"{}"})
-
-Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
-Slugs = Annotated[list[Annotated[str, Meta(max_length=NAME_MAX)]], Meta(max_length=WORDS_MAX)]
-Tokens = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
-Price = Annotated[float, Meta(ge=0, le=PRICE_MAX)] | Annotated[str, Meta(max_length=40)]
-
-
-class Part(Struct):
-    """One part of a message; what a picture holds is passed over."""
-
-    type: str = ""
-    text: str | None = None
-
-
-class Message(Struct):
-    """One message; a tool call counts with its JSON."""
-
-    content: str | list[Part] | None = None
-    tool_calls: Raw = Raw()
-
-
-class MaxPrice(Struct, forbid_unknown_fields=True):
-    """Limits on prices. Units: USD per million tokens, as a number or its text."""
-
-    prompt: Price | None = None
-    completion: Price | None = None
-
-
-class Wishes(Struct):
-    """OpenRouter's `provider` object. The last four are refused; other keys are ignored, as there."""
-
-    order: Slugs | None = None
-    only: Slugs | None = None
-    ignore: Slugs | None = None
-    quantizations: Slugs | None = None
-    allow_fallbacks: bool | None = None
-    require_parameters: bool | None = None
-    data_collection: Literal["allow", "deny"] | None = None
-    zdr: bool | None = None
-    enforce_distillable_text: bool | None = None
-    max_price: MaxPrice | None = None
-    sort: Raw = Raw()
-    partition: Raw = Raw()
-    preferred_max_latency: Raw = Raw()
-    preferred_min_throughput: Raw = Raw()
-
-
-class Extras(Struct, forbid_unknown_fields=True):
-    """What a chat body cannot say."""
-
-    prompt_tokens: Tokens | None = None
-    exclude: Slugs | None = None
-    count: Annotated[int, Meta(ge=0, le=COUNT_MAX)] | None = None
-    explain: bool | None = None
 
 
 class _Format(Struct):
     type: str = ""
 
 
-class _Body(Struct):
-    model: Name
-    models: Raw = Raw()
-    messages: list[Message] | None = None
-    modalities: Slugs | None = None
-    provider: Wishes | None = None
-    balancer: Extras | None = None
-
-
-# The parameters are fields by name, passed over as raw JSON: that they are there is all that is asked.
-_Chat: Final[Any] = msgspec.defstruct(
-    "Chat", [(name, Raw, msgspec.field(default=Raw())) for name in PARAMETERS], bases=(_Body,)
+# Every key is a field that is passed over as raw JSON: of most, it is enough that they are there.
+_Asked: Final[Any] = msgspec.defstruct(
+    "Asked", [(name, Raw, msgspec.field(default=Raw())) for name in (*WISHES, *PARAMETERS)]
 )
-_decoder: Final = msgspec.json.Decoder(_Chat)
-_tokens: Final[msgspec.json.Decoder[int | None]] = msgspec.json.Decoder(Tokens | None)
+_Chat: Final[Any] = msgspec.defstruct("Chat", [("messages", list[Message] | None, None)], bases=(_Asked,))
+_asked: Final = msgspec.json.Decoder(_Asked)
+_chat: Final = msgspec.json.Decoder(_Chat)
 _format: Final = msgspec.json.Decoder(_Format)
-_KNOWN: Final = (*fields(Extras), *fields(MaxPrice))
+_any: Final = msgspec.json.Decoder()
 
 
-def chat(body: bytes | bytearray) -> Question:
-    """Read a chat-completions body. Raises: Refused."""
+def chat(body: bytes | bytearray, session: str | None = None) -> Question:
+    """Read a chat-completions body; `session` is a header's, for a body without one. Raises: Refused."""
     if body.count(b"{") > BRACES_MAX:
         raise Refused(413, f"the body holds more than {BRACES_MAX} objects")
-    said = _decoded(body)
-    wishes = Wishes() if said.provider is None else said.provider
-    extras = Extras() if said.balancer is None else said.balancer
-    _refuse_unbuilt(said, wishes)
-    messages: Sequence[Message] = () if said.messages is None else said.messages
-    estimate = estimated_tokens(messages, said.tools)
-    try:
-        request = Request(
-            model=said.model,
-            prompt_tokens=estimate if extras.prompt_tokens is None else extras.prompt_tokens,
-            max_tokens=_max_tokens(said),
-            require=tuple(name for name in PARAMETERS if _used(name, getattr(said, name))),
-            require_parameters=wishes.require_parameters is True,
-            input_modalities=_modalities(messages),
-            output_modalities=_slugs(said.modalities),
-            exclude=_slugs(extras.exclude),
-            count=extras.count,
-            provider=_preferences(wishes),
-        )
-    except ValueError as error:
-        raise Refused(400, str(error)) from None
-    return Question(request=request, explain=extras.explain is True)
+    problems: list[str] = []
+    said = _decoded(body, problems)
+    messages: Sequence[Message] | None = getattr(said, "messages", None)
+    extras = _extras(said, problems)
+    needs: dict[str, Any] = {
+        "model": _value(said, "model"),
+        "models": _value(said, "models"),
+        "max_tokens": _max_tokens(said),
+        "require": tuple(name for name in PARAMETERS if _used(name, getattr(said, name))),
+        "output_modalities": _value(said, "modalities"),
+        "service_tier": _service_tier(said),
+        "provider": _provider(said, problems),
+        **{name: extras.get(name) for name in EXTRAS if name != "explain"},
+    }
+    if messages is not None:
+        needs["input_modalities"] = modalities(messages)
+        if needs["prompt_tokens"] is None:
+            needs["prompt_tokens"] = estimated_tokens(messages, said.tools)
+    needs |= _session(said, messages, session)
+    explain = extras.get("explain")
+    if explain is not None:
+        try:
+            explain_flag(explain)
+        except ValueError as error:
+            problems.append(f"explain: {error}")
+    request = judged({name: value for name, value in needs.items() if value is not None}, problems)
+    return Question(request=request, explain=explain is True)
 
 
-def _decoded(body: bytes | bytearray) -> Any:
+def _decoded(body: bytes | bytearray, problems: list[str]) -> Any:
     try:
-        return decode(body, _decoder, _KNOWN)
+        return decode(body, _chat, ())
     except Refused as refusal:
-        # Only what asks us for something forbids unknown keys: `balancer` and `max_price`.
-        unbuilt = refusal.message.replace(": unknown field;", ": is not supported by this version;")
-        raise Refused(refusal.status, unbuilt) from None
+        # What is no object at all is refused here; else the messages are wrong, and are one problem of many.
+        said = decode(body, _asked, ())
+        problems.append(refusal.message)
+        return said
 
 
-def estimated_tokens(messages: Sequence[Message], tools: Raw) -> int:
-    """Guess the prompt's length: a token per four characters of text, tools and tool calls, 765 a picture.
-
-    Shape: within about 30 % for English prose; code and other alphabets take more tokens than this (Chinese up
-    to four times as many); sounds, films and files count for nothing.
-    """
-    characters = len(tools)
-    images = 0
-    for message in messages:
-        characters += len(message.tool_calls)
-        if isinstance(message.content, str):
-            characters += len(message.content)
-            continue
-        for part in () if message.content is None else message.content:
-            characters += 0 if part.text is None else len(part.text)
-            images += part.type == "image_url"
-    return ceil(characters / CHARACTERS_PER_TOKEN) + images * IMAGE_TOKENS
+def _value(said: Any, name: str) -> Any:
+    """One value as it was written; absent and null are `None`. Raises: Refused when it cannot be read at all."""
+    raw = _raw(getattr(said, name))
+    if len(raw) > WISHES_MAX and not raw.startswith(b'"'):  # text is judged by its length, whatever that is
+        raise Refused(400, f"{name}: {len(raw)} bytes; {WISHES_MAX} are allowed")
+    try:
+        return _any.decode(raw) if raw else None
+    except UNREADABLE as error:
+        raise Refused(400, f"{name}: {fault(error)}") from None
 
 
-def _refuse_unbuilt(said: Any, wishes: Wishes) -> None:
-    asked = [("models", said.models)]
-    asked += [
-        (f"provider.{name}", getattr(wishes, name))
-        for name in ("sort", "partition", "preferred_max_latency", "preferred_min_throughput")
-    ]
-    for name, value in asked:
-        if _raw(value) not in (b"", b"null"):
-            raise Refused(400, f"{name}: is not supported by this version; leave it out")
+def _extras(said: Any, problems: list[str]) -> Mapping[str, Any]:
+    extras = _value(said, "balancer")
+    if extras is None:
+        return {}
+    if not isinstance(extras, dict):
+        problems.append(f"balancer: {shown(extras)} is not an object")
+        return {}
+    unknown = [key for key in extras if key not in EXTRAS]
+    problems += [f"balancer.{named(key)}: unknown field; {hint(key, EXTRAS)}" for key in unknown[:UNKNOWN_MAX]]
+    return extras
+
+
+def _provider(said: Any, problems: list[str]) -> Any:
+    wishes, route = _value(said, "provider"), _value(said, "route")
+    if route is None:
+        return wishes
+    partition = ROUTES.get(route) if isinstance(route, str) else None
+    if partition is None:
+        problems.append(f"route: {shown(route)} is not known; allowed: {', '.join(ROUTES)}")
+        return wishes
+    if wishes is None:
+        return {"partition": partition}
+    if not isinstance(wishes, dict):
+        return wishes
+    sort = wishes.get("sort")
+    place = sort if isinstance(sort, dict) else wishes
+    if place.get("partition") is not None:  # the newer way to say it wins
+        return wishes
+    meant = {**place, "partition": partition}
+    return {**wishes, "sort": meant} if place is sort else meant
+
+
+def _service_tier(said: Any) -> ServiceTier | None:
+    tier = _value(said, "service_tier")
+    return TIERS.get(tier) if isinstance(tier, str) else None
+
+
+def _session(said: Any, messages: Sequence[Message] | None, header: str | None) -> dict[str, str | None]:
+    """The key of the conversation, from the first place that has one. Source: OpenRouter's order."""
+    session = _value(said, "session_id")
+    if session is None:
+        session = header
+    if session is not None:
+        return {"session_id": session}
+    key = _value(said, "prompt_cache_key")
+    if isinstance(key, str) and key:
+        return {"conversation": key if len(key) <= SESSION_MAX else digest(key)}
+    return {"conversation": None if messages is None else conversation(messages)}
 
 
 def _used(name: str, value: Raw) -> bool:
@@ -205,54 +187,12 @@ def _used(name: str, value: Raw) -> bool:
     return True
 
 
-def _max_tokens(said: Any) -> int | None:
+def _max_tokens(said: Any) -> Any:
     for name in ("max_completion_tokens", "max_tokens"):  # the newer name wins, as at OpenAI
-        value = _raw(getattr(said, name))
-        if value:
-            try:
-                tokens = _tokens.decode(value)
-            except UNREADABLE:
-                text = shown(value[:100].decode(errors="replace"))
-                raise Refused(400, f"{name}: {text} is not a whole number from 0 to {TOKENS_MAX}") from None
-            if tokens is not None:
-                return tokens
+        tokens = _value(said, name)
+        if tokens is not None:
+            return tokens
     return None
-
-
-def _modalities(messages: Sequence[Message]) -> tuple[str, ...]:
-    found: dict[str, None] = {}
-    for message in messages:
-        if isinstance(message.content, str):
-            found["text"] = None
-        elif message.content is not None:
-            for part in message.content:
-                if part.type in _PART_MODALITIES:
-                    found[_PART_MODALITIES[part.type]] = None
-    return tuple(found)
-
-
-def _preferences(wishes: Wishes) -> Preferences:
-    limits = MaxPrice() if wishes.max_price is None else wishes.max_price
-    return Preferences(
-        order=_slugs(wishes.order),
-        only=_slugs(wishes.only),
-        ignore=_slugs(wishes.ignore),
-        quantizations=known_words(_slugs(wishes.quantizations), QUANTIZATIONS),
-        allow_fallbacks=wishes.allow_fallbacks is not False,
-        data_collection="allow" if wishes.data_collection is None else wishes.data_collection,
-        zdr=wishes.zdr is True,
-        enforce_distillable_text=wishes.enforce_distillable_text is True,
-        max_price_prompt=_price(limits.prompt),
-        max_price_completion=_price(limits.completion),
-    )
-
-
-def _price(value: float | str | None) -> float | None:
-    return price(value) if isinstance(value, str) else value
-
-
-def _slugs(words: Sequence[str] | None) -> tuple[str, ...]:
-    return () if words is None else tuple(word.strip().lower() for word in words)
 
 
 def _raw(value: Raw) -> bytes:

@@ -1,4 +1,4 @@
-"""How long and how big: every limit of the API in one place.
+"""How long and how big: every limit of the API in one place, but those of a request's values (`core.request`).
 
 What this module does not know: who enforces them. Line and header sizes are aiohttp's own (8190 bytes a line,
 128 lines), and so a query is never longer than 8 KiB.
@@ -12,10 +12,9 @@ from typing import Final
 BODY_MAX: Final = 65_536  # bytes; an operator's word is a line
 REPORTS_BODY_MAX: Final = 8 * 1024 * 1024  # bytes; 10,000 reports of 800 bytes
 CHAT_BODY_MAX: Final = 32 * 1024 * 1024  # bytes; a prompt with some images in it
-NAME_MAX: Final = 200  # characters of an id or a name
-WORDS_MAX: Final = 100  # entries of a list in a question
-COUNT_MAX: Final = 100  # fallbacks that can be asked for
-TOKENS_MAX: Final = 1_000_000_000  # of one request
+WISHES_MAX: Final = (
+    1024 * 1024
+)  # bytes of a list or an object in a chat body that routing reads; 100 names need 20,000
 REASON_MAX: Final = 500  # characters of an operator's reason
 
 

@@ -20,9 +20,8 @@ import msgspec
 
 from balancer.core.model import STATES
 from balancer.core.outcome import KINDS
-from balancer.http import best, operating, pictures, question, reading, reports
+from balancer.http import best, chat, operating, pictures, reading, reports
 from balancer.http.answers import ErrorAnswer, encode
-from balancer.http.chat import Extras, MaxPrice
 from balancer.http.events import Event
 from balancer.http.question import PARAMETERS
 
@@ -30,7 +29,7 @@ _REF: Final = "#/components/schemas/{name}"
 _JSON: Final = "application/json"
 
 _TYPES: Final = (
-    best.Answer, ErrorAnswer, Event, Extras, MaxPrice,
+    best.Answer, ErrorAnswer, Event,
     reports.Report, reports.Batch, reports.Tally,
     reading.ConfigAnswer,
     pictures.EndpointList, pictures.EndpointDetail, pictures.ModelList, pictures.ModelDetail, pictures.ProviderList,
@@ -51,11 +50,18 @@ _ID: Final = _in_query("id", {"type": "string"}, "The id.", required=True)
 _REFUSE_WITH: Final = _in_query("refuse_with", PARAMETERS["refuse_with"].schema, PARAMETERS["refuse_with"].told)
 _QUESTION: Final = tuple(
     {
-        **_in_query(name, each.schema, each.told, required=name == "model"),
-        **({"style": "form", "explode": False} if each.schema["type"] == "array" else {}),
+        **_in_query(name, each.schema, each.told),
+        **({"style": "form", "explode": False} if each.many else {}),
     }
     for name, each in PARAMETERS.items()
 )
+_SESSION: Final = {
+    "name": "x-session-id",
+    "in": "header",
+    "required": False,
+    "schema": PARAMETERS["session_id"].schema,
+    "description": "Key of a conversation, where no `session_id` is given.",
+}
 _ENDPOINTS: Final = (
     _in_query("model", {"type": "string"}, "Only of this model (id or alias)."),
     _in_query("provider", {"type": "string"}, "Only of this provider or tag."),
@@ -69,7 +75,11 @@ _LAST_EVENT: Final = {
     "description": "Go on after this event; without it, only news is sent.",
 }
 _BEST_HEADERS: Final = {
-    f"X-Balancer-{name}": {"schema": {"type": "string"}, "description": told}
+    f"X-Balancer-{name}": {
+        "schema": {"type": "string"},
+        "required": name != "Retry-Budget",
+        "description": told,
+    }
     for name, told in {
         "Endpoint": "Id of the selected endpoint.",
         "Provider": "Its provider.",
@@ -78,13 +88,17 @@ _BEST_HEADERS: Final = {
         "Host": "Host and port of that address.",
         "Fallbacks": "Ids of the fallbacks in order, comma-separated; as many whole ids as fit 2048 characters.",
         "Decision": "Id of the decision, for the report.",
+        "Retry-Budget": "`exhausted`, or absent: when it is, better fail than try again.",
     }.items()
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One route. `good` is the schema (by media type) of 200; `refusals` are the statuses of the envelope."""
+    """One route. `good` is the schema (by media type) of 200; `refusals` are the statuses of the envelope.
+
+    `malformed` tells of 400, which every route answers with.
+    """
 
     told: str
     good: Mapping[str, Any]
@@ -92,6 +106,7 @@ class Operation:
     parameters: tuple[Mapping[str, Any], ...] = ()
     body: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, Any] = field(default_factory=dict)
+    malformed: str = "Refused."
     scope: str | None = "read"
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -102,27 +117,34 @@ def _json(name: str) -> dict[str, Any]:
 
 _BODY: Final = (408, 413, 415, 417)
 _REFUSED: Final = (404, 429, 503, 403)
+_MALFORMED: Final = (
+    "Malformed: every problem in one message, in the same words for GET, POST and the embedded call. "
+    "An empty list is no wish; a provider in both `only` and `ignore` is ignored."
+)
 
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/v1/best-provider"): Operation(
         told="Which endpoint now, and which next if it fails.",
         good=_json("Answer"),
         refusals=_REFUSED,
-        parameters=_QUESTION,
+        parameters=(*_QUESTION, _SESSION),
+        malformed=_MALFORMED,
         headers=_BEST_HEADERS,
     ),
     ("HEAD", "/v1/best-provider"): Operation(
         told="The same in headers only; leases nothing.",
         good={},
         refusals=_REFUSED,
-        parameters=_QUESTION,
+        parameters=(*_QUESTION, _SESSION),
+        malformed=_MALFORMED,
         headers=_BEST_HEADERS,
     ),
     ("POST", "/v1/best-provider"): Operation(
         told="The same for an OpenAI chat-completions body of up to 32 MiB; its content is never kept.",
         good=_json("Answer"),
         refusals=(*_REFUSED, *_BODY),
-        parameters=(_REFUSE_WITH,),
+        parameters=(_REFUSE_WITH, _SESSION),
+        malformed=_MALFORMED,
         body=_json("ChatCompletion"),
         headers=_BEST_HEADERS,
     ),
@@ -266,7 +288,7 @@ def _responses(method: str, operation: Operation) -> dict[str, Any]:
     statuses = {400, 500, *operation.refusals} | ({401, 403} if operation.scope is not None else set())
     responses: dict[str, Any] = {"200": good}
     for status in sorted(statuses):
-        refusal: dict[str, Any] = {"description": "Refused."}
+        refusal: dict[str, Any] = {"description": operation.malformed if status == 400 else "Refused."}
         if method != "HEAD":
             refusal["content"] = {_JSON: {"schema": _ref("ErrorAnswer")}}
         if status == 429:
@@ -320,27 +342,56 @@ def _schemas() -> dict[str, Any]:
 
 
 def _chat() -> dict[str, Any]:
-    slugs = {"type": ["array", "null"], "items": {"type": "string"}}
-    flag = {"type": ["boolean", "null"]}
-    unbuilt = {"type": "null", "description": "Not supported by this version."}
-    wishes: dict[str, Any] = dict.fromkeys(("order", "only", "ignore", "quantizations"), slugs)
-    wishes |= dict.fromkeys(("allow_fallbacks", "require_parameters", "zdr", "enforce_distillable_text"), flag)
-    wishes |= dict.fromkeys(("sort", "partition", "preferred_max_latency", "preferred_min_throughput"), unbuilt)
-    wishes["data_collection"] = {"enum": ["allow", "deny", None]}
-    wishes["max_price"] = {"anyOf": [_ref("MaxPrice"), {"type": "null"}]}
+    own = {name: _nullable(each.schema) for name, each in PARAMETERS.items()}
+    texts: dict[str, Any] = {"type": ["string", "null"]}
     return {
         "type": "object",
-        "description": "A chat-completions body; keys that are not named here are the provider's business.",
-        "required": ["model"],
+        "description": (
+            "A chat-completions body; keys that are not named here are the provider's business. A conversation is "
+            "the first of `session_id`, `x-session-id`, `prompt_cache_key` and a digest of the first messages."
+        ),
+        "anyOf": [{"required": ["model"]}, {"required": ["models"]}],
         "properties": {
-            "model": question.PARAMETERS["model"].schema,
-            "models": unbuilt,
-            "session_id": {"description": "Accepted; answers say `sticky: false` in this version."},
-            "messages": {"type": ["array", "null"], "items": {"type": "object"}},
-            "max_tokens": {"type": ["integer", "null"], "minimum": 0},
-            "max_completion_tokens": {"type": ["integer", "null"], "minimum": 0},
-            "modalities": slugs,
-            "provider": {"type": ["object", "null"], "properties": wishes},
-            "balancer": {"anyOf": [_ref("Extras"), {"type": "null"}]},
+            "model": own["model"],
+            "models": own["models"],
+            "session_id": own["session_id"],
+            "prompt_cache_key": {"description": "The provider's; also a conversation's key."},
+            "service_tier": {"description": "`priority` or `fast`, `flex`; all else asks for no tier."},
+            "route": {
+                "enum": [*chat.ROUTES, None],
+                "deprecated": True,
+                "description": "Use `provider.sort.partition`.",
+            },
+            "messages": {"type": ["array", "null"], "items": {"type": "object", "properties": {"role": texts}}},
+            "max_tokens": own["max_tokens"],
+            "max_completion_tokens": own["max_tokens"],
+            "modalities": own["output_modalities"],
+            "provider": {"type": ["object", "null"], "properties": _wishes(own)},
+            "balancer": {
+                "type": ["object", "null"],
+                "properties": {name: own[name] for name in chat.EXTRAS},
+                "additionalProperties": False,
+            },
         },
     }
+
+
+def _wishes(own: Mapping[str, Any]) -> dict[str, Any]:
+    """OpenRouter's `provider` object: what a query says with dots is an object in it."""
+    wishes: dict[str, Any] = {"require_parameters": own["require_parameters"]}
+    nested: dict[str, dict[str, Any]] = {"sort": {"by": own["sort"], "partition": own["partition"]}}
+    for name, parameter in PARAMETERS.items():
+        outer, _, inner = name.partition(".")
+        if inner:  # OpenRouter takes the text of a price too
+            text = [{"type": "string"}] if outer == "max_price" else []
+            nested.setdefault(outer, {})[inner] = {"anyOf": [own[name], *text]}
+        elif parameter.field.startswith("provider."):
+            wishes[name] = own[name]
+    for name, properties in nested.items():
+        several = {"type": "object", "properties": properties, "additionalProperties": False}
+        wishes[name] = {"anyOf": [wishes.get(name, {"type": "null"}), several]}
+    return wishes
+
+
+def _nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}

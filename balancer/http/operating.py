@@ -13,11 +13,12 @@ from msgspec import Meta, Struct, field
 
 from balancer.config import ConfigError
 from balancer.config.units import parse_duration
+from balancer.core.request import NAME_MAX
 from balancer.http.answers import Refused, answer, encode, plain
 from balancer.http.api import Ask
 from balancer.http.body import decode, fields, read
 from balancer.http.hands import Hands, Unprobed
-from balancer.http.limits import BODY_MAX, NAME_MAX, REASON_MAX, Limits
+from balancer.http.limits import BODY_MAX, REASON_MAX, Limits
 from balancer.http.query import pairs
 from balancer.http.reading import unknown_endpoint
 from balancer.http.words import shown

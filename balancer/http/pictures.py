@@ -2,7 +2,8 @@
 
 Theory of operation: a struct here is an answer and its own schema in OpenAPI at once, so the two cannot differ.
 Ratios and counts are by source, then by window, in the configuration's order. Units: seconds, ratios 0..1,
-prices in USD per million tokens.
+prices in USD per million tokens, throughput in tokens a second. Percentiles have OpenRouter's meaning: at
+p99 are the 99 of 100 calls that do at least so well, so of a throughput it is the slow tail.
 
 What this module does not know: which snapshot was asked for.
 """
@@ -15,7 +16,20 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from balancer.core.health import Cause
-from balancer.core.model import Dialect, Endpoint, Model, Pricing, Provider, Source, State, Timeouts
+from balancer.core.model import (
+    Dialect,
+    Endpoint,
+    Limits,
+    Model,
+    PriceOverride,
+    Pricing,
+    Provider,
+    RetryBudget,
+    Source,
+    State,
+    Tier,
+    Timeouts,
+)
 from balancer.core.outcome import Kind
 from balancer.core.view import Distribution, EndpointView, ModelView
 from balancer.core.window import Counts
@@ -33,8 +47,38 @@ class Percentiles(Struct, kw_only=True):
     p99: float | None
 
 
+class OverrideItem(Struct, kw_only=True):
+    """Other prices under conditions, of which all that are given must hold; `null` is not overridden.
+
+    `start` and `end` are minutes of the UTC day, `days` days of the week from 0, Monday.
+    """
+
+    min_prompt_tokens: int | None
+    start: int | None
+    end: int | None
+    days: list[int] | None
+    prompt: float | None
+    completion: float | None
+    input_cache_read: float | None
+
+
+class PricingItem(Struct, kw_only=True):
+    """The list prices; of the overrides that match a request a later one wins, price by price."""
+
+    prompt: float | None
+    completion: float | None
+    input_cache_read: float | None
+    overrides: list[OverrideItem]
+
+
 class EndpointItem(Struct, kw_only=True):
-    """One endpoint in a list. `next_in` is `null` where nothing is scheduled."""
+    """One endpoint in a list. `next_in` is `null` where nothing is scheduled.
+
+    `cache_hit_rate` is the share of a prompt that is expected to be cached, as prices count it; `in_flight` are the
+    decisions of the last two minutes that nobody reported on; `ceiling` the requests a minute beyond which it
+    answered 429, `null` while it never did. `credential` says where its key is, `limits` and `cache_ttl` (seconds
+    that a prompt stays cached) are configured.
+    """
 
     id: str
     model: str
@@ -51,12 +95,20 @@ class EndpointItem(Struct, kw_only=True):
     success_estimate: float
     latency: Percentiles
     ttft: Percentiles
+    throughput: Percentiles
+    cache_hit_rate: float
+    in_flight: int
+    ceiling: float | None
     selections: int
     evidence_age: float | None
-    pricing: Pricing
+    pricing: PricingItem
     context_length: int | None
     quantization: str
     region: str | None
+    tier: Tier | None
+    credential: str | None
+    limits: Limits | None
+    cache_ttl: float | None
     priority: int
     weight: float
 
@@ -85,7 +137,6 @@ class Upstream(Struct, kw_only=True):
     model: str
     base_url: str
     api: Dialect
-    tier: str | None
     max_prompt_tokens: int | None
     max_completion_tokens: int | None
     supported_parameters: list[str] | None
@@ -116,7 +167,10 @@ class EndpointList(Struct, kw_only=True):
 
 
 class ModelItem(Struct, kw_only=True):
-    """One model. `panic` says that health leaves none of its endpoints."""
+    """One model. `panic` says that health leaves none of its endpoints.
+
+    `retry_budget.share` is retries among the requests of the last minute.
+    """
 
     id: str
     name: str
@@ -129,6 +183,7 @@ class ModelItem(Struct, kw_only=True):
     eligible: int
     total: int
     panic: bool
+    retry_budget: RetryBudget
 
 
 class ModelList(Struct, kw_only=True):
@@ -229,12 +284,20 @@ def _item(view: EndpointView, now: float) -> dict[str, Any]:
         "success_estimate": view.success_estimate,
         "latency": _percentiles(view.latency),
         "ttft": _percentiles(view.ttft),
+        "throughput": _percentiles(view.throughput),
+        "cache_hit_rate": view.cache_hit_rate,
+        "in_flight": view.in_flight,
+        "ceiling": view.ceiling,
         "selections": view.selections,
         "evidence_age": view.evidence_age,
-        "pricing": endpoint.pricing,
+        "pricing": _pricing(endpoint.pricing),
         "context_length": endpoint.context_length,
         "quantization": endpoint.quantization,
         "region": endpoint.region,
+        "tier": endpoint.tier,
+        "credential": endpoint.credential,
+        "limits": endpoint.limits,
+        "cache_ttl": endpoint.cache_ttl,
         "priority": endpoint.priority,
         "weight": endpoint.weight,
     }
@@ -253,6 +316,7 @@ def _model(model: Model, view: ModelView) -> dict[str, Any]:
         "eligible": view.eligible,
         "total": view.total,
         "panic": view.panic,
+        "retry_budget": view.retry_budget,
     }
 
 
@@ -262,7 +326,6 @@ def _upstream(endpoint: Endpoint) -> Upstream:
         model=endpoint.upstream_model,
         base_url=endpoint.base_url,
         api=endpoint.api,
-        tier=endpoint.tier,
         max_prompt_tokens=endpoint.max_prompt_tokens,
         max_completion_tokens=endpoint.max_completion_tokens,
         supported_parameters=None if parameters is None else sorted(parameters),
@@ -271,6 +334,27 @@ def _upstream(endpoint: Endpoint) -> Upstream:
         data_collection=endpoint.data_collection,
         zdr=endpoint.zdr,
         distillable=endpoint.distillable,
+    )
+
+
+def _pricing(pricing: Pricing) -> PricingItem:
+    return PricingItem(
+        prompt=pricing.prompt,
+        completion=pricing.completion,
+        input_cache_read=pricing.input_cache_read,
+        overrides=[_override(each) for each in pricing.overrides],
+    )
+
+
+def _override(override: PriceOverride) -> OverrideItem:
+    return OverrideItem(
+        min_prompt_tokens=override.min_prompt_tokens,
+        start=override.start,
+        end=override.end,
+        days=None if override.days is None else sorted(override.days),  # a set has no order of its own
+        prompt=override.prompt,
+        completion=override.completion,
+        input_cache_read=override.input_cache_read,
     )
 
 

@@ -1,8 +1,10 @@
 """GET /v1/best-provider: a query string → what is asked.
 
-Theory of operation: `PARAMETERS` is the whole vocabulary: where a value goes, how it is read, and the schema by
-which OpenAPI describes it. All that is wrong with a question is told at once. Questions repeat, and what they
-become is frozen, so the last few hundred are kept.
+Theory of operation: `PARAMETERS` is the whole vocabulary: where a value goes, how its text is read, and the schema
+by which OpenAPI describes it. Reading only makes values of text, as JSON would have said them; whether a value is
+allowed is for `core.request` to judge, so that GET, POST and the embedded call refuse in the same words. Text that
+reads as nothing better goes to the judge as it is. All that is wrong is told at once. Questions repeat, and what
+they become is frozen, so the last few hundred are kept.
 
 What this module does not know: models and endpoints.
 """
@@ -10,25 +12,36 @@ What this module does not know: models and endpoints.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
-from math import isfinite
 from typing import Any, Final, Literal
 from urllib.parse import parse_qs
 
-from balancer.core.model import MODALITIES, QUANTIZATIONS, Preferences, Request
+from balancer.core.model import MODALITIES
+from balancer.core.request import (
+    COUNT_MAX,
+    NAME_MAX,
+    PARTITIONS,
+    PRECISIONS,
+    PRICE_MAX,
+    SERVICE_TIERS,
+    SESSION_MAX,
+    SORTS,
+    TOKENS_MAX,
+    WORDS_MAX,
+    Request,
+    shown,
+)
 from balancer.http.answers import Refused
-from balancer.http.limits import COUNT_MAX, NAME_MAX, TOKENS_MAX, WORDS_MAX
-from balancer.http.query import FIELDS_MAX, pairs
-from balancer.http.words import hint, shown
+from balancer.http.query import FIELDS_MAX, pairs, split
 
 CACHE_MAX: Final = 256  # questions of up to 8 KiB
-PRICE_MAX: Final = 1_000_000.0  # USD per million tokens; `config` allows no more either
 REFUSE_WITH: Final = (403, 429, 503)  # what nginx, Envoy and Caddy take for "try elsewhere"
+DIGITS_MAX: Final = 40  # of a number; more is told as the text that it is
 
-_NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_NUMBER: Final = re.compile(r"-?[0-9]+(?P<fraction>(\.[0-9]+)?([eE][+-]?[0-9]+)?)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,98 +55,55 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One name: the field that it fills, how its text is read (raises ValueError), and how it is described."""
+    """One name: the field that it fills, how its text is read, and how it is described.
 
-    place: Literal["request", "provider", "question"]
+    Shape: a field of a request is a path into the arguments of `Request`, `provider.max_price.prompt` for one.
+    `read` takes the texts of the values, of which only a list may have more than one. Raises: ValueError.
+    """
+
+    place: Literal["request", "question"]
     field: str
     read: Callable[[list[str]], Any]
     schema: Mapping[str, Any]
     told: str
 
+    @property
+    def many(self) -> bool:
+        return bool(self.schema["type"] == "array")
+
 
 # ---- reading values ----------------------------------------------------------------------------------
 
 
-def _one(values: list[str]) -> str:
-    if len(values) != 1:
-        raise ValueError(f"given {len(values)} times; once is allowed")
+def _text(values: list[str]) -> str:
     return values[0]
 
 
-def _name(values: list[str]) -> str:
-    text = _one(values)
-    if not 1 <= len(text) <= NAME_MAX:
-        raise ValueError(f"{shown(text)} is not a name; use 1 to {NAME_MAX} characters")
-    return text
+def _number(values: list[str]) -> int | float | str:
+    text = values[0]
+    found = _NUMBER.fullmatch(text)
+    if found is None or len(text) > DIGITS_MAX:
+        return text
+    return float(text) if found["fraction"] else int(text)
 
 
-def _between(high: int) -> Callable[[list[str]], int]:
-    def read(values: list[str]) -> int:
-        text = _one(values)
-        if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= high):
-            raise ValueError(f"{shown(text)} is not a whole number from 0 to {high}")
-        return int(text)
-
-    return read
-
-
-def _flag(values: list[str]) -> bool:
-    text = _one(values)
-    if text not in ("true", "false", "1", "0"):
-        raise ValueError(f"{shown(text)} is neither true nor false")
-    return text in ("true", "1")
+def _flag(values: list[str]) -> bool | str:
+    return {"true": True, "1": True, "false": False, "0": False}.get(values[0], values[0])
 
 
 def _words(values: list[str]) -> tuple[str, ...]:
-    words = tuple(word for value in values for word in map(str.strip, value.split(",")) if word)
-    if len(words) > WORDS_MAX:
-        raise ValueError(f"{len(words)} entries; {WORDS_MAX} are allowed")
-    for word in words:
-        if len(word) > NAME_MAX:
-            raise ValueError(f"{shown(word)} has {len(word)} characters; {NAME_MAX} are allowed")
-    return words
+    return tuple([word for value in values for word in map(str.strip, value.split(",")) if word])
 
 
-def _slugs(values: list[str]) -> tuple[str, ...]:
-    return tuple(word.lower() for word in _words(values))
-
-
-def _of(allowed: tuple[str, ...]) -> Callable[[list[str]], tuple[str, ...]]:
-    def read(values: list[str]) -> tuple[str, ...]:
-        return known_words(_slugs(values), allowed)
-
-    return read
-
-
-def known_words(words: tuple[str, ...], allowed: tuple[str, ...]) -> tuple[str, ...]:
-    """Check that all words are in a closed list. Raises: ValueError."""
-    for word in words:
-        if word not in allowed:
-            raise ValueError(f"{shown(word)} is not known; {hint(word, allowed)}")
-    return words
-
-
-def _policy(values: list[str]) -> str:
-    text = _one(values)
-    if text not in ("allow", "deny"):
-        raise ValueError(f"{shown(text)} is neither allow nor deny")
-    return text
-
-
-def _price(values: list[str]) -> float:
-    return price(_one(values))
-
-
-def price(text: str) -> float:
-    """Read USD per million tokens. Raises: ValueError."""
-    value = float(text) if _NUMBER.fullmatch(text) and len(text) <= 40 else -1.0
-    if not (isfinite(value) and 0 <= value <= PRICE_MAX):
-        raise ValueError(f"{shown(text)} is not a price; use USD per million tokens, 0 to {PRICE_MAX:.0f}")
+def explain_flag(value: Any) -> bool:
+    """Judge the one wish that is no part of a request. Raises: ValueError."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{shown(value)} is neither true nor false")
     return value
 
 
 def _refuse_with(values: list[str]) -> int:
-    text = _one(values)
+    text = values[0]
     if text not in map(str, REFUSE_WITH):
         raise ValueError(f"{shown(text)} is not allowed; use {', '.join(map(str, REFUSE_WITH))}")
     return int(text)
@@ -144,38 +114,72 @@ def _refuse_with(values: list[str]) -> int:
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": NAME_MAX}
 _TOKENS: Final = {"type": "integer", "minimum": 0, "maximum": TOKENS_MAX}
 _BOOLEAN: Final = {"type": "boolean"}
-_LIST: Final = {"type": "array", "items": {"type": "string", "maxLength": NAME_MAX}, "maxItems": WORDS_MAX}
+_LIST: Final = {"type": "array", "items": _TEXT, "maxItems": WORDS_MAX}
 _USD: Final = {"type": "number", "minimum": 0, "maximum": PRICE_MAX}
+_CUTOFF: Final = {"type": "number", "minimum": 0, "maximum": TOKENS_MAX}
 
 
-def _list_of(words: tuple[str, ...]) -> Mapping[str, Any]:
-    return {"type": "array", "items": {"type": "string", "enum": list(words)}}
+def _one_of(words: Sequence[str]) -> Mapping[str, Any]:
+    return {"type": "string", "enum": list(words)}
+
+
+def _list_of(words: Sequence[str]) -> Mapping[str, Any]:
+    return {"type": "array", "items": _one_of(words), "maxItems": WORDS_MAX}
+
+
+def _need(
+    field: str, read: Callable[[list[str]], Any], schema: Mapping[str, Any], told: str
+) -> dict[str, Parameter]:
+    return {field: Parameter("request", field, read, schema, told)}
+
+
+def _wish(
+    name: str, read: Callable[[list[str]], Any], schema: Mapping[str, Any], told: str
+) -> dict[str, Parameter]:
+    return {name: Parameter("request", f"provider.{name}", read, schema, told)}
+
+
+def _cutoffs(name: str, told: str) -> dict[str, Parameter]:
+    plain = {name: Parameter("request", f"provider.{name}.p50", _number, _CUTOFF, f"{told}, at the median.")}
+    ranks = ("p50", "p75", "p90", "p99")
+    return plain | {
+        key: parameter
+        for rank in ranks
+        for key, parameter in _wish(f"{name}.{rank}", _number, _CUTOFF, f"{told}, at {rank}.").items()
+    }
 
 
 PARAMETERS: Final[Mapping[str, Parameter]] = {
-    "model": Parameter("request", "model", _name, _TEXT, "Model id or alias."),
-    "prompt_tokens": Parameter("request", "prompt_tokens", _between(TOKENS_MAX), _TOKENS, "Length of the prompt."),
-    "max_tokens": Parameter("request", "max_tokens", _between(TOKENS_MAX), _TOKENS, "Longest answer wanted."),
-    "require": Parameter("request", "require", _slugs, _LIST, "Parameters that the request uses."),
-    "require_parameters": Parameter(
-        "request", "require_parameters", _flag, _BOOLEAN, "Only endpoints that list all of `require`."
+    **_need("model", _text, _TEXT, "Model id or alias, with suffixes; needed where `models` is not given."),
+    **_need("models", _words, _LIST, "Models to fall back to, in this order."),
+    **_need("prompt_tokens", _number, _TOKENS, "Length of the prompt."),
+    **_need("max_tokens", _number, _TOKENS, "Longest answer wanted."),
+    **_need("require", _words, _LIST, "Parameters that the request uses."),
+    **_need("require_parameters", _flag, _BOOLEAN, "Only endpoints that list all of `require`."),
+    **_need("input_modalities", _words, _list_of(MODALITIES), "What the prompt holds."),
+    **_need("output_modalities", _words, _list_of(MODALITIES), "What the answer shall hold."),
+    **_need("region", _text, _TEXT, "Only endpoints of this region."),
+    **_need(
+        "session_id",
+        _text,
+        {"type": "string", "minLength": 1, "maxLength": SESSION_MAX},
+        "Key of a conversation, which stays with its provider; wins over the header `x-session-id`.",
     ),
-    "input_modalities": Parameter(
-        "request", "input_modalities", _of(MODALITIES), _list_of(MODALITIES), "What the prompt holds."
-    ),
-    "output_modalities": Parameter(
-        "request", "output_modalities", _of(MODALITIES), _list_of(MODALITIES), "What the answer shall hold."
-    ),
-    "region": Parameter("request", "region", _name, _TEXT, "Only endpoints of this region."),
-    "exclude": Parameter("request", "exclude", _slugs, _LIST, "Endpoint ids or tags already tried."),
-    "count": Parameter(
-        "request",
+    **_need("service_tier", _text, _one_of(SERVICE_TIERS), "Which of the providers' service tiers may be chosen."),
+    **_need("exclude", _words, _LIST, "Endpoint ids or tags already tried."),
+    **_need(
         "count",
-        _between(COUNT_MAX),
+        _number,
         {"type": "integer", "minimum": 0, "maximum": COUNT_MAX},
         "How many fallbacks; default routing.fallbacks.",
     ),
-    "explain": Parameter("question", "explain", _flag, _BOOLEAN, "Add `explain`; nothing is leased."),
+    "explain": Parameter(
+        "question",
+        "explain",
+        lambda values: explain_flag(_flag(values)),
+        _BOOLEAN,
+        "Add `explain`; nothing is leased.",
+    ),
     "refuse_with": Parameter(
         "question",
         "refuse_with",
@@ -183,58 +187,86 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
         {"type": "integer", "enum": list(REFUSE_WITH)},
         "Status line of a refusal, for proxies that read statuses their own way.",
     ),
-    "order": Parameter("provider", "order", _slugs, _LIST, "Providers to try first, in this order."),
-    "only": Parameter("provider", "only", _slugs, _LIST, "Only these providers."),
-    "ignore": Parameter("provider", "ignore", _slugs, _LIST, "Not these providers."),
-    "quantizations": Parameter(
-        "provider", "quantizations", _of(QUANTIZATIONS), _list_of(QUANTIZATIONS), "Only these precisions."
+    **_wish("order", _words, _LIST, "Providers to try first, in this order."),
+    **_wish("only", _words, _LIST, "Only these providers."),
+    **_wish("ignore", _words, _LIST, "Not these providers."),
+    **_wish("quantizations", _words, _list_of(PRECISIONS), "Only these precisions."),
+    **_wish("sort", _text, _one_of(SORTS), "The best of this first, instead of the strategy."),
+    **_wish(
+        "partition", _text, _one_of(PARTITIONS), "none: sort over all `models`; model (the default): one by one."
     ),
-    "allow_fallbacks": Parameter(
-        "provider", "allow_fallbacks", _flag, _BOOLEAN, "False: no fallbacks outside of `order`; default true."
-    ),
-    "data_collection": Parameter(
-        "provider",
-        "data_collection",
-        _policy,
-        {"type": "string", "enum": ["allow", "deny"]},
-        "deny: only providers that collect no data.",
-    ),
-    "zdr": Parameter("provider", "zdr", _flag, _BOOLEAN, "Only endpoints with zero data retention."),
-    "enforce_distillable_text": Parameter(
-        "provider", "enforce_distillable_text", _flag, _BOOLEAN, "Only models that may be distilled."
-    ),
-    "max_price.prompt": Parameter(
-        "provider", "max_price_prompt", _price, _USD, "USD per million prompt tokens, at most."
-    ),
-    "max_price.completion": Parameter(
-        "provider", "max_price_completion", _price, _USD, "USD per million completion tokens, at most."
-    ),
+    **_wish("allow_fallbacks", _flag, _BOOLEAN, "False: no fallbacks outside of `order`; default true."),
+    **_wish("data_collection", _text, _one_of(("allow", "deny")), "deny: only providers that collect no data."),
+    **_wish("zdr", _flag, _BOOLEAN, "Only endpoints with zero data retention."),
+    **_wish("enforce_distillable_text", _flag, _BOOLEAN, "Only models that may be distilled."),
+    **_wish("max_price.prompt", _number, _USD, "USD per million prompt tokens, at most."),
+    **_wish("max_price.completion", _number, _USD, "USD per million completion tokens, at most."),
+    **_cutoffs("preferred_max_latency", "Seconds to the first token; who takes longer comes last"),
+    **_cutoffs("preferred_min_throughput", "Tokens a second; who is slower comes last"),
 }
 _NAMES: Final = tuple(PARAMETERS)
 
 
-@lru_cache(maxsize=CACHE_MAX)
-def question(query: str) -> Question:
-    """Read a query string. Raises: Refused with every problem."""
-    places: dict[str, dict[str, Any]] = {"request": {}, "provider": {}, "question": {}}
-    problems: list[str] = []
+# ---- asking ------------------------------------------------------------------------------------------
+
+
+def question(query: str, session: str | None = None) -> Question:
+    """Read a query string; `session` is a header's, for a query without one. Raises: Refused with every problem."""
+    if session is None:
+        return _remembered(query)
+    with suppress(Refused):
+        asked = _remembered(query)
+        if asked.request.session_id is not None:
+            return asked
+        with suppress(ValueError):
+            return replace(asked, request=replace(asked.request, session_id=session))
+    return _read(query, session)  # what is wrong with the header is told beside the rest
+
+
+def _read(query: str, session: str | None = None) -> Question:
     try:
-        given = pairs(query, _NAMES)
+        given, problems = split(query, _NAMES)
     except Refused as refusal:
         raise _remapped(refusal, query) from None
+    needs: dict[str, Any] = {}
+    wanted: dict[str, Any] = {}
     for name, values in given.items():
         parameter = PARAMETERS[name]
+        if len(values) > 1 and not parameter.many:
+            problems.append(f"{name}: given {len(values)} times; once is allowed")
         try:
-            places[parameter.place][parameter.field] = parameter.read(values)
+            value = parameter.read(values)
         except ValueError as error:
             problems.append(f"{name}: {error}")
-    if "model" not in places["request"] and not any(each.startswith("model: ") for each in problems):
-        problems.append("model: is needed; use a model's id or alias")
+            continue
+        if not _put(needs if parameter.place == "request" else wanted, parameter.field, value):
+            problems.append(f"{name}: given twice, also as {parameter.field.partition('.')[2]}; once is allowed")
+    if session is not None:
+        needs.setdefault("session_id", session)
+    return Question(request=judged(needs, problems, line=wanted.get("refuse_with")), **wanted)
+
+
+_remembered: Final = lru_cache(maxsize=CACHE_MAX)(_read)
+
+
+def _put(tree: dict[str, Any], field: str, value: Any) -> bool:
+    *outer, last = field.split(".")
+    for step in outer:
+        tree = tree.setdefault(step, {})
+    free = last not in tree
+    tree.setdefault(last, value)
+    return free
+
+
+def judged(needs: Mapping[str, Any], problems: Sequence[str] = (), *, line: int | None = None) -> Request:
+    """Make the request. Raises: Refused with what is wrong with it, after the `problems` that are known already."""
+    try:
+        request = Request(**needs)
+    except ValueError as error:
+        raise Refused(400, "; ".join([*problems, str(error)]), line=line) from None
     if problems:
-        raise Refused(400, "; ".join(problems), line=places["question"].get("refuse_with"))
-    if places["provider"]:
-        places["request"]["provider"] = Preferences(**places["provider"])
-    return Question(request=Request(**places["request"]), **places["question"])
+        raise Refused(400, "; ".join(problems), line=line)
+    return request
 
 
 def refuse_with(query: str) -> int | None:
@@ -245,6 +277,8 @@ def refuse_with(query: str) -> int | None:
         raise _remapped(refusal, query) from None
     if values is None:
         return None
+    if len(values) > 1:
+        raise Refused(400, f"refuse_with: given {len(values)} times; once is allowed")
     try:
         return _refuse_with(values)
     except ValueError as error:
@@ -260,12 +294,12 @@ def _remapped(refusal: Refused, query: str) -> Refused:
     return refusal
 
 
-def told(value: Request | Preferences) -> dict[str, Any]:
-    """What was asked, as it was understood: every field that differs from its default."""
+def told(value: Any) -> dict[str, Any]:
+    """What was asked, as it was understood: every field of a request that differs from its default."""
     said: dict[str, Any] = {}
     for each in fields(value):
         given = getattr(value, each.name)
-        if isinstance(given, Preferences):
+        if is_dataclass(given):
             given = told(given)
         if given != each.default and given not in ((), {}):
             said[each.name] = given

@@ -4,7 +4,7 @@ Theory of operation: every handler takes one snapshot at one moment, so that wha
 agrees with what it says in another.
 
 What this module does not know: how a snapshot is made, and secrets: `/v1/config` names what it shows, piece by
-piece, and a credential is never among it.
+piece, and of a credential only the place where it is kept.
 """
 
 from __future__ import annotations
@@ -141,8 +141,7 @@ class Reading:
                 providers=[_builtins(each) for each in config.providers.values()],
                 models=[_builtins(each) for each in config.models.values()],
                 endpoints=[
-                    _endpoint(_builtins(each), config.probes.get(key), config.credentials.get(key) is not None)
-                    for key, each in config.endpoints.items()
+                    _endpoint(_builtins(each), config.probes.get(key)) for key, each in config.endpoints.items()
                 ],
             )
         )
@@ -188,12 +187,12 @@ def _builtins(value: Any) -> dict[str, Any]:
     return built
 
 
-def _endpoint(endpoint: dict[str, Any], probe: Any, credential: bool) -> dict[str, Any]:
+def _endpoint(endpoint: dict[str, Any], probe: Any) -> dict[str, Any]:
     del endpoint["identity"]  # a digest of the credential, among other things
     shape = None if probe is None else _builtins(probe)
     if shape is not None and shape["url"] is not None:
         shape["url"] = _address(shape["url"])
-    return {**endpoint, "base_url": _address(endpoint["base_url"]), "credential": credential, "probe": shape}
+    return {**endpoint, "base_url": _address(endpoint["base_url"]), "probe": shape}
 
 
 def _address(url: str) -> str:

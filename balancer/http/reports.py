@@ -19,11 +19,12 @@ from aiohttp import web
 from msgspec import Meta, Raw, Struct
 
 from balancer.core.outcome import ERROR_WORDS, RETRY_AFTER_MAX, ErrorWord, Kind, Outcome, classify
+from balancer.core.request import NAME_MAX, SESSION_MAX, TOKENS_MAX
 from balancer.http.answers import Refused, answer
 from balancer.http.api import Ask
 from balancer.http.body import NDJSON_TYPES, fields, read
 from balancer.http.hands import Hands
-from balancer.http.limits import NAME_MAX, REPORTS_BODY_MAX, TOKENS_MAX, Limits
+from balancer.http.limits import REPORTS_BODY_MAX, Limits
 from balancer.http.query import pairs
 from balancer.http.words import UNREADABLE, fault, hint, shown
 
@@ -40,7 +41,7 @@ Seconds = Annotated[float, Meta(ge=0)]
 Latency = Annotated[float, Meta(ge=0, le=LATENCY_MAX)]
 Count = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
 
-UNUSED: Final = ("cached_tokens", "session_id", "stream", "tool_call_errors", "app")
+UNUSED: Final = ("stream", "app")
 """Fields that are accepted, because one reporter serves several versions, and do nothing in this one."""
 
 
@@ -60,7 +61,11 @@ class App(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Report(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The outcome of one real request. Shape: exactly one of `status` and `error`. Units: seconds."""
+    """The outcome of one real request. Shape: exactly one of `status` and `error`. Units: seconds.
+
+    `tool_call_errors` counts broken tool calls, or says whether there were any; an answer whose `finish_reason` is
+    `tool_calls` had none where it is not given.
+    """
 
     endpoint: Name
     status: Annotated[int, Meta(ge=100, le=599)] | None = None
@@ -75,7 +80,7 @@ class Report(Struct, kw_only=True, forbid_unknown_fields=True):
     cached_tokens: Count | None = None
     retry_after: Seconds | None = None
     ratelimit: RateLimit | None = None
-    session_id: Annotated[str, Meta(max_length=256)] | None = None
+    session_id: Annotated[str, Meta(max_length=SESSION_MAX)] | None = None
     age: Seconds | None = None
     stream: bool | None = None
     tool_call_errors: Count | bool | None = None
@@ -178,6 +183,7 @@ class Reports:
             source="report",
             decision=report.decision,
             age=0.0 if report.age is None else report.age,
+            session_id=report.session_id or None,
         )
         if not taken:
             return "stale"
@@ -229,8 +235,19 @@ def outcome(report: Report) -> Outcome:
         retry_after=None if wait is None else min(wait, RETRY_AFTER_MAX),
         prompt_tokens=report.prompt_tokens,
         completion_tokens=report.completion_tokens,
+        cached_tokens=report.cached_tokens,
+        tool_call_errors=_tool_call_errors(report),
         detail="" if report.finish_reason is None else f"finish_reason {shown(report.finish_reason)}",
     )
+
+
+def _tool_call_errors(report: Report) -> int | None:
+    called = report.finish_reason == "tool_calls"
+    if report.tool_call_errors is None:
+        return 0 if called else None
+    errors = int(report.tool_call_errors)
+    # Some reporters say 0 of every answer: one that ended otherwise called no tool.
+    return errors if errors or called or report.finish_reason is None else None
 
 
 def cut(body: bytes | bytearray, *, lines: bool) -> list[bytes | Raw]:

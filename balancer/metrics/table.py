@@ -10,7 +10,10 @@ Choices a reader of the series should know:
 - `balancer_endpoint_state` is 1 for the one state that is shown, so a sum by `state` counts each endpoint once.
   In OpenMetrics it is a gauge: that format's state set would want the label to bear the metric's name.
 - `balancer_decisions_total` exists for each model, each strategy and each result; of models that are not
-  configured, all under one label value, there is only `model_not_found`.
+  configured, all under one label value, there is only `model_not_found`. A request's own `sort` replaces the
+  strategy, and has its series (`sort:price`, …) from the first such request on: few ask for one.
+- A `quantile` is Prometheus': the share of calls at or below the value. The view's p99 of a throughput is its slow
+  tail, so it is written as the quantile 0.01. A ceiling is told a second, as `rate()` tells what stands beside it.
 
 What this module does not know: how and when it is asked, and HTTP.
 """
@@ -20,10 +23,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, get_args
 
+from balancer.core.capacity import MINUTE
 from balancer.core.health import CAUSES
 from balancer.core.model import SOURCES, STATES, Refusal, Source, StrategyName
 from balancer.core.outcome import KINDS
-from balancer.core.routing import UNKNOWN_MODEL
+from balancer.core.refusal import UNKNOWN_MODEL
 from balancer.core.view import RANKS, Distribution, EndpointView, TableView
 from balancer.core.window import Counts
 from balancer.metrics.text import Family, escaped, line
@@ -41,6 +45,7 @@ _OUTCOMES: Final = [
 _STATES: Final = [(state, f',state="{state}"}} ') for state in STATES]
 _CAUSES: Final = [(cause, f',reason="{cause}"}} ') for cause in CAUSES]
 _RANKS: Final = [f',quantile="{rank}"}} ' for rank in RANKS]
+_RANKS_OF_SPEED: Final = [f',quantile="{round(1 - rank, 2)}"}} ' for rank in RANKS]
 
 Labelled = Sequence[tuple[str, EndpointView]]
 """Endpoints, each with its opening label: `{endpoint="…"`, not yet closed."""
@@ -49,7 +54,14 @@ Labelled = Sequence[tuple[str, EndpointView]]
 def table_families(view: TableView) -> list[Family]:
     """Write down the whole table."""
     endpoints = [(f'{{endpoint="{escaped(each.id)}"', each) for each in view.endpoints]
-    return [*_counters(endpoints), *_opinions(endpoints), *_times(endpoints), *_models(view)]
+    return [
+        *_counters(endpoints),
+        *_opinions(endpoints),
+        *_times(endpoints),
+        *_capacities(endpoints),
+        *_decisions(view),
+        *_models(view),
+    ]
 
 
 def _counters(endpoints: Labelled) -> list[Family]:
@@ -158,6 +170,7 @@ def _together(windows: Mapping[Source, Mapping[str, Counts]]) -> Iterable[tuple[
 
 def _times(endpoints: Labelled) -> list[Family]:
     latency, ttft = "balancer_endpoint_latency_seconds", "balancer_endpoint_ttft_seconds"
+    speed = "balancer_endpoint_throughput_tokens_per_second"
     return [
         Family(
             name=latency,
@@ -171,18 +184,59 @@ def _times(endpoints: Labelled) -> list[Family]:
             help="Time to the first token of successful calls; quantiles over five minutes.",
             lines=[text for opening, each in endpoints for text in _summary(ttft, opening, each.ttft)],
         ),
+        Family(
+            name=speed,
+            kind="summary",
+            help="Answer tokens a second of successful calls; quantiles over five minutes, 0.01 is the slow tail.",
+            lines=[
+                text
+                for opening, each in endpoints
+                for text in _summary(speed, opening, each.throughput, _RANKS_OF_SPEED)
+            ],
+        ),
     ]
 
 
-def _summary(name: str, opening: str, values: Distribution) -> Iterable[str]:
+def _capacities(endpoints: Labelled) -> list[Family]:
+    ceiling = "balancer_endpoint_ceiling_requests_per_second"
+    return [
+        Family(
+            name="balancer_endpoint_cache_hit_ratio",
+            kind="gauge",
+            help="Share of a prompt that is expected in the provider's cache, as prices count it.",
+            lines=[
+                f"balancer_endpoint_cache_hit_ratio{opening}}} {each.cache_hit_rate!r}"
+                for opening, each in endpoints
+            ],
+        ),
+        Family(
+            name="balancer_endpoint_in_flight",
+            kind="gauge",
+            help="Decisions for the endpoint that nobody reported on yet, for two minutes.",
+            lines=[f"balancer_endpoint_in_flight{opening}}} {each.in_flight}" for opening, each in endpoints],
+        ),
+        Family(
+            name=ceiling,
+            kind="gauge",
+            help="Rate of requests beyond which the endpoint answered 429; no sample while it is not known.",
+            lines=[
+                f"{ceiling}{opening}}} {each.ceiling / MINUTE!r}"
+                for opening, each in endpoints
+                if each.ceiling is not None
+            ],
+        ),
+    ]
+
+
+def _summary(name: str, opening: str, values: Distribution, ranks: Sequence[str] = _RANKS) -> Iterable[str]:
     if values.quantiles is not None:
-        for labels, quantile in zip(_RANKS, values.quantiles, strict=True):
+        for labels, quantile in zip(ranks, values.quantiles, strict=True):
             yield f"{name}{opening}{labels}{quantile!r}"
     yield f"{name}_sum{opening}}} {values.sum!r}"
     yield f"{name}_count{opening}}} {values.count}"
 
 
-def _models(view: TableView) -> list[Family]:
+def _decisions(view: TableView) -> list[Family]:
     # Every result at 0 first, so that the first refusal is a step and not the birth of a series; a model that is
     # no longer configured drops out even though the table still counts it.
     decisions = {
@@ -192,7 +246,8 @@ def _models(view: TableView) -> list[Family]:
         for result in DECISION_RESULTS
         if result != _NOT_FOUND
     } | {(UNKNOWN_MODEL, strategy, _NOT_FOUND): 0 for strategy in _STRATEGIES}
-    decisions |= {key: count for key, count in view.decisions.items() if key in decisions}
+    labels = {model for model, _, _ in decisions}
+    decisions |= {key: count for key, count in view.decisions.items() if key[0] in labels}
     return [
         Family(
             name="balancer_decisions",
@@ -203,11 +258,38 @@ def _models(view: TableView) -> list[Family]:
                 for (model, strategy, result), count in decisions.items()
             ],
         ),
+    ]
+
+
+def _models(view: TableView) -> list[Family]:
+    models = [(f'{{model="{escaped(each.id)}"}} ', each) for each in view.models]
+    return [
         Family(
             name="balancer_model_panic",
             kind="gauge",
             help="1 while health leaves no eligible endpoint of the model and the least bad one is chosen.",
-            lines=[line("balancer_model_panic", {"model": model.id}, int(model.panic)) for model in view.models],
+            lines=[f"balancer_model_panic{labels}{int(each.panic)}" for labels, each in models],
+        ),
+        Family(
+            name="balancer_model_retry_ratio",
+            kind="gauge",
+            help="Retries among the requests for the model in the last minute.",
+            lines=[f"balancer_model_retry_ratio{labels}{each.retry_budget.share!r}" for labels, each in models],
+        ),
+        Family(
+            name="balancer_model_retry_budget_exhausted",
+            kind="gauge",
+            help="1 while more requests for the model are retries than the budget allows.",
+            lines=[
+                f"balancer_model_retry_budget_exhausted{labels}{int(each.retry_budget.exhausted)}"
+                for labels, each in models
+            ],
+        ),
+        Family(
+            name="balancer_sessions",
+            kind="gauge",
+            help="Sessions that are remembered, those that lapsed and were not forgotten yet among them.",
+            lines=[line("balancer_sessions", {}, view.sessions)],
         ),
         Family(
             name="balancer_self_suspect",

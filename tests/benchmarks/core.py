@@ -15,8 +15,9 @@ from statistics import median
 from time import thread_time
 
 from balancer.core.balancer import Balancer
-from balancer.core.model import Catalog, Endpoint, Model, Pricing, Provider, Request, Routing, StrategyName
+from balancer.core.model import Catalog, Endpoint, Model, Pricing, Provider, Routing, StrategyName
 from balancer.core.outcome import Outcome
+from balancer.core.request import Request
 
 SIZES = (2, 10, 50, 200)
 SAMPLE = 0.05  # s of work a cell and pass

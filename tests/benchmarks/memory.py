@@ -15,8 +15,9 @@ from pathlib import Path
 from random import Random
 
 from balancer.core.balancer import Balancer
-from balancer.core.model import Catalog, Endpoint, Model, NoEndpoint, Pricing, Provider, Request
+from balancer.core.model import Catalog, Endpoint, Model, NoEndpoint, Pricing, Provider
 from balancer.core.outcome import Kind, Outcome
+from balancer.core.request import Request
 
 MODELS = 5
 PROVIDERS = 6

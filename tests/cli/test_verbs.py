@@ -12,6 +12,7 @@ import sys
 import termios
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from balancer.cli import VERBS
@@ -40,6 +41,7 @@ async def test_no_verb_is_wrong_use(command):
         ("demo", "--for", "soon"),
         ("demo", "--for", "1s"),
         ("best", "m", "--prompt-tokens", "many"),
+        ("best", "m", "--sort", "prize"),
         ("drain",),
         ("probe",),
         ("probe", "--all", "acme/large@down"),
@@ -159,13 +161,15 @@ async def test_status_lines_up_and_tells_why(command, daemon, config):
     assert ids == ["acme/large@down", "acme/large@keyed"]
 
 
-async def test_best_shows_the_choice_leases_nothing_and_explains(command, daemon, config):
+async def test_best_shows_the_choice_and_leases_nothing(command, daemon, config):
     running = await daemon(config)
-    ran = await command("best", "large", "--explain", "--url", running.url)
-    assert ran.status == 0
-    assert ran.out.splitlines()[0] == "acme/large   adaptive"
-    assert "SOME_API_KEY is not set" in ran.out
-    assert "100.0 %" in ran.out
+    ran = await command("best", "large", "--url", running.url)
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines() == [
+        "acme/large   adaptive",
+        "      ENDPOINT   STATE        BASE URL",
+        "now   down       unverified   http://127.0.0.1:9/v1",
+    ]
     answer = json.loads((await command("best", "large", "--json", "--url", running.url)).out)
     assert answer["selected"]["id"] == "acme/large@down"
     assert "explain" not in answer
@@ -173,15 +177,178 @@ async def test_best_shows_the_choice_leases_nothing_and_explains(command, daemon
     assert picks == 0
 
 
-async def test_best_refuses_with_the_daemons_words_and_still_explains(command, daemon, config):
+WIDE = """\
+probe: {kind: none}
+providers:
+  openai: {base_url: "http://127.0.0.1:9/v1"}
+  azure: {base_url: "http://127.0.0.1:9/v1", variants: {eastus2: {region: us}}}
+  keyed: {base_url: "http://127.0.0.1:9/v1", credential: {env: SOME_API_KEY}}
+models:
+  openai/gpt-4.1:
+    aliases: [gpt-4.1]
+    endpoints:
+      - {provider: openai, model: gpt-4.1, pricing: {prompt: 2, completion: 8}, supported_parameters: [tools]}
+      - {provider: azure/eastus2, model: gpt-4.1, pricing: {prompt: 3, completion: 12}}
+      - {provider: keyed, model: gpt-4.1, pricing: {prompt: 1, completion: 2}}
+  meta-llama/llama-3.3-70b-instruct:
+    aliases: [llama]
+    endpoints:
+      - {provider: azure, model: llama, pricing: {prompt: 0.3, completion: 0.5}}
+"""
+
+
+def story(out):
+    """The labelled lines of an explanation by label, and the table's lines."""
+    head, _, body = out.partition("\n\n")
+    said, label = {}, ""
+    for line in head.splitlines():
+        label = line[:10].strip() or label  # a line without one goes on with the line before
+        said[label] = f"{said.get(label, '')} {line[10:]}".strip()
+    return said, body.splitlines()
+
+
+async def test_best_explains_as_one_would_in_a_ticket(command, daemon):
+    running = await daemon(WIDE)
+    words = ("--prompt-tokens", "12000", "--require", "tools,seed", "--order", "openai", "--session", "s 1")
+    ran = await command("best", "gpt-4.1", *words, "--explain", "--url", running.url)
+    assert (ran.status, ran.err) == (0, "")
+    assert max(map(len, ran.out.splitlines())) <= 100
+    said, lines = story(ran.out)
+    assert said == {
+        "asked": 'model=gpt-4.1 prompt_tokens=12000 require=tools,seed session_id="s 1" order=openai',
+        "answer": "openai of openai/gpt-4.1, unverified, strategy adaptive",
+        "call": "gpt-4.1 at http://127.0.0.1:9/v1 (openai), without a key",
+        "timeouts": said["timeouts"],
+        "facts": (
+            "no evidence yet, valid for 5.0 s, 0.0 % of the last minute's requests are retries, configuration 1"
+        ),
+    }
+    assert said["timeouts"].startswith("connect 2.0 s, first token ")
+    assert lines[0].split() == ["#", "ENDPOINT", "STATE", "SCORE", "WEIGHT", "SHARE", "WHY"]
+    assert [line[:20].split() for line in lines if line[:20].strip()] == [
+        ["#", "ENDPOINT"],
+        ["1", "openai"],
+        ["2", "azure/eastus2"],
+        ["keyed"],
+    ]
+    at = lines[0].index("WHY")
+    assert lines[1][at:].startswith("price 1.00")
+    assert "100.0 %" in lines[1]
+    assert lines[-1][at:] == "SOME_API_KEY is not set"
+
+
+async def test_best_explains_every_endpoint_of_every_asked_model_in_one_table(command, daemon):
+    running = await daemon(WIDE)
+    words = ("best", "gpt-4.1", "--models", "llama", "--explain", "--url", running.url)
+    narrow = await command(*words)
+    assert max(map(len, narrow.out.splitlines())) <= 100
+    said, lines = story(narrow.out)
+    assert said["asked"] == "model=gpt-4.1 models=llama"
+    assert lines[0].split() == ["#", "ENDPOINT", "MODEL", "STATE", "SCORE", "WEIGHT", "SHARE"]
+    assert lines[1].split()[:3] == ["1", "openai", "openai/gpt-4.1"]
+    assert lines[2].startswith("    price ")  # too narrow: the reason stands below
+    assert "a fallback model" in lines[6]
+    assert [line.split()[0] for line in lines[1::2]] == ["1", "2", "3", "keyed"]
+    wide = await command(*words, environ={"COLUMNS": "140"})
+    header, *rows = story(wide.out)[1]
+    assert max(map(len, wide.out.splitlines())) <= 140
+    assert header.endswith("   WHY")
+    assert [row.split()[0] for row in rows if row[:30].strip()] == ["1", "2", "3", "keyed"]
+    short = await command(*words[:4], *words[5:])
+    assert "then 2   meta-llama/llama-3.3-70b-instruct@azure" in short.out
+
+
+async def test_best_tells_a_session_a_panic_and_a_spent_budget(command, daemon):
+    running = await daemon(WIDE)
+    async with aiohttp.ClientSession() as http:
+
+        async def ask(**query):
+            async with http.get(f"{running.url}/v1/best-provider", params={"model": "gpt-4.1", **query}) as answer:
+                assert answer.status == 200
+
+        await ask(session_id="s", only="azure/eastus2")
+        for _ in range(15):
+            await ask(exclude="openai")
+        ran = await command("best", "gpt-4.1", "--session", "s", "--explain", "--url", running.url)
+        said, lines = story(ran.out)
+        assert said["answer"] == (
+            "azure/eastus2 of openai/gpt-4.1, unverified, strategy adaptive, STICKY, RETRY BUDGET EXHAUSTED"
+        )
+        assert "93.8 % of the last minute's requests are retries" in said["facts"]
+        assert "the session's own" in lines[1]
+        for tag in ("openai", "azure/eastus2"):
+            reports = {"reports": [{"endpoint": f"openai/gpt-4.1@{tag}", "status": 500}] * 5}
+            async with http.post(f"{running.url}/v1/reports", json=reports) as answer:
+                assert answer.status == 200
+    ran = await command("best", "gpt-4.1", "--url", running.url)
+    assert ran.out.splitlines()[0] == "openai/gpt-4.1   adaptive   PANIC   RETRY BUDGET EXHAUSTED"
+    ran = await command("best", "gpt-4.1", "--explain", "--url", running.url)
+    assert "ejected, strategy adaptive, PANIC" in story(ran.out)[0]["answer"]
+    assert "5 failures in a row (500); trial in" in " ".join(ran.out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "query"),
+    [
+        (("--sort", "price"), "sort=price"),
+        (("--order", "azure,openai"), "order=azure,openai"),
+        (("--ignore", "azure", "--max-tokens", "9"), "max_tokens=9 ignore=azure"),
+        (("--exclude", "openai"), "exclude=openai"),
+    ],
+)
+async def test_every_wish_of_best_reaches_the_daemon(command, daemon, words, query):
+    running = await daemon(WIDE)
+    ran = await command("best", "gpt-4.1", *words, "--explain", "--url", running.url)
+    assert story(ran.out)[0]["asked"] == f"model=gpt-4.1 {query}"
+
+
+async def test_best_refuses_with_the_daemons_words(command, daemon, config):
     running = await daemon(config)
     ran = await command("best", "larg", "--url", running.url)
     assert (ran.status, ran.out) == (1, "")
-    assert "did you mean" in ran.err
-    ran = await command("best", "large", "--only", "keyed", "--explain", "--url", running.url)
-    assert ran.status == 1
-    assert "SOME_API_KEY is not set" in ran.err
-    assert "filtered: allowed_providers" in ran.out
+    assert ran.err.splitlines() == [
+        "balancer: no model 'larg'; did you mean large?",
+        "code      model_not_found",
+        "close     large",
+        "retryable no",
+    ]
+    ran = await command("best", "large", "--only", "nobody", "--url", running.url)
+    assert (ran.status, ran.out) == (1, "")
+    assert "because   provider.only: rules out 2 of 2 endpoints; there is down, keyed" in ran.err
+    ran = await command("best", "large", "--only", "nobody", "--json", "--url", running.url)
+    error = json.loads(ran.out)["error"]
+    assert (ran.status, error["availability"]["code"]) == (1, "constraint_filtered")
+    assert "explain" not in error["metadata"]
+    ran = await command("best", "x" * 300, "--explain", "--url", running.url)
+    assert (ran.status, ran.out) == (1, "")
+    assert "300 characters; 200 are allowed" in ran.err
+
+
+async def test_best_explains_a_refusal_as_one_would_in_a_ticket(command, daemon, config):
+    running = await daemon(config)
+    words = ("best", "large", "--explain", "--url", running.url)
+    ran = await command(*words, "--only", "keyed")
+    assert (ran.status, ran.err) == (1, "")
+    said, lines = story(ran.out)
+    assert said == {
+        "asked": "model=large only=keyed",
+        "refused": (
+            "503 unavailable: no endpoint of acme/large can be called: acme/large@keyed: SOME_API_KEY is not set"
+        ),
+        "excluded": "by misconfigured",
+        "retryable": "no",
+    }
+    assert lines[1].endswith("filtered: allowed_providers")
+    assert lines[2].endswith("SOME_API_KEY is not set")
+    report = {"endpoint": "acme/large@down", "status": 429, "retry_after": 50}
+    async with aiohttp.ClientSession() as http, http.post(f"{running.url}/v1/reports", json=report) as answer:
+        assert answer.status == 200
+    said, lines = story((await command(*words)).out)
+    assert said["refused"].startswith("429 capacity_exhausted: every usable endpoint of acme/large is rate limited")
+    assert said["retryable"].startswith("in ")
+    assert "hold ends in" in " ".join(lines)
+    as_json = json.loads((await command(*words, "--json")).out)["error"]
+    assert len(as_json["metadata"]["explain"]["considered"]) == 2
 
 
 async def test_drain_and_resume(command, daemon, config):

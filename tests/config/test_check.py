@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import msgspec
-import pytest
 
 from balancer.config.check import BROKEN, check_tree, decode
 from balancer.config.document import read
 from balancer.config.problems import Problems
-from balancer.config.settings import Budget, LogSettings, ProbeSettings
-from balancer.config.shape import BudgetShape, HealthShape, LogShape, PricingShape, ProbeShape, RoutingShape
-from balancer.core.model import HealthPolicy, Pricing, Routing
 
 TEXT = """
 providers: {a: {base_url: "https://a.example", zdr: perhaps}}
@@ -45,14 +39,3 @@ def test_a_file_that_lacks_what_it_must_have_leaves_nothing() -> None:
     root = read("log: {level: debug}", problems, {})
     assert root is not None
     assert check_tree(root, problems).tree is BROKEN
-
-
-@pytest.mark.parametrize(
-    ("section", "value"),
-    [
-        (RoutingShape, Routing), (HealthShape, HealthPolicy), (ProbeShape, ProbeSettings), (BudgetShape, Budget),
-        (LogShape, LogSettings), (PricingShape, Pricing),
-    ],
-)  # fmt: skip
-def test_a_section_has_exactly_the_keys_of_the_value_that_it_becomes(section: type, value: type) -> None:
-    assert set(section.__struct_fields__) == {field.name for field in dataclasses.fields(value)}

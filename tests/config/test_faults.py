@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.config import faults
+from balancer.config.units import CLOCK_PATTERN
 
 PAIRS = [
+    (faults.name_fault, faults.ALIAS_PATTERN),
+    (faults.clock_fault, CLOCK_PATTERN),
     (faults.key_fault, faults.KEY_PATTERN),
     (faults.tag_fault, faults.TAG_PATTERN),
     (faults.model_fault, faults.MODEL_PATTERN),
@@ -21,11 +24,13 @@ PAIRS = [
 TEXTS = st.text(alphabet="abz019/.:-_@?# ", max_size=20)
 ADDRESSES = st.builds("http{}://{}{}".format, st.sampled_from(["", "s"]), TEXTS, TEXTS)
 DAYS = st.builds("{:04}-{:02}-{:02}".format, st.integers(0, 9999), st.integers(0, 13), st.integers(0, 32))
-SUFFIXED = st.builds("{}/{}:{}".format, TEXTS, TEXTS, st.sampled_from(["nitro", "floor", "exacto", "free"]))
+WORDS = st.sampled_from(["nitro", "floor", "exacto", "free", "floors"])
+SUFFIXED = st.builds("{}/{}:{}".format, TEXTS, TEXTS, WORDS) | st.builds("a/{}:{}:{}".format, TEXTS, WORDS, TEXTS)
+CLOCKS = st.builds("{:02}{}{:02}".format, st.integers(0, 25), st.sampled_from(["", ":"]), st.integers(0, 61))
 
 
 @pytest.mark.parametrize(("fault", "pattern"), PAIRS)
-@given(text=TEXTS | ADDRESSES | DAYS | SUFFIXED)
+@given(text=TEXTS | ADDRESSES | DAYS | SUFFIXED | CLOCKS)
 def test_what_has_no_fault_fits_its_pattern(fault: Callable[[str], str | None], pattern: str, text: str) -> None:
     if fault(text) is None:
         assert re.search(pattern, text) is not None
@@ -48,6 +53,9 @@ def test_these_are_model_ids(text: str) -> None:
         "a/b:nitro",
         "a/b:floor",
         "a/b:exacto",
+        "a/b:nitro:free",
+        "a/b:free:floor",
+        "a:exacto:b/c",
         "a/b c",
         "a/b\n",
         "a/ü",

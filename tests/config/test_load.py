@@ -201,7 +201,8 @@ KEYS = st.sampled_from(
     ["providers", "models", "listen", "auth", "tokens", "name", "scopes", "token", "env", "file", "openai", "a/b",
      "endpoints", "provider", "model", "pricing", "prompt", "probe", "kind", "url", "status", "headers", "body",
      "interval", "timeout", "routing", "health", "windows", "hold", "hold_max", "log", "level", "base_url",
-     "variants", "credential", "aliases", "created", "<<", "weight", "nonsense"]
+     "variants", "credential", "aliases", "created", "<<", "weight", "nonsense", "limits", "rpm", "cache_ttl",
+     "overrides", "utc_start", "utc_days", "min_prompt_tokens", "sticky", "ttl", "retry_budget", "total_min"]
 )  # fmt: skip
 TREES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5), max_leaves=25
@@ -254,8 +255,9 @@ WHOLE = {
     "providers": {
         "openai": {
             "base_url": "https://api.openai.com/v1",
-            "credential": {"env": "A"},
-            "variants": {"eu": {"zdr": True}},
+            "credential": [{"env": "A"}, {"env": "B"}],
+            "limits": {"rpm": 60},
+            "variants": {"eu": {"zdr": True, "limits": {"tpm": 1000}}, "us": {"credential": {"env": "A"}}},
         }
     },
     "models": {
@@ -266,14 +268,24 @@ WHOLE = {
                 {
                     "provider": "openai/eu",
                     "model": "a",
-                    "pricing": {"prompt": 1},
+                    "pricing": {
+                        "prompt": 1,
+                        "overrides": [{"utc_start": "0830", "utc_end": "0030", "utc_days": ["mon"], "prompt": 2}],
+                    },
+                    "cache_ttl": "5m",
                     "probe": {"kind": "http", "url": "/x"},
                 },
                 {"provider": "openai", "model": "a", "max_prompt_tokens": 10, "weight": 2.5},
             ],
         }
     },
-    "routing": {"strategy": "price", "valid_for": "1s"},
+    "routing": {
+        "strategy": "price",
+        "valid_for": "1s",
+        "sticky": {"ttl": "1m"},
+        "timeouts": {"total_min": "1s"},
+        "retry_budget": {"ratio": 0.1},
+    },
     "health": {"hold": "1s", "hold_max": "2s", "windows": ["10s", "20s"]},
     "probe": {"interval": "10s", "timeout": "2s", "budget": {"usd": 2}},
     "log": {"level": "debug"},

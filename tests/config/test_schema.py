@@ -20,15 +20,16 @@ VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 
 # What a schema cannot see: rules between keys, words of the environment, and texts that are no tree.
 UNSEEN = {
-    "absent_token", "alias_bomb", "alias_of_itself", "aliases", "colon_in_text", "control_character", "dates",
-    "duplicate_keys", "empty", "escaped_control_character", "hold_above_hold_max",
-    "hold_max_below_the_default_hold", "http_keys_at_the_top", "http_keys_with_another_kind",
-    "http_probe_without_url",
+    "absent_token", "alias_bomb", "alias_of_itself", "aliases", "colon_in_text", "control_character",
+    "copies_with_names_that_are_taken", "credential_outside_its_folder", "dates", "duplicate_keys", "empty",
+    "escaped_control_character", "hold_above_hold_max", "hold_max_below_the_default_hold",
+    "http_keys_at_the_top", "http_keys_with_another_kind", "http_probe_without_url",
     "http_probe_without_url_at_the_top", "keys_that_are_not_text", "merge_of_text", "no_base_url",
-    "prompt_above_context", "second_endpoint_of_one_id", "secret_that_begins_with_a_star", "tab", "tags",
-    "timeout_above_interval", "timeout_at_the_top", "tokens_with_one_name", "too_deep", "two_documents",
-    "unclosed_bracket", "unknown_provider", "variable_not_set", "variable_of_a_wrong_value", "wide_listen",
-    "wide_listen_in_a_list", "windows", "credential_outside_its_folder",
+    "prompt_above_context", "same_credential_twice", "second_endpoint_of_one_id",
+    "secret_that_begins_with_a_star", "tab", "tags", "timeout_above_interval", "timeout_at_the_top",
+    "timeout_floor_above_the_default_cap", "timeouts_out_of_order", "tokens_with_one_name", "too_deep",
+    "two_documents", "unclosed_bracket", "unknown_provider", "variable_not_set", "variable_of_a_wrong_value",
+    "wide_listen", "wide_listen_in_a_list", "windows",
 }  # fmt: skip
 
 
@@ -74,6 +75,15 @@ def test_the_shipped_file_names_the_schema_that_the_program_prints() -> None:
     assert "balancer schema > balancer.schema.json" in text
 
 
+@pytest.mark.parametrize(
+    "credential",
+    [{}, {"env": "A", "file": "b"}, {"key": "A"}, "sk", [], [{}], ["sk"], [[{"env": "A"}]], [{"env": "A"}] * 21],
+)
+def test_what_is_no_place_of_a_key_fails(credential: object) -> None:
+    VALIDATOR.validate(endpoint({}) | {"providers": {"a": {"credential": [{"env": "A"}] * 20}}})
+    assert not VALIDATOR.is_valid(endpoint({}) | {"providers": {"a": {"credential": credential}}})
+
+
 @pytest.mark.parametrize("name", sorted({path.stem for path in BROKEN.glob("*.yaml")} - UNSEEN))
 def test_a_broken_file_fails_where_a_schema_can_see_it(name: str) -> None:
     assert not VALIDATOR.is_valid(tree_of((BROKEN / f"{name}.yaml").read_text(encoding="utf-8")))
@@ -98,18 +108,25 @@ def test_the_defaults_that_it_states_are_those_that_hold() -> None:
         name: {
             key: part["default"] for key, part in schema["$defs"][name]["properties"].items() if "default" in part
         }
-        for name in ("routing", "health", "log", "probe", "budget")
+        for name in ("routing", "sticky", "timeouts", "retrybudget", "health", "log", "probe", "budget")
     }
     stated["probe"] = {key: value for key, value in stated["probe"].items() if key != "status"}
     stated["probe"]["budget"] = stated.pop("budget")
+    for name, key in (("sticky", "sticky"), ("timeouts", "timeouts"), ("retrybudget", "retry_budget")):
+        stated["routing"][key] = stated.pop(name)
     base = {
         "providers": {"a": {"base_url": "https://a.example"}},
         "models": {"x/y": {"endpoints": [{"provider": "a", "model": "m"}]}},
     }
     small = parse_config(msgspec.json.encode(base).decode(), source="t.yaml")
     spelled = parse_config(msgspec.json.encode({**base, **stated}).decode(), source="t.yaml")
-    assert len(stated["health"]) == 8
+    assert len(stated["health"]) == len(stated["routing"]) == 8
+    assert [len(stated["routing"][key]) for key in ("sticky", "timeouts", "retry_budget")] == [2, 5, 2]
     assert spelled == small
+
+
+def endpoint(keys: dict[str, object]) -> dict[str, object]:
+    return {"models": {"x/y": {"endpoints": [{"provider": "a", "model": "m", **keys}]}}}
 
 
 @pytest.mark.parametrize(
@@ -120,6 +137,19 @@ def test_the_defaults_that_it_states_are_those_that_hold() -> None:
         {"listen": "127.0.0.1:${PORT:-8790}"},
         {"routing": None, "health": None, "probe": None, "log": None, "auth": None},
         {"listen": ["127.0.0.1:1", "unix:/run/b.sock"]},
+        {"providers": {"a": {"base_url": "https://a.example", "credential": {"env": "A"}, "limits": None}}},
+        {"providers": {"a": {"base_url": "https://a.example", "credential": [{"env": "A"}, {"file": "b"}]}}},
+        {"providers": {"a": {"base_url": "https://a.example", "limits": {"rpm": 1, "tpm": None}}}},
+        {"routing": {"sticky": None, "timeouts": {"connect": "${CONNECT:-1s}"}, "retry_budget": {"floor": 0}}},
+        endpoint({"cache_ttl": "5m"}),
+        endpoint({"cache_ttl": None, "pricing": {"overrides": []}}),
+        endpoint(
+            {
+                "pricing": {
+                    "overrides": [{"utc_start": "08:30", "utc_end": "0000", "utc_days": ["mon"], "prompt": 1}]
+                }
+            }
+        ),
     ],
 )
 def test_what_the_decoder_accepts_passes(part: dict[str, object]) -> None:

@@ -10,6 +10,7 @@ from balancer.config.settings import Listen
 from balancer.config.units import (
     duration_text,
     is_wide,
+    parse_clock,
     parse_duration,
     parse_listen,
     parse_size,
@@ -37,6 +38,19 @@ def test_what_is_not_a_duration_is_refused(text: str) -> None:
 @given(st.integers(min_value=0, max_value=10**10))
 def test_a_duration_survives_being_written_and_read(millis: int) -> None:
     assert round(parse_duration(duration_text(millis / 1000)) * 1000) == millis
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("0000", 0), ("0830", 510), ("08:30", 510), ("23:59", 1439)])
+def test_a_time_of_the_day_means_minutes(text: str, minutes: int) -> None:
+    assert parse_clock(text) == minutes
+
+
+@pytest.mark.parametrize(
+    "text", ["", "830", "8:30", "2400", "0860", "08.30", "08:30:00", " 0830", "0830\n", "٠٨٣٠"]
+)
+def test_what_is_not_a_time_of_the_day_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a time of the day"):
+        parse_clock(text)
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,9 @@ from typing import Any
 import pytest
 
 from balancer.core.balancer import Balancer
-from balancer.core.model import (
-    Catalog,
-    Endpoint,
-    HealthPolicy,
-    Model,
-    Preferences,
-    Pricing,
-    Provider,
-    Request,
-    Routing,
-)
+from balancer.core.model import Catalog, Endpoint, HealthPolicy, Model, Pricing, Provider, Routing
 from balancer.core.outcome import Outcome
+from balancer.core.request import Preferences, Request
 
 MODEL = "author/slug"
 

@@ -8,9 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balancer.core.balancer import LOCAL_AGE, TRANSITIONS_MAX, Balancer
-from balancer.core.model import Catalog, Decision, Endpoint, HealthPolicy, Model, NoEndpoint, Request, Routing
+from balancer.core.balancer import LOCAL_AGE, Balancer
+from balancer.core.model import (
+    Catalog,
+    Decision,
+    Endpoint,
+    HealthPolicy,
+    Limits,
+    Model,
+    NoEndpoint,
+    PriceOverride,
+    Pricing,
+    Routing,
+)
 from balancer.core.outcome import COUNTS, KINDS, Outcome
+from balancer.core.request import Cutoffs, Request
 from balancer.core.window import Counts
 
 MakeEndpoint = Callable[..., Endpoint]
@@ -141,6 +153,177 @@ def test_the_same_calls_give_the_same_answers_however_much_is_read_between(
     assert read.table.transitions(0) == unread.table.transitions(0)
 
 
+# ---- the memo and the truth --------------------------------------------------------------------------
+
+QUARTERS = st.integers(0, 160).map(lambda number: number / 4)
+PAUSES = st.one_of(QUARTERS, st.sampled_from((0.0, 30.0, 299.75, 300.0, 1800.0, 7200.0, 90_000.0)))
+HAPPENINGS = st.one_of(
+    st.tuples(st.just("report"), st.integers(0, 5), st.sampled_from(KINDS), st.integers(1, 6), PAUSES),
+    st.tuples(st.just("probe"), st.integers(0, 5), st.sampled_from(KINDS), st.integers(1, 4), PAUSES),
+    st.tuples(st.just("success"), st.integers(0, 5), st.just("success"), st.integers(1, 30), st.just(0.0)),
+    st.tuples(st.sampled_from(("drain", "resume")), st.integers(0, 5), st.none(), st.just(1), PAUSES),
+    st.tuples(st.just("best"), st.integers(0, 9), st.none(), st.integers(1, 12), st.just(0.0)),
+)
+STORIES = st.lists(st.tuples(PAUSES, HAPPENINGS), max_size=20)
+Happening = tuple[str, int, Any, int, float]
+
+
+@pytest.fixture(scope="module")
+def questions(ask: MakeRequest) -> list[Request]:
+    """One for each way through the router."""
+    return [
+        ask(),
+        ask(prompt_tokens=5000, max_tokens=100, max_price_prompt=2.0),
+        ask(order=("p3", "p1")),
+        ask(exclude=("p1",), require=("tools",)),
+        ask(f"{MODEL}:nitro"),
+        ask(f"{MODEL}:floor"),
+        ask(f"{MODEL}:exacto", session_id="s"),
+        ask(models=("author/other",), partition="none", sort="latency"),
+        ask("author/other", models=(MODEL,), conversation="c"),
+        ask(preferred_max_latency=Cutoffs(p90=0.5), preferred_min_throughput=Cutoffs(p50=30.0)),
+    ]
+
+
+@pytest.fixture(scope="module")
+def worlds(endpoint: MakeEndpoint, catalog: MakeCatalog) -> Callable[[Routing], Catalog]:
+    """Two models with prices that change by the hour and the cache, limits, tiers, shared fates and priorities."""
+    hourly = PriceOverride(start=0, end=60, prompt=0.5)
+    long = PriceOverride(min_prompt_tokens=1000, prompt=3.0)
+    endpoints = [
+        endpoint("p0", pricing=Pricing(prompt=1.0, completion=2.0, input_cache_read=0.1)),
+        endpoint("p1", pricing=Pricing(prompt=1.5, completion=1.0, overrides=(hourly, long))),
+        endpoint("p2", price=1.1, limits=Limits(rpm=8, tpm=100_000), quota="p2"),
+        endpoint("p3", price=0.9, priority=1, supported_parameters=frozenset({"seed"})),
+        endpoint("p4/flex", price=0.2, tier="flex"),
+        endpoint("p5", price=1.2, base_url="https://p0.example/v2", cache_ttl=60.0),
+        endpoint("p0", model="author/other", price=0.7),
+        endpoint("p6", model="author/other", price=None),
+    ]
+    health = HealthPolicy(ramp_requests=3, hold=2.0, hold_max=8.0)
+    return lambda routing: catalog(*endpoints, routing=routing, health=health)
+
+
+class World:
+    """A table to which things happen, and which is asked for everything at these moments before and after now."""
+
+    def __init__(
+        self, catalog: Catalog, questions: list[Request], *, seed: int, looks: tuple[float, ...] = ()
+    ) -> None:
+        self.table = Balancer(catalog, seed=seed)
+        self.keys, self.questions, self.looks = list(catalog.endpoints), questions, looks
+        self.now = 0.0
+        self.table.set_wall(3000.0, now=0.0)  # ten minutes before the hour of lower prices ends
+
+    def happen(self, pause: float, happening: Happening) -> None:
+        what, place, kind, times, span = happening
+        self.now += pause
+        self.look()
+        if what == "drain":
+            self.table.drain(self.keys[place], now=self.now, until=self.now + span)
+        elif what == "resume":
+            self.table.resume(self.keys[place], now=self.now)
+        elif what == "best":
+            for _ in range(times):
+                self.decide(self.questions[place % len(self.questions)])
+        else:
+            for number in range(times):
+                told = Outcome(
+                    kind=kind,
+                    latency=1.0 + place,
+                    ttft=0.2 + place / 10,
+                    prompt_tokens=1000,
+                    completion_tokens=10 * (1 + place),
+                    cached_tokens=900 if number % 2 else 0,
+                    tool_call_errors=number % 3,
+                    retry_after=span if times == 2 else None,
+                    shallow=what == "probe" and times % 2 == 0,
+                )
+                self.table.record(
+                    self.keys[place],
+                    told,
+                    now=self.now,
+                    age=span if number % 2 else 0.0,
+                    source="probe" if what == "probe" else "report",
+                )
+        self.look()
+
+    def decide(self, request: Request) -> None:
+        try:
+            decision = self.table.best(request, now=self.now)
+        except NoEndpoint:
+            return
+        bad = decision.trial and self.now % 2 > 1
+        self.table.record(decision.selected.id, BAD if bad else OK, now=self.now, decision=decision.id)
+
+    def look(self) -> None:
+        for look in self.looks:
+            self.seen(max(0.0, self.now + look))
+
+    def seen(self, now: float) -> list[object]:
+        """All that can be read of it: what each request would get and why, and the view."""
+        found: list[object] = [self.table.view(now=now)]
+        for request in self.questions:
+            for flags in ({"dry": True}, {"explain": True}):
+                try:
+                    found.append(self.table.best(request, now=now, **flags))
+                except NoEndpoint as refusal:
+                    found.append((refusal.code, str(refusal), refusal.retry_after, refusal.considered))
+        return found
+
+
+LOOKS = st.sampled_from(((0.0,), (40.0,), (-40.0,), (0.0, 40.0, -40.0), (300.0, -300.0, 0.0)))
+ROUTINGS = st.sampled_from(
+    (
+        Routing(),
+        Routing(value_of_time=0.0001),
+        Routing(strategy="price"),
+        Routing(strategy="weighted"),
+        Routing(strategy="least_loaded"),
+    )
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(STORIES, PAUSES, LOOKS, st.integers(0, 9), ROUTINGS)
+def test_a_table_that_is_asked_all_the_time_answers_as_one_that_is_asked_once(
+    worlds: Callable[[Routing], Catalog],
+    questions: list[Request],
+    story: list[tuple[float, Happening]],
+    pause: float,
+    looks: tuple[float, ...],
+    seed: int,
+    routing: Routing,
+) -> None:
+    asked = World(worlds(routing), questions, seed=seed, looks=looks)
+    unasked = World(worlds(routing), questions, seed=seed)
+    for each in story:
+        asked.happen(*each)
+        unasked.happen(*each)
+    now = asked.now + pause
+    assert asked.seen(now) == unasked.seen(now)
+
+
+@settings(deadline=None, max_examples=60)
+@given(STORIES, PAUSES, LOOKS, st.integers(0, 9), ROUTINGS)
+def test_what_is_remembered_of_a_table_answers_as_a_router_that_remembers_nothing(
+    worlds: Callable[[Routing], Catalog],
+    questions: list[Request],
+    story: list[tuple[float, Happening]],
+    pause: float,
+    looks: tuple[float, ...],
+    seed: int,
+    routing: Routing,
+) -> None:
+    world = World(worlds(routing), questions, seed=seed, looks=looks)
+    for each in story:
+        world.happen(*each)
+    now = world.now + pause
+    before = world.seen(now)[1:]
+    world.table.apply(worlds(routing), now=now)
+    assert world.seen(now)[1:] == before
+
+
 def test_another_seed_may_choose_otherwise(endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest) -> None:
     world = catalog(endpoint("a"), endpoint("b"))
     assert {Balancer(world, seed=seed).best(ask(), now=0.0).selected.id for seed in range(20)} == {A, B}
@@ -265,250 +448,6 @@ def test_report_ages_are_of_reports_only(pair: Balancer) -> None:
     assert pair.endpoint(A, now=10.0).evidence_age == 5.0
 
 
-# ---- applying a configuration ------------------------------------------------------------------------
-
-
-def test_an_unchanged_endpoint_keeps_its_evidence_whatever_else_changes(
-    endpoint: MakeEndpoint, catalog: MakeCatalog, fail: Fail
-) -> None:
-    table = Balancer(catalog(endpoint("a"), endpoint("b")), seed=1)
-    fail(table, "a", now=1.0)
-    table.record(B, LIMITED, now=1.0)
-    before = {each.id: each for each in table.view(now=2.0).endpoints}
-    table.apply(catalog(endpoint("a", price=7.0, weight=2.0, region="eu"), endpoint("b"), endpoint("c")), now=2.0)
-    after = {each.id: each for each in table.view(now=2.0).endpoints}
-    for key in (A, B):
-        assert (after[key].state, after[key].next_at) == (before[key].state, before[key].next_at)
-        assert (after[key].windows, after[key].outcomes) == (before[key].windows, before[key].outcomes)
-    assert after[A].endpoint.weight == 2.0
-    assert after[f"{MODEL}@c"].state == "unverified"
-    assert table.generation == 2
-
-
-def test_a_changed_identity_starts_anew(endpoint: MakeEndpoint, catalog: MakeCatalog, fail: Fail) -> None:
-    table = Balancer(catalog(endpoint("a"), endpoint("b")), seed=1)
-    fail(table, "a", now=1.0)
-    number = last_number(table)
-    table.apply(catalog(endpoint("a", identity="2"), endpoint("b")), now=2.0)
-    view = table.endpoint(A, now=2.0)
-    assert (view.state, view.outcomes, view.ejections, view.failures) == ("unverified", {}, {}, ())
-    assert [(each.event, each.reason) for each in table.transitions(number)] == [
-        ("endpoint.added", "address, model or credential changed")
-    ]
-
-
-def test_a_changed_credential_clears_misconfigured(endpoint: MakeEndpoint, catalog: MakeCatalog) -> None:
-    table = Balancer(catalog(endpoint("a", misconfigured="A_KEY is not set"), endpoint("b")), seed=1)
-    assert table.endpoint(A, now=0.0).state == "misconfigured"
-    for _ in range(3):
-        table.record(B, Outcome(kind="refused", status=401), now=1.0)
-    assert table.endpoint(B, now=1.0).state == "misconfigured"
-    table.apply(catalog(endpoint("a", identity="2"), endpoint("b", identity="2")), now=2.0)
-    assert [each.state for each in table.view(now=2.0).endpoints] == ["unverified", "unverified"]
-
-
-def test_a_removed_endpoint_is_gone_with_all_that_was_its(
-    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest
-) -> None:
-    table = Balancer(catalog(endpoint("a"), endpoint("b"), endpoint("x", model="author/gone")), seed=1)
-    number = last_number(table)
-    table.apply(catalog(endpoint("a")), now=1.0)
-    assert [each.id for each in table.view(now=1.0).endpoints] == [A]
-    assert [each.id for each in table.view(now=1.0).models] == [MODEL]
-    with pytest.raises(KeyError):
-        table.record(B, OK, now=1.0)
-    with pytest.raises(NoEndpoint, match="no model 'author/gone'"):
-        table.best(ask("author/gone"), now=1.0)
-    assert events(table, number) == [("endpoint.removed", B), ("endpoint.removed", "author/gone@x")]
-
-
-def test_removals_are_told_in_the_configured_order(endpoint: MakeEndpoint, catalog: MakeCatalog) -> None:
-    tags = [f"p{place}" for place in range(40)]
-    table = Balancer(catalog(*(endpoint(tag) for tag in tags)), seed=1)
-    number = last_number(table)
-    table.apply(catalog(endpoint("p0")), now=1.0)
-    assert events(table, number) == [("endpoint.removed", f"{MODEL}@{tag}") for tag in tags[1:]]
-
-
-def test_new_spans_empty_the_windows_and_nothing_else(
-    endpoint: MakeEndpoint, catalog: MakeCatalog, fail: Fail
-) -> None:
-    table = Balancer(catalog(endpoint("a"), endpoint("b")), seed=1)
-    fail(table, "a", now=1.0)
-    before = table.endpoint(A, now=2.0)
-    table.apply(catalog(endpoint("a"), endpoint("b"), health=HealthPolicy(windows=(60.0, 600.0))), now=2.0)
-    after = table.endpoint(A, now=2.0)
-    assert after.windows["report"] == {"1m": Counts(), "10m": Counts()}
-    assert (after.state, after.next_at, after.outcomes) == ("ejected", before.next_at, before.outcomes)
-    assert table.record(A, OK, now=700.0, age=600.0) is False
-
-
-def test_a_new_strategy_holds_from_the_next_question(
-    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest
-) -> None:
-    table = Balancer(catalog(endpoint("a")), seed=1)
-    assert table.best(ask(), now=0.0).strategy == "adaptive"
-    table.apply(catalog(endpoint("a"), routing=Routing(strategy="price", valid_for=1.0)), now=0.0)
-    decision = table.best(ask(), now=0.0)
-    assert (decision.strategy, decision.valid_for) == ("price", 1.0)
-    assert table.catalog.routing.strategy == "price"
-
-
-# ---- drains ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def doors(endpoint: MakeEndpoint, catalog: MakeCatalog) -> Balancer:
-    return Balancer(
-        catalog(
-            endpoint("a/eu"),
-            endpoint("a/us"),
-            endpoint("b"),
-            endpoint("a/eu", model="author/other"),
-            aliases={MODEL: ("slug",)},
-        ),
-        seed=1,
-    )
-
-
-EU, US, OTHER = f"{MODEL}@a/eu", f"{MODEL}@a/us", "author/other@a/eu"
-
-
-@pytest.mark.parametrize(
-    ("target", "meant"),
-    [
-        (EU, [EU]),
-        ("a/eu", [EU, OTHER]),
-        ("a", [EU, US, OTHER]),
-        (MODEL, [EU, US, B]),
-        ("slug", [EU, US, B]),
-        ("author/other", [OTHER]),
-    ],
-    ids=["endpoint", "tag", "provider", "model", "alias", "other model"],
-)
-def test_a_drain_means_an_endpoint_a_tag_a_provider_or_a_model(
-    doors: Balancer, target: str, meant: list[str]
-) -> None:
-    assert doors.drain(target, now=1.0, reason="upgrade") == meant
-    drained = [each for each in doors.view(now=2.0).endpoints if each.state == "drained"]
-    assert [each.id for each in drained] == meant
-    assert {each.reason for each in drained} == {"upgrade"}
-    assert doors.resume(target, now=3.0) == meant
-    assert all(each.state != "drained" for each in doors.view(now=3.0).endpoints)
-    assert doors.view(now=3.0).drains == ()
-
-
-def test_a_drain_ends_at_its_time(doors: Balancer, ask: MakeRequest) -> None:
-    doors.drain(MODEL, now=1.0, until=61.0)
-    with pytest.raises(NoEndpoint):
-        doors.best(ask(), now=60.9)
-    assert len(doors.view(now=60.9).drains) == 1
-    assert doors.best(ask(), now=61.0).selected.state == "unverified"
-    assert doors.view(now=61.0).drains == ()
-
-
-def test_only_the_exact_target_is_resumed_and_the_longest_drain_shows(doors: Balancer) -> None:
-    doors.drain("a", now=1.0, reason="whole provider")
-    doors.drain(EU, now=1.0, until=100.0, reason="one door")
-    view = doors.endpoint(EU, now=2.0)
-    assert (view.reason, view.next_at) == ("whole provider", None)
-    assert doors.resume("a", now=3.0) == [EU, US, OTHER]
-    view = doors.endpoint(EU, now=3.0)
-    assert (view.state, view.reason, view.next_at) == ("drained", "one door", 100.0)
-    assert doors.endpoint(US, now=3.0).state == "unverified"
-    assert doors.resume(US, now=3.0) == []
-    assert doors.resume(EU, now=3.0) == [EU]
-
-
-def test_a_model_drained_by_its_alias_is_resumed_by_its_id(doors: Balancer) -> None:
-    doors.drain("slug", now=1.0)
-    assert doors.resume(MODEL, now=2.0) == [EU, US, B]
-    assert doors.endpoint(EU, now=2.0).state == "unverified"
-
-
-def test_a_drain_outlives_a_reload_and_meets_newcomers(endpoint: MakeEndpoint, catalog: MakeCatalog) -> None:
-    table = Balancer(catalog(endpoint("a")), seed=1)
-    table.drain("a", now=1.0)
-    table.apply(catalog(endpoint("a", identity="2"), endpoint("a/eu"), endpoint("b")), now=2.0)
-    assert [each.state for each in table.view(now=2.0).endpoints] == ["drained", "drained", "unverified"]
-
-
-def test_to_resume_is_also_to_forgive_refusals(pair: Balancer) -> None:
-    for _ in range(3):
-        pair.record(A, Outcome(kind="refused", status=401), now=1.0)
-    assert pair.endpoint(A, now=1.0).state == "misconfigured"
-    assert pair.resume(A, now=2.0) == [A]
-    assert pair.endpoint(A, now=2.0).state != "misconfigured"
-
-
-# ---- transitions -------------------------------------------------------------------------------------
-
-
-def test_every_change_is_told_once_with_its_reason_and_its_next_moment(
-    pair: Balancer, ask: MakeRequest, fail: Fail
-) -> None:
-    number = last_number(pair)
-    pair.record(A, OK, now=5.0)
-    fail(pair, "a", now=6.0)
-    until = pair.endpoint(A, now=6.0).next_at
-    trial = pair.best(ask(), now=100.0)
-    pair.record(A, OK, now=101.0, decision=trial.id)
-    for _ in range(10):
-        pair.record(A, OK, now=110.0)
-    pair.record(A, LIMITED, now=120.0)
-    told = [(each.event, each.endpoint, each.state, each.next_at) for each in pair.transitions(number)]
-    assert told == [
-        ("endpoint.healthy", A, "healthy", None),
-        ("endpoint.degraded", A, "degraded", None),
-        ("endpoint.ejected", A, "ejected", until),
-        ("endpoint.trial_started", A, "half_open", 100.0 + trial.selected.timeouts.total),
-        ("endpoint.readmitted", A, "recovering", None),
-        ("endpoint.recovered", A, "degraded", None),
-        ("endpoint.throttled", A, "throttled", 150.0),
-    ]
-
-
-def test_an_endpoint_whose_every_call_failed_is_not_called_healthy(pair: Balancer) -> None:
-    number = last_number(pair)
-    pair.record(A, BAD, now=1.0)
-    assert pair.endpoint(A, now=1.0).state == "unverified"
-    assert ("endpoint.healthy", A) not in events(pair, number)
-
-
-def test_numbers_grow_by_one_and_history_is_bounded(pair: Balancer) -> None:
-    for step in range(TRANSITIONS_MAX):
-        pair.drain("a", now=float(step))
-    told = pair.transitions(0)
-    assert len(told) == TRANSITIONS_MAX
-    numbers = [each.number for each in told]
-    assert numbers == list(range(numbers[0], numbers[0] + TRANSITIONS_MAX))
-    assert [each.number for each in pair.transitions(numbers[-3])] == numbers[-2:]
-    assert pair.transitions(numbers[-1]) == []
-    assert pair.transitions(10**9) == []
-
-
-def test_panic_is_told_when_it_begins_and_when_it_ends(pair: Balancer, ask: MakeRequest, fail: Fail) -> None:
-    number = last_number(pair)
-    for tag in ("a", "b"):
-        fail(pair, tag, now=1.0)
-    pair.best(ask(), now=2.0)
-    trial = pair.best(ask(), now=2.0)
-    pair.best(ask(), now=2.0)
-    pair.record(trial.selected.id, OK, now=3.0, decision=trial.id)
-    pair.best(ask(), now=3.0)
-    told = [(each.event, each.model) for each in pair.transitions(number) if each.event.startswith("model.")]
-    assert told == [("model.panic_entered", MODEL), ("model.panic_left", MODEL)]
-
-
-def test_a_model_without_endpoints_is_refused(
-    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest
-) -> None:
-    world = catalog(endpoint("a"))
-    empty = replace(world, models={**world.models, "author/empty": Model(id="author/empty", name="Empty")})
-    with pytest.raises(NoEndpoint, match="none of the 0 endpoints"):
-        Balancer(empty, seed=1).best(ask("author/empty"), now=0.0)
-
-
 # ---- what a reader is not told, and what is refused ----------------------------------------------------
 
 
@@ -527,14 +466,13 @@ def test_reading_is_never_a_trial(pair: Balancer, ask: MakeRequest, fail: Fail) 
     assert (decision.trial, decision.selected.id, decision.valid_for) == (True, A, 0.0)
 
 
-def test_a_trial_that_was_never_reported_is_told_to_have_lapsed(
-    pair: Balancer, ask: MakeRequest, fail: Fail
+def test_a_model_without_endpoints_is_refused(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest
 ) -> None:
-    fail(pair, "a", now=1.0)
-    assert pair.best(ask(), now=100.0).trial
-    number = last_number(pair)
-    assert pair.best(ask(), now=1000.0).trial
-    assert events(pair, number)[:2] == [("endpoint.trial_lapsed", A), ("endpoint.trial_started", A)]
+    world = catalog(endpoint("a"))
+    empty = replace(world, models={**world.models, "author/empty": Model(id="author/empty", name="Empty")})
+    with pytest.raises(NoEndpoint, match="none of the 0 endpoints"):
+        Balancer(empty, seed=1).best(ask("author/empty"), now=0.0)
 
 
 @pytest.mark.parametrize(

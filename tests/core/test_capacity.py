@@ -1,12 +1,26 @@
 from __future__ import annotations
 
+from math import floor, inf
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.core.capacity import HOLD_FIRST, HOLD_MIN, Throttle
+from balancer.core.capacity import (
+    CEILING_AGE_MAX,
+    CEILING_CUT,
+    CEILING_FORGET,
+    CEILING_MIN,
+    HOLD_FIRST,
+    HOLD_MIN,
+    IN_FLIGHT_MAX,
+    Ceiling,
+    InFlight,
+    Quota,
+    Throttle,
+)
+from balancer.core.model import Limits
 
 HOLD_MAX = 300.0
 
@@ -109,3 +123,261 @@ def test_deadlines_only_move_later_and_never_beyond_the_cap(
         assert throttle.until >= before
         assert throttle.until <= max(before, ended + hold_max)
         assert throttle.exponent >= 0
+
+
+# ---- the operator's limits ---------------------------------------------------------------------------
+
+BUCKET = 2.0  # s; a minute in thirty
+soon = st.one_of(st.floats(0, 200, allow_nan=False), st.integers(0, 100).map(lambda bucket: bucket * BUCKET))
+limits = st.builds(
+    Limits,
+    rpm=st.one_of(st.none(), st.integers(1, 6)),
+    tpm=st.one_of(st.none(), st.integers(1, 1000)),
+)
+
+
+def has_room(taken: list[tuple[float, int]], now: float, limit: Limits, tokens: int) -> bool:
+    """Whether one more request keeps the limits, counted from a list of everything."""
+    clock = max([now, *(at for at, _ in taken)])
+    live = [used for at, used in taken if floor(clock / BUCKET) - floor(at / BUCKET) < 30]
+    if limit.rpm is not None and len(live) + 1 > limit.rpm:
+        return False
+    return limit.tpm is None or sum(live) + tokens <= limit.tpm or (tokens > limit.tpm and sum(live) == 0)
+
+
+@given(st.lists(st.tuples(soon, st.integers(0, 600)), max_size=25), soon, limits, st.integers(0, 1500))
+def test_a_quota_waits_exactly_until_there_is_room(
+    taken: list[tuple[float, int]], now: float, limit: Limits, tokens: int
+) -> None:
+    quota = Quota()
+    for at, used in taken:
+        quota.take(at, used)
+    wait = quota.wait(now, limit, tokens)
+    assert (wait == 0.0) == has_room(taken, now, limit, tokens)
+    if wait:
+        assert has_room(taken, now + wait + 1e-6, limit, tokens)
+        assert not has_room(taken, now + wait - 1e-3, limit, tokens)
+
+
+@pytest.mark.parametrize(
+    ("limit", "tokens", "wait"),
+    [
+        (Limits(), 10**9, 0.0),
+        (Limits(rpm=3), 0, 0.0),
+        (Limits(rpm=2), 0, 50.0),
+        (Limits(rpm=1), 0, 55.0),
+        (Limits(tpm=1000), 300, 0.0),
+        (Limits(tpm=1000), 301, 50.0),
+        (Limits(tpm=1000), 700, 55.0),
+        (Limits(tpm=1000), 5000, 55.0),
+        (Limits(rpm=2, tpm=1000), 700, 55.0),
+        (Limits(rpm=0), 0, inf),
+    ],
+    ids=[
+        "no limits", "a request has room", "no request has room", "both must leave", "the tokens have room",
+        "the older must leave", "both must leave for the tokens", "bigger than the whole limit: alone",
+        "the longer of two waits", "none at all",
+    ],
+)  # fmt: skip
+def test_a_quota_counts_requests_and_tokens_of_the_last_minute(limit: Limits, tokens: int, wait: float) -> None:
+    quota = Quota()
+    quota.take(0.0, 300)
+    quota.take(5.0, 400)
+    assert quota.wait(10.0, limit, tokens) == pytest.approx(wait, abs=BUCKET)
+    assert (quota.wait(10.0, limit, tokens) == 0.0) == (wait == 0.0)
+
+
+def test_a_request_bigger_than_the_limit_passes_in_an_empty_minute_and_is_counted() -> None:
+    quota, limit = Quota(), Limits(tpm=1000)
+    assert quota.wait(0.0, limit, 5000) == 0.0
+    quota.take(0.0, 5000)
+    assert quota.wait(0.0, limit, 0) == 60.0
+
+
+def test_asking_a_quota_takes_nothing() -> None:
+    quota, limit = Quota(), Limits(rpm=1, tpm=10)
+    assert [quota.wait(0.0, limit, 10) for _ in range(5)] == [0.0] * 5
+
+
+# ---- the learned ceiling -----------------------------------------------------------------------------
+
+
+def busy(ceiling: Ceiling, requests: int, *, now: float) -> None:
+    """Send so many requests at one moment."""
+    for _ in range(requests):
+        ceiling.took(now)
+
+
+def test_without_a_429_there_is_no_ceiling() -> None:
+    ceiling = Ceiling()
+    busy(ceiling, 1000, now=0.0)
+    assert ceiling.ceiling(0.0) is None
+    assert not ceiling.learned
+    assert not ceiling.full(0.0)
+
+
+def test_a_429_cuts_to_four_fifths_of_the_rate_and_a_burst_cuts_once() -> None:
+    ceiling = Ceiling()
+    busy(ceiling, 100, now=10.0)
+    for step in range(50):
+        ceiling.limited(began=10.0, now=11.0 + step * 0.01)
+    assert ceiling.ceiling(11.49) == pytest.approx(80.0)
+    assert ceiling.learned
+    assert ceiling.full(11.5)
+    assert not ceiling.full(70.0)
+
+
+def test_a_429_to_a_request_that_began_after_the_cut_cuts_again_and_never_raises() -> None:
+    ceiling = Ceiling()
+    busy(ceiling, 100, now=0.0)
+    ceiling.limited(began=0.0, now=1.0)
+    busy(ceiling, 50, now=61.0)
+    ceiling.limited(began=61.0, now=62.0)
+    assert ceiling.ceiling(62.0) == pytest.approx(40.0)
+    busy(ceiling, 500, now=63.0)
+    ceiling.limited(began=63.0, now=64.0)
+    found = ceiling.ceiling(64.0)
+    assert found is not None
+    assert found <= 41.0
+
+
+def test_a_ceiling_rises_by_a_tenth_of_the_cut_each_minute_without_429s() -> None:
+    ceiling = Ceiling()
+    busy(ceiling, 100, now=0.0)
+    ceiling.limited(began=0.0, now=0.0)
+    assert [ceiling.ceiling(minute * 60.0) for minute in range(4)] == pytest.approx([80.0, 88.0, 96.0, 104.0])
+    ceiling.limited(began=-5.0, now=180.0)
+    assert ceiling.ceiling(180.0) == pytest.approx(80.0)
+
+
+def test_a_ceiling_far_above_all_traffic_is_forgotten_and_does_not_come_back() -> None:
+    ceiling = Ceiling()
+    busy(ceiling, 100, now=0.0)
+    ceiling.limited(began=0.0, now=0.0)
+    minutes = (CEILING_FORGET / CEILING_CUT - 1) * 10
+    assert ceiling.ceiling((minutes - 0.1) * 60) is not None
+    assert ceiling.ceiling((minutes + 0.1) * 60) is None
+    busy(ceiling, 500, now=(minutes + 0.2) * 60)
+    assert ceiling.ceiling((minutes + 0.3) * 60) is None
+
+
+def test_a_ceiling_that_traffic_keeps_near_is_forgotten_after_an_hour() -> None:
+    ceiling = Ceiling()
+    busy(ceiling, 100, now=0.0)
+    ceiling.limited(began=0.0, now=0.0)
+    for minute in range(1, 60):
+        busy(ceiling, 80 + minute * 8, now=minute * 60.0)
+    assert ceiling.ceiling(CEILING_AGE_MAX - 1.0) is not None
+    assert ceiling.ceiling(CEILING_AGE_MAX) is None
+
+
+def test_one_request_a_minute_is_always_let_through() -> None:
+    ceiling = Ceiling()
+    ceiling.limited(began=0.0, now=0.0)
+    assert ceiling.ceiling(0.0) == CEILING_MIN
+    assert not ceiling.full(0.0)
+    ceiling.took(0.0)
+    assert ceiling.full(1.0)
+    assert not ceiling.full(60.0)
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.floats(0, 300), st.floats(0, 60)), max_size=60),
+    st.lists(st.floats(0, 5000), max_size=5),
+)
+def test_a_ceiling_is_within_bounds_and_full_means_one_more_would_break_it(
+    story: list[tuple[bool, float, float]], reads: list[float]
+) -> None:
+    ceiling, unread, now = Ceiling(), Ceiling(), 0.0
+    taken: list[float] = []
+    for sends, passed, latency in story:
+        now += passed
+        before = ceiling.ceiling(now)
+        if sends:
+            taken.append(now)
+        for each in (ceiling, unread):
+            if sends:
+                each.took(now)
+            else:
+                each.limited(began=now - latency, now=now)
+        for read in reads:
+            ceiling.ceiling(read)
+            ceiling.full(read)
+        found = ceiling.ceiling(now)
+        rate = len([at for at in taken if floor(now / BUCKET) - floor(at / BUCKET) < 30])
+        assert found == unread.ceiling(now)
+        assert ceiling.full(now) == (found is not None and rate + 1 > found)
+        if found is not None:
+            assert found >= CEILING_MIN
+            assert before is None or found <= before
+        if not sends and before is None and latency == 0.0:
+            assert found == pytest.approx(max(CEILING_CUT * rate, CEILING_MIN))
+
+
+# ---- what is under way -------------------------------------------------------------------------------
+
+
+def test_decisions_count_until_they_are_reported() -> None:
+    flight = InFlight()
+    assert flight.count(0.0, longest=60.0) == 0
+    for now in (0.0, 1.0, 2.0):
+        flight.begin(now)
+    assert flight.count(2.0, longest=60.0) == 3
+    flight.end()
+    flight.end(began=2.0)
+    assert flight.count(2.0, longest=60.0) == 1
+
+
+def test_a_report_too_many_ends_nothing() -> None:
+    flight = InFlight()
+    flight.end()
+    flight.end(began=1.0)
+    flight.begin(0.0)
+    assert flight.count(0.0, longest=60.0) == 1
+
+
+def test_a_lost_report_stops_counting_though_traffic_goes_on() -> None:
+    flight = InFlight()
+    flight.begin(0.0)
+    for second in range(1, 200):
+        flight.begin(float(second))
+        flight.end(began=second + 0.001)
+    assert flight.count(60.0, longest=60.0) == 1
+    assert flight.count(60.1, longest=60.0) == 0
+
+
+def test_a_request_that_began_before_its_decision_ends_the_oldest() -> None:
+    flight = InFlight()
+    flight.begin(10.0)
+    flight.begin(20.0)
+    flight.end(began=9.9)
+    assert flight.count(75.0, longest=60.0) == 1
+
+
+def test_only_a_bounded_number_of_decisions_is_remembered() -> None:
+    flight = InFlight()
+    for step in range(3 * IN_FLIGHT_MAX):
+        flight.begin(step * 0.001)
+    assert flight.count(3.0, longest=60.0) == IN_FLIGHT_MAX
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(("begin", "end", "end at")), soon, soon), max_size=60),
+    st.floats(0, 300),
+    st.floats(0, 100),
+)
+def test_what_is_under_way_equals_a_recount(
+    story: list[tuple[str, float, float]], now: float, longest: float
+) -> None:
+    flight = InFlight()
+    begun: list[float] = []
+    for what, moment, began in story:
+        if what == "begin":
+            flight.begin(moment)
+            begun.append(moment)
+            continue
+        flight.end(began=began if what == "end at" else None)
+        if begun:
+            before = [each for each in begun if what == "end at" and each <= began]
+            begun.remove(max(before, default=min(begun)))
+    assert flight.count(now, longest=longest) == len([each for each in begun if each >= now - longest])

@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+from statistics import median
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.core.estimate import ALARM_Z, BOUNDS, FLOOR, WEIGHT, failure_probability, peers_prior, shrink
+from balancer.core.estimate import (
+    ALARM_Z,
+    BOUNDS,
+    FLOOR,
+    PEERS_WEIGHT,
+    WEIGHT,
+    failure_probability,
+    peers_prior,
+    terms,
+)
 from balancer.core.health import wilson
 from balancer.core.window import Counts
 
@@ -22,12 +33,33 @@ def chance(
     prior: float = FLOOR,
     outcomes_min: int = 5,
 ) -> float:
-    return failure_probability(long=long, memory=memory, alarm=alarm, prior=prior, outcomes_min=outcomes_min)
+    base, slope, least, _ = terms(long, memory, alarm, outcomes_min)
+    return failure_probability(base, slope, least, prior)
+
+
+def shrink(window: Counts, prior: float, weight: float = WEIGHT) -> float:
+    """The failure share pulled towards `prior`, which is worth `weight` outcomes: the theory, step by step."""
+    return (window.failure + window.rate_limited + weight * prior) / (window.tries + weight)
+
+
+def own(window: Counts) -> float:
+    return terms(window, NOTHING, NOTHING, 5)[3]
+
+
+@given(counts, counts, counts, priors, st.integers(1, 50))
+def test_the_estimate_is_a_ladder_of_shrinkings_and_an_alarm(
+    long: Counts, memory: Counts, alarm: Counts, prior: float, outcomes_min: int
+) -> None:
+    expected = shrink(memory, shrink(long, prior, PEERS_WEIGHT))
+    if alarm.tries >= outcomes_min:
+        expected = max(expected, wilson(alarm.failure + alarm.rate_limited, alarm.tries, ALARM_Z)[0])
+    found = chance(long=long, memory=memory, alarm=alarm, prior=prior, outcomes_min=outcomes_min)
+    assert found == pytest.approx(min(max(expected, BOUNDS[0]), BOUNDS[1]), abs=1e-12)
 
 
 @given(counts, counts, counts, st.floats(0, 1), st.integers(1, 50))
 def test_nothing_is_certain(long: Counts, memory: Counts, alarm: Counts, prior: float, outcomes_min: int) -> None:
-    found = failure_probability(long=long, memory=memory, alarm=alarm, prior=prior, outcomes_min=outcomes_min)
+    found = chance(long=long, memory=memory, alarm=alarm, prior=prior, outcomes_min=outcomes_min)
     assert BOUNDS[0] <= found <= BOUNDS[1]
 
 
@@ -79,15 +111,17 @@ def test_a_total_outage_of_the_last_seconds_overrules_a_good_day() -> None:
 
 
 @given(counts, priors)
-def test_shrinking_stays_between_the_prior_and_the_share(window: Counts, prior: float) -> None:
-    found = shrink(window, prior)
+def test_a_days_share_lies_between_the_prior_and_what_was_counted(window: Counts, prior: float) -> None:
+    found = chance(long=window, prior=prior)
     share = (window.failure + window.rate_limited) / window.tries if window.tries else prior
-    assert min(prior, share) - 1e-12 <= found <= max(prior, share) + 1e-12
+    assert max(min(prior, share), BOUNDS[0]) - 1e-12 <= found <= min(max(prior, share), BOUNDS[1]) + 1e-12
 
 
-def test_a_prior_weighs_as_much_as_ten_outcomes() -> None:
-    assert shrink(Counts(failure=10), 0.0) == 0.5
-    assert shrink(Counts(failure=1), 0.1) == pytest.approx((1 + 0.1 * WEIGHT) / (1 + WEIGHT))
+def test_the_day_weighs_as_much_as_ten_outcomes_and_the_peers_as_fifty() -> None:
+    assert chance(memory=Counts(failure=10), prior=0.0) == 0.5
+    assert chance(memory=Counts(failure=1), prior=0.1) == pytest.approx((1 + 0.1 * WEIGHT) / (1 + WEIGHT))
+    assert chance(long=Counts(failure=50), prior=0.0) == pytest.approx(0.5)
+    assert own(Counts(failure=10)) == pytest.approx((10 + WEIGHT * FLOOR) / (10 + WEIGHT))
 
 
 def test_one_failure_of_one_is_a_fifth_and_no_certainty() -> None:
@@ -98,20 +132,43 @@ def test_one_failure_of_one_is_a_fifth_and_no_certainty() -> None:
 
 
 def test_a_429_is_a_failed_try() -> None:
-    assert shrink(Counts(success=5, rate_limited=5), FLOOR) == shrink(Counts(success=5, failure=5), FLOOR)
-    assert chance(alarm=Counts(rate_limited=9)) == chance(alarm=Counts(failure=9))
+    for name in ("long", "memory", "alarm"):
+        limited = chance(**{name: Counts(success=5, rate_limited=5)})
+        assert limited == chance(**{name: Counts(success=5, failure=5)})
+    assert own(Counts(success=5, rate_limited=5)) == own(Counts(success=5, failure=5))
+
+
+# ---- peers -------------------------------------------------------------------------------------------
+
+
+def prior_of(*windows: Counts) -> float:
+    return peers_prior(sorted(map(own, windows)))
 
 
 def test_peers_are_their_median_so_that_one_dead_host_darkens_nobody() -> None:
     good = Counts(success=980, failure=20)
     assert peers_prior([]) == FLOOR
-    assert peers_prior([NOTHING] * 3) == pytest.approx(FLOOR)
-    with_one_dead = peers_prior([good, good, Counts(failure=1000)])
-    assert with_one_dead == pytest.approx(peers_prior([good, good, good]))
+    assert prior_of(*[NOTHING] * 3) == pytest.approx(FLOOR)
+    with_one_dead = prior_of(good, good, Counts(failure=1000))
+    assert with_one_dead == pytest.approx(prior_of(good, good, good))
     assert with_one_dead == pytest.approx(0.02, abs=1e-3)
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9).map(sorted))
+def test_the_peers_prior_is_the_median(shares: list[float]) -> None:
+    assert peers_prior(shares) == pytest.approx(median(shares))
+
+
 @given(st.lists(counts, min_size=1, max_size=9))
-def test_the_peers_prior_lies_among_the_peers(long: list[Counts]) -> None:
-    shares = [shrink(each, FLOOR) for each in long]
-    assert min(shares) <= peers_prior(long) <= max(shares)
+def test_the_peers_prior_lies_among_the_peers(windows: list[Counts]) -> None:
+    shares = [shrink(each, FLOOR) for each in windows]
+    assert min(shares) - 1e-12 <= prior_of(*windows) <= max(shares) + 1e-12
+
+
+@given(counts, counts, counts, priors, priors)
+def test_better_peers_never_make_failure_likelier(
+    long: Counts, memory: Counts, alarm: Counts, one: float, other: float
+) -> None:
+    low, high = sorted((one, other))
+    windows = {"long": long, "memory": memory, "alarm": alarm}
+    assert chance(**windows, prior=low) <= chance(**windows, prior=high)

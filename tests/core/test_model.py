@@ -9,16 +9,17 @@ import pytest
 from balancer.core import model
 from balancer.core.model import (
     MODALITIES,
-    QUANTIZATION_FAMILIES,
     QUANTIZATIONS,
     STATES,
+    Decision,
     Endpoint,
     HealthPolicy,
     NoEndpoint,
     Refusal,
-    Request,
+    RetryBudget,
     Routing,
 )
+from balancer.core.request import Request
 
 VALUES = [value for value in vars(model).values() if isinstance(value, type) and is_dataclass(value)]
 
@@ -71,11 +72,35 @@ def test_an_endpoint_cannot_be_changed(endpoint: Callable[..., Endpoint]) -> Non
         endpoint().priority = 1  # type: ignore[misc]
 
 
-def test_words_are_distinct_and_families_are_made_of_them() -> None:
+def test_an_endpoint_that_is_no_copy_is_its_own_door(endpoint: Callable[..., Endpoint]) -> None:
+    assert endpoint("alpha/eu").door == "alpha/eu"
+    assert endpoint("alpha/eu:2", door="alpha/eu").door == "alpha/eu"
+
+
+def test_a_decision_is_a_value_that_cannot_be_changed() -> None:
+    given = {
+        "id": "dec_1",
+        "model": "author/slug",
+        "strategy": "adaptive",
+        "selected": None,
+        "fallbacks": (),
+        "panic": False,
+        "trial": False,
+        "sticky": False,
+        "valid_for": 5.0,
+        "evidence_age": None,
+        "retry_budget": RetryBudget(share=0.0, exhausted=False),
+    }
+    decision = Decision(**given)  # type: ignore[arg-type]
+    assert decision == Decision(**given)  # type: ignore[arg-type]
+    assert decision.considered == ()
+    with pytest.raises(AttributeError):
+        decision.panic = True  # type: ignore[misc]
+
+
+def test_words_are_distinct() -> None:
     for words in (QUANTIZATIONS, MODALITIES, STATES, get_args(Refusal)):
         assert len(set(words)) == len(words)
-    for family, members in QUANTIZATION_FAMILIES.items():
-        assert family in members <= set(QUANTIZATIONS)
 
 
 def test_a_refusal_carries_its_facts_and_its_message() -> None:
@@ -83,3 +108,10 @@ def test_a_refusal_carries_its_facts_and_its_message() -> None:
     assert str(refusal) == refusal.message == "nobody is there"
     assert (refusal.code, refusal.model, refusal.excluded_by) == ("unavailable", "author/slug", ("drained",))
     assert (refusal.near, refusal.retry_after, refusal.considered) == ((), None, ())
+    assert refusal.constraint is None
+
+
+@pytest.mark.parametrize(("retry_after", "retryable"), [(None, False), (0.0, True), (20.0, True)])
+def test_a_refusal_that_names_a_wait_is_retryable(retry_after: float | None, retryable: bool) -> None:
+    refusal = NoEndpoint("capacity_exhausted", "full", model="author/slug", retry_after=retry_after)
+    assert refusal.retryable == retryable

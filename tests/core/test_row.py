@@ -5,14 +5,16 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from balancer.core.health import Change
-from balancer.core.latency import TIMEOUTS_UNKNOWN
-from balancer.core.model import STATES, Endpoint, HealthPolicy, Source
+from balancer.core.latency import SLICE, TIMEOUTS_UNKNOWN
+from balancer.core.model import STATES, Endpoint, HealthPolicy, Source, TimeoutPolicy, Timeouts
+from balancer.core.notes import Drain
 from balancer.core.outcome import KINDS, Outcome
-from balancer.core.row import ELIGIBLE, FAILURES_MAX, UNUSABLE, Drain, Row
+from balancer.core.row import ELIGIBLE, FAILURES_MAX, UNUSABLE, Picture, Row
+from balancer.core.standing import standing
 
 MakeEndpoint = Callable[..., Endpoint]
 POLICY = HealthPolicy()
@@ -100,10 +102,10 @@ MAKERS: dict[str, Callable[[Row], Any]] = {
 @pytest.mark.parametrize("state", STATES)
 def test_every_state_is_reached_and_told_with_its_reason(row: Row, state: str) -> None:
     MAKERS[state](row)
-    standing = row.standing(4.0, POLICY)
-    assert row.state(4.0) == standing.state == state
-    assert bool(standing.reason) == (state != "healthy")
-    assert (standing.next is None) or standing.reason
+    found = standing(row, 4.0, POLICY)
+    assert row.state(4.0) == found.state == state
+    assert bool(found.reason) == (state != "healthy")
+    assert (found.next is None) or found.reason
 
 
 @pytest.mark.parametrize("shown", STATES[:5])
@@ -152,9 +154,9 @@ def test_states_are_in_their_order_without_repeats_and_never_none(endpoint: Make
         assert states
         assert list(states) == sorted(set(states), key=STATES.index)
         assert row.state(now) == states[0]
-        standing = row.standing(now, POLICY)
-        assert (standing.state, standing.states) == (states[0], states)
-        assert standing.next_at is None or standing.next_at >= now
+        found = standing(row, now, POLICY)
+        assert (found.state, found.states) == (states[0], states)
+        assert found.next_at is None or found.next_at >= now
         if len(states) > 1:
             assert "healthy" not in states
 
@@ -162,33 +164,6 @@ def test_states_are_in_their_order_without_repeats_and_never_none(endpoint: Make
 def test_eligible_and_unusable_are_what_the_contract_says() -> None:
     assert set(STATES) - ELIGIBLE == {"drained", "misconfigured", "ejected", "half_open", "throttled"}
     assert set(UNUSABLE) == {"drained", "misconfigured"}
-
-
-@pytest.mark.parametrize(
-    ("make", "following", "next_at"),
-    [
-        (eject, "trial", 6.671821220562006),
-        (make_half_open, "trial lapses", 1000.0),
-        (MAKERS["throttled"], "hold ends", 31.0),
-        (make_misconfigured, "waits for a change of configuration", None),
-        (make_drained, None, None),
-        (make_recovering, None, None),
-    ],
-    ids=["ejected", "half_open", "throttled", "misconfigured", "drained", "recovering"],
-)
-def test_every_state_tells_what_happens_next(
-    row: Row, make: Callable[[Row], Any], following: str | None, next_at: float | None
-) -> None:
-    make(row)
-    standing = row.standing(4.0, POLICY)
-    assert (standing.next, standing.next_at) == (following, next_at)
-
-
-def test_a_trial_that_is_due_waits_for_a_request_or_for_a_good_probe(row: Row) -> None:
-    until = eject(row)
-    assert row.standing(until, POLICY).next == "trial with the next request"
-    take(row, Outcome(kind="connect", shallow=True), until, source="probe")
-    assert row.standing(until, POLICY).next == "trial after a good probe"
 
 
 def test_an_expired_lease_and_an_ended_drain_are_gone_without_a_write(row: Row) -> None:
@@ -224,7 +199,7 @@ def test_three_failures_in_a_row_are_degraded_whatever_went_before(row: Row) -> 
     take(row, BAD, 2.0, times=2)
     assert row.state(2.0) == "healthy"
     take(row, BAD, 2.0)
-    assert (row.state(2.0), row.standing(2.0, POLICY).reason) == ("degraded", "3 failures in a row")
+    assert (row.state(2.0), standing(row, 2.0, POLICY).reason) == ("degraded", "3 failures in a row")
     assert row.state(2.0 + 299.0) == "degraded"
     assert row.state(2.0 + 300.0) == "healthy"
     take(row, OK, 3.0)
@@ -241,14 +216,14 @@ def test_an_outage_is_two_failures_that_are_a_fifth_of_the_last_seconds(
 ) -> None:
     take(row, OK, 1.0, times=successes)
     take(row, BAD, 1.0, times=failures)
-    assert row.tier(1.0, POLICY) == tier
-    assert row.tier(400.0, POLICY) == 0
+    assert row.picture(1.0, POLICY).tier == tier
+    assert row.picture(400.0, POLICY).tier == 0
 
 
 def test_after_the_shortest_window_an_outage_is_a_degradation(row: Row) -> None:
     take(row, OK, 1.0, times=5)
     take(row, BAD, 1.0, times=3)
-    assert (row.tier(1.0, POLICY), row.tier(31.0, POLICY)) == (2, 1)
+    assert (row.picture(1.0, POLICY).tier, row.picture(31.0, POLICY).tier) == (2, 1)
 
 
 # ---- evidence ----------------------------------------------------------------------------------------
@@ -282,18 +257,21 @@ def test_only_successes_of_real_work_are_timed(row: Row) -> None:
         Outcome(kind="success", shallow=True, **slow),  # type: ignore[arg-type]
     ):
         take(row, outcome, 10.0)
-    assert (row.latency.count, row.ttft.count) == (0, 0)
+    assert (row.speed.latency.count, row.speed.ttft.count) == (0, 0)
     take(row, Outcome(kind="success", **slow), 10.0)  # type: ignore[arg-type]
-    assert (row.latency.count, row.ttft.sum) == (1, 3.0)
+    assert (row.speed.latency.count, row.speed.ttft.sum) == (1, 3.0)
 
 
 def test_timeouts_follow_the_endpoints_own_speed(row: Row) -> None:
-    assert row.timeouts == TIMEOUTS_UNKNOWN
+    def given_at(now: float) -> Timeouts:
+        return row.selected("healthy", -1, now // SLICE, TimeoutPolicy()).timeouts  # of a prompt of unknown length
+
+    assert given_at(0.0) == TIMEOUTS_UNKNOWN
     take(row, Outcome(kind="success", latency=20.0, ttft=1.0), 30.0, times=20)
-    assert row.timeouts.total == pytest.approx(60.0, rel=0.02)
-    assert row.timeouts.first_token == pytest.approx(3.0, rel=0.02)
+    assert given_at(30.0).total == pytest.approx(60.0, rel=0.02)
+    assert given_at(30.0).first_token == pytest.approx(3.0, rel=0.02)
     take(row, Outcome(kind="success", latency=40.0, ttft=1.0), 60.0, times=500)
-    assert row.timeouts.total == pytest.approx(120.0, rel=0.02)
+    assert given_at(60.0).total == pytest.approx(120.0, rel=0.02)
 
 
 def test_the_last_failures_are_kept_after_many_successes_and_are_bounded(row: Row) -> None:
@@ -361,3 +339,102 @@ def test_listing_models_does_not_ease_a_quota(row: Row) -> None:
     assert row.throttle.exponent == 1
     take(row, OK, 50.0)
     assert row.throttle.exponent == 0
+
+
+# ---- the memo and the truth --------------------------------------------------------------------------
+
+SHORT = HealthPolicy(windows=(3.0, 12.0, 60.0), min_outcomes=3, hold=2.0, hold_max=8.0, ramp_requests=2)
+QUARTERS = st.integers(0, 200).map(lambda number: number / 4)
+PAUSES = st.one_of(st.just(0.0), QUARTERS, st.sampled_from((29.75, 30.0, 299.75, 300.0, 1800.0, 90_000.0)))
+EVENTS = st.one_of(
+    st.tuples(st.just("report"), st.sampled_from(KINDS), st.integers(1, 6), PAUSES, st.just(False)),
+    st.tuples(st.just("probe"), st.sampled_from(KINDS), st.integers(1, 4), PAUSES, st.booleans()),
+    st.tuples(st.sampled_from(("drain", "resume", "lease")), st.none(), st.just(1), PAUSES, st.just(False)),
+)
+LIVES = st.lists(st.tuples(PAUSES, EVENTS), max_size=25)
+Event = tuple[str, Any, int, float, bool]
+
+
+class Life:
+    """What befalls one row. `span` is the age of an outcome, or for how long a drain or a lease lasts."""
+
+    def __init__(self, endpoint: Endpoint, policy: HealthPolicy) -> None:
+        self.row = Row(endpoint, policy, random=Random(1), now=0.0)
+        self.policy = policy
+        self.now = 0.0
+
+    def live(self, pause: float, event: Event) -> None:
+        row, (what, kind, times, span, shallow) = self.row, event
+        self.now += pause
+        if what == "drain":
+            row.drains = (Drain("a", "", self.now, self.now + span),)
+        elif what == "resume":
+            row.drains = ()
+        elif what == "lease":
+            if row.health.phase_at(self.now) == "ejected":
+                row.health.start_trial(decision="dec_1", now=self.now, expires=self.now + 1 + span)
+        else:
+            for number in range(times):
+                row.record(
+                    Outcome(kind=kind, latency=0.25, shallow=shallow, retry_after=span if times == 2 else None),
+                    source="probe" if what == "probe" else "report",
+                    ended=self.now - (span if times % 2 else 0.0),
+                    duration=None,
+                    now=self.now,
+                    decision="dec_1" if number == 3 else None,
+                    policy=self.policy,
+                    random=Random(1),
+                )
+
+    def picture(self, now: float) -> Picture:
+        return self.row.picture(now, self.policy)
+
+
+def lived(endpoint: Endpoint, policy: HealthPolicy, story: list[tuple[float, Event]]) -> Life:
+    """A row that nobody ever asked."""
+    life = Life(endpoint, policy)
+    for pause, event in story:
+        life.live(pause, event)
+    return life
+
+
+@settings(deadline=None)
+@given(LIVES, PAUSES, st.sampled_from((POLICY, SHORT)), st.lists(st.sampled_from((-30.0, -0.25, 0.0, 5.0, 400.0))))
+def test_a_row_that_is_asked_all_the_time_shows_the_picture_of_one_that_never_was(
+    endpoint: MakeEndpoint,
+    story: list[tuple[float, Event]],
+    pause: float,
+    policy: HealthPolicy,
+    looks: list[float],
+) -> None:
+    asked = Life(endpoint("a"), policy)
+    for each in story:
+        asked.live(*each)
+        for look in looks:  # at the past and the future, too
+            asked.picture(max(0.0, asked.now + look))
+            asked.row.evidence(max(0.0, asked.now - look))
+    unasked = lived(endpoint("a"), policy, story)
+    now = asked.now + pause
+    assert asked.picture(now) == unasked.picture(now)
+    assert asked.row.evidence(now) == lived(endpoint("a"), policy, story).row.evidence(now)
+    assert asked.row.states(now) == unasked.row.states(now)
+
+
+@settings(deadline=None)
+@given(LIVES, PAUSES, st.sampled_from((POLICY, SHORT)), st.lists(st.floats(0, 1), min_size=1, max_size=4))
+def test_a_picture_stays_true_until_the_moment_that_it_names(
+    endpoint: MakeEndpoint,
+    story: list[tuple[float, Event]],
+    pause: float,
+    policy: HealthPolicy,
+    parts: list[float],
+) -> None:
+    life = lived(endpoint("a"), policy, story)
+    now = life.now + pause
+    told = life.picture(now)
+    assert told.until > now
+    end = min(told.until, now + 200_000.0)
+    for moment in (*[now + part * (end - now) for part in parts], end - 0.125, now + 0.125):
+        if now <= moment < told.until:
+            later = lived(endpoint("a"), policy, story).picture(moment)
+            assert later._replace(until=0.0) == told._replace(until=0.0)

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from balancer.core.balancer import TRANSITIONS_MAX, Balancer
-from balancer.core.model import Catalog, Endpoint, Request, Routing
+from balancer.core.balancer import Balancer
+from balancer.core.journal import TRANSITIONS_MAX
+from balancer.core.model import Catalog, Endpoint, Pricing, Routing
 from balancer.core.outcome import Outcome
+from balancer.core.request import Request
 
 MakeEndpoint = Callable[..., Endpoint]
 MakeCatalog = Callable[..., Catalog]
@@ -155,3 +157,39 @@ def test_a_tier_keeps_no_model_out_of_panic(
 def test_a_drain_that_ended_by_itself_is_not_resumed(pair: Balancer) -> None:
     pair.drain("a", now=1.0, until=2.0)
     assert pair.resume("a", now=3.0) == []
+
+
+def test_a_price_forgets_the_cache_hits_when_their_half_hour_is_over(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest
+) -> None:
+    cached = Pricing(prompt=1.0, completion=1.0, input_cache_read=0.1)
+    table = Balancer(catalog(endpoint("a", pricing=cached), endpoint("b", price=0.7)), seed=1)
+    hit = Outcome(kind="success", latency=1.0, prompt_tokens=1000, cached_tokens=900)
+    for _ in range(30):
+        table.record(A, hit, now=1.0)
+    firsts = {now: table.best(ask(), now=now, dry=True).selected.id for now in (1.0, 300.0, 1700.0, 1900.0)}
+    assert firsts == {1.0: A, 300.0: A, 1700.0: A, 1900.0: B}
+
+
+def test_a_fallback_model_that_the_operator_drained_is_not_in_panic(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest
+) -> None:
+    table = Balancer(catalog(endpoint("a"), endpoint("b", model="author/other")), seed=1)
+    table.drain("a", now=1.0)
+    for _ in range(3):
+        decision = table.best(ask(models=("author/other",)), now=2.0)
+        assert (decision.model, decision.panic) == ("author/other", False)
+    assert not [each for each in table.transitions(0) if each.event.startswith("model.")]
+    assert not any(each.panic for each in table.view(now=2.0).models)
+
+
+def test_an_alarm_that_was_over_still_rings_for_who_asks_of_the_time_before(
+    pair: Balancer, ask: MakeRequest
+) -> None:
+    for key in (A, B):
+        pair.record(key, OK, now=1.0)
+    for _ in range(4):
+        pair.record(A, BAD, now=1.0)
+    before = pair.endpoint(A, now=2.0).success_estimate
+    pair.view(now=1000.0)
+    assert pair.endpoint(A, now=2.0).success_estimate == before

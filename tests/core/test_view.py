@@ -6,12 +6,15 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from balancer.core.balancer import Balancer
-from balancer.core.model import Catalog, Endpoint, HealthPolicy
+from balancer.core.latency import TIMEOUTS_UNKNOWN
+from balancer.core.model import Catalog, Endpoint, HealthPolicy, RetryBudget
 from balancer.core.outcome import Outcome
+from balancer.core.request import Request
 from balancer.core.view import RANKS, window_name
 
 MakeEndpoint = Callable[..., Endpoint]
 MakeCatalog = Callable[..., Catalog]
+MakeRequest = Callable[..., Request]
 Fail = Callable[..., None]
 
 MODEL = "author/slug"
@@ -99,3 +102,35 @@ def test_panic_is_shown_where_health_leaves_nobody_and_not_where_only_the_quota_
         fail(table, tag, now=2.0)
     assert [(each.eligible, each.panic) for each in table.view(now=3.0).models] == [(0, False)]
     assert [(each.eligible, each.panic) for each in table.view(now=62.0).models] == [(0, True)]
+
+
+def test_loads_limits_and_hits_are_told(endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest) -> None:
+    table = Balancer(catalog(endpoint("a")), seed=1)
+    fresh = table.endpoint(A, now=0.0)
+    assert (fresh.in_flight, fresh.ceiling, fresh.cache_hit_rate) == (0, None, 0.0)
+    assert (fresh.throughput.quantiles, fresh.timeouts) == (None, TIMEOUTS_UNKNOWN)
+    for _ in range(20):
+        table.best(ask(), now=10.0)
+    answered = Outcome(kind="success", latency=2.0, prompt_tokens=100, completion_tokens=80, cached_tokens=50)
+    for _ in range(15):
+        table.record(A, answered, now=11.0)
+    table.record(A, Outcome(kind="rate_limited", latency=0.5), now=11.0)
+    view = table.endpoint(A, now=12.0)
+    assert view.in_flight == 4
+    assert view.ceiling == pytest.approx(0.8 * 36, rel=0.01)
+    assert view.cache_hit_rate == pytest.approx(0.5 * 15 / 20)
+    assert view.throughput.quantiles is not None
+    assert view.throughput.quantiles[0] == pytest.approx(40.0, rel=0.011)
+    assert (view.throughput.count, view.throughput.sum) == (15, 600.0)
+
+
+def test_sessions_and_retries_are_told(endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest) -> None:
+    table = Balancer(catalog(endpoint("a"), endpoint("b")), seed=1)
+    assert (table.view(now=0.0).sessions, table.view(now=0.0).models[0].retry_budget.share) == (0, 0.0)
+    for session in ("one", "two", "two"):
+        table.best(ask(session_id=session), now=1.0)
+    for _ in range(12):
+        table.best(ask(exclude=("a",)), now=1.0)
+    view = table.view(now=1.0)
+    assert view.sessions == 2
+    assert view.models[0].retry_budget == RetryBudget(share=12 / 15, exhausted=True)

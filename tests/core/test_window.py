@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import floor
+from math import floor, inf
 
 import pytest
 from hypothesis import given
@@ -118,8 +118,93 @@ def test_an_outcome_older_than_the_window_is_not_counted() -> None:
     assert ring.counts(40.5) == Counts(success=1)
 
 
+def test_a_ring_may_add_amounts_beyond_thirty_two_bits() -> None:
+    ring = Ring(60.0, wide=True)
+    for _ in range(10):
+        ring.record(1.0, FAILURE, 10**9)
+    ring.record(3.0, SUCCESS, 5)
+    assert ring.counts(3.0) == Counts(success=5, failure=10**10)
+    assert ring.counts(60.0) == Counts(success=5)
+
+
+@given(steps(), st.lists(st.integers(0, 5), min_size=60, max_size=60), st.floats(-1e4, 1e6, allow_nan=False))
+def test_a_ring_of_amounts_equals_the_same_outcomes_one_by_one(
+    story: tuple[float, list[tuple[str, float, Column]]], amounts: list[int], now: float
+) -> None:
+    span, events = story
+    ring, recount = Ring(span, wide=True), Recount(span)
+    for (_, moment, column), amount in zip(events, amounts, strict=False):
+        ring.record(moment, column, amount)
+        recount.all += [(moment, column)] * amount
+        if amount == 0:  # it moves the ring's clock all the same
+            recount.all.append((moment, column))
+            ring.record(moment, column)
+    for moment in [now, *(moment for _, moment, _ in events)]:
+        assert ring.counts(moment) == recount.counts(moment)
+        assert [ring.total(moment, column) for column in (SUCCESS, FAILURE, RATE_LIMITED)] == [*ring.counts(moment)]
+
+
+@given(steps(), st.integers(-1, 10), st.floats(-200, 800, allow_nan=False))
+def test_a_column_falls_when_the_ring_says_and_no_earlier(
+    story: tuple[float, list[tuple[str, float, Column]]], most: int, now: float
+) -> None:
+    _, events = story
+    ring = Ring(60.0)  # its borders are whole seconds: no quotient is rounded at one
+    for _, moment, column in events:
+        ring.record(moment, column)
+    clock = max([now, *(moment for _, moment, _ in events)])
+    wait = ring.falls_to(now, FAILURE, most)
+    if wait == 0.0:
+        assert ring.total(now, FAILURE) <= most
+        return
+    assert ring.total(now, FAILURE) > most
+    if most < 0:
+        assert wait == inf
+        return
+    falls = now + wait
+    assert falls <= clock + 60.0 + 1e-6
+    assert ring.total(falls + 1e-6, FAILURE) <= most
+    assert ring.total(falls - 1e-3, FAILURE) > most
+
+
+@given(steps(), st.floats(-200, 800, allow_nan=False))
+def test_counts_stand_still_until_the_moment_that_the_ring_tells(
+    story: tuple[float, list[tuple[str, float, Column]]], now: float
+) -> None:
+    _, events = story
+    ring = Ring(60.0)
+    for _, moment, column in events:
+        ring.record(moment, column)
+    until = ring.changes_at(now)
+    assert until > now
+    if until == inf:
+        assert ring.counts(now) == ring.counts(now + 1e9) == Counts()
+    else:
+        assert ring.counts(now) == ring.counts(now + (until - now) * 0.999)
+
+
 def test_an_empty_ring_counts_nothing() -> None:
     assert Ring(30.0).counts(5.0) == Counts()
+
+
+@given(steps(), st.integers(1, 5))
+def test_windows_equal_a_recount_however_reads_and_bursts_mix(
+    story: tuple[float, list[tuple[str, float, Column]]], burst: int
+) -> None:
+    spans = (7.0, 300.0, 86400.0)
+    windows, recounts = Windows(spans), [Recount(span) for span in spans]
+    for what, moment, column in story[1]:
+        if what == "record":
+            for step in range(burst):
+                ended = moment + step * 0.07
+                windows.record(ended, column)
+                for recount in recounts:
+                    recount.all.append((ended, column))
+        else:
+            assert [windows.counts(index, moment) for index in range(3)] == [
+                recount.counts(moment) for recount in recounts
+            ]
+    assert windows.counts(0, 0.0) == recounts[0].counts(0.0)
 
 
 @pytest.mark.parametrize("span", [0.0, -1.0])
@@ -146,3 +231,50 @@ def test_a_429_is_a_try_and_never_in_the_error_ratio(
 
 def test_windows_add_up() -> None:
     assert Counts(1, 2, 3).plus(Counts(10, 20, 30)) == Counts(11, 22, 33)
+
+
+# ---- a restart ---------------------------------------------------------------------------------------
+
+spans = st.floats(0, 400)
+
+
+@given(st.lists(spans), spans, spans, spans, st.floats(0, 1e6), st.lists(spans))
+def test_an_outcome_in_a_ring_is_as_old_as_it_was_and_the_time_away(
+    ended: list[float], rest: float, away: float, passed: float, later: float, since: list[float]
+) -> None:
+    ended = sorted(ended)
+    now = max([*ended, 0.0]) + rest
+    old, new = Ring(300.0), Ring(300.0)
+    for each in ended:
+        old.record(each, SUCCESS)
+    new.restore(old.dump(now), then=later - away)
+    for each in since:
+        new.record(later + each, FAILURE)
+    at = later + max([passed, *since])
+    ages = [now - each + away + (at - later) for each in ended if floor(now / 10) - floor(each / 10) < BUCKETS]
+    # Exact counts forget between 290 and 300 s after the end; a bucket more or less is the dump's.
+    least, most = sum(age < 279.99 for age in ages), sum(age < 310.01 for age in ages)
+    assert least <= new.counts(at).success <= most
+    assert new.counts(at).failure == sum(floor(at / 10) - floor((later + each) / 10) < BUCKETS for each in since)
+
+
+@given(
+    st.lists(st.integers(0, 300)), st.integers(0, 100), st.lists(st.tuples(st.integers(0, 60), st.floats(0, 40)))
+)
+def test_windows_count_on_exactly_after_a_restore_late_reports_too(
+    ended: list[int], rest: int, since: list[tuple[int, float]]
+) -> None:
+    now = float(max([*ended, 0]) + rest)
+    both = (30.0, 300.0)
+    old, plain, new = Windows(both), [Ring(span) for span in both], Windows(both)
+    for each in sorted(ended):
+        old.record(each, SUCCESS)
+        for ring in plain:
+            ring.record(each, SUCCESS)
+    new.restore(old.dump(now), then=now, now=now)
+    for seconds, age in since:
+        now += seconds
+        new.record(now - age, FAILURE)
+        for ring in plain:
+            ring.record(now - age, FAILURE)
+        assert [new.counts(index, now) for index in (0, 1)] == [ring.counts(now) for ring in plain]

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from balancer.core.model import Constraint
 from balancer.http.answers import ERROR_TYPES, Availability, Refused, answer, plain
 
 
@@ -25,6 +26,7 @@ def test_a_refusal_may_tell_more_and_hide_its_status_from_the_status_line() -> N
         availability=Availability(
             code="capacity_exhausted",
             excluded_by=("throttled",),
+            constraint=Constraint(field="exclude", detail="rules out 1 of 2 endpoints"),
             requested_models=("m",),
             retryable=True,
             retry_after=1.5,
@@ -42,10 +44,23 @@ def test_a_refusal_may_tell_more_and_hide_its_status_from_the_status_line() -> N
         "availability": {
             "code": "capacity_exhausted",
             "excluded_by": ["throttled"],
+            "constraint": {"field": "exclude", "detail": "rules out 1 of 2 endpoints"},
             "requested_models": ["m"],
             "retryable": True,
             "retry_after": 1.5,
         },
+    }
+
+
+def test_what_a_refusal_does_not_know_is_left_out() -> None:
+    bare = Availability(code="unavailable", excluded_by=(), requested_models=("m",), retryable=False)
+    body = Refused(503, "no", availability=bare).response().body
+    assert isinstance(body, bytes)
+    assert json.loads(body)["error"]["availability"] == {
+        "code": "unavailable",
+        "excluded_by": [],
+        "requested_models": ["m"],
+        "retryable": False,
     }
 
 

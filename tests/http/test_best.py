@@ -1,6 +1,8 @@
 """The best provider over HTTP: the answer, its headers, and every refusal."""
 
+import json
 from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
 import aiohttp
@@ -11,6 +13,7 @@ from balancer.core.model import Provider
 MODEL = "openai/gpt-4.1"
 EAST = "openai/gpt-4.1@azure/eastus2"
 OPENAI = "openai/gpt-4.1@openai"
+LLAMA = "meta/llama-3.3@local"
 
 
 async def ask(client: aiohttp.ClientSession, world: Any, query: str) -> tuple[aiohttp.ClientResponse, Any]:
@@ -31,6 +34,7 @@ async def test_an_answer_has_every_field_of_the_contract(world: Any, client: aio
         "panic": False,
         "trial": False,
         "sticky": False,
+        "retry_budget": {"share": 0.0, "exhausted": False},
         "config_generation": 1,
         "valid_for": 5.0,
         "evidence_age": None,
@@ -43,8 +47,11 @@ async def test_an_answer_has_every_field_of_the_contract(world: Any, client: aio
         "base_url": "https://azure.test:8443/v1",
         "api": "openai",
         "state": "unverified",
-        "timeouts": {"connect": 2.0, "first_token": 30.0, "total": 120.0},
+        "timeouts": selected["timeouts"],
+        "credential": None,
     }
+    assert selected["timeouts"].keys() == {"connect", "first_token", "total"}
+    assert all(seconds > 0 for seconds in selected["timeouts"].values())
     assert [each["id"] for each in fallbacks] == [OPENAI]
 
 
@@ -122,19 +129,56 @@ async def test_head_and_explain_lease_and_count_nothing(
     assert world.balancer.endpoint(EAST, now=world.now).state == "half_open"
 
 
-async def test_explain_tells_what_was_understood_and_where_each_endpoint_stands(
+async def test_the_place_of_the_key_is_told_and_never_the_key(
+    config: Any, endpoint: Any, serve: Any, client: aiohttp.ClientSession
+) -> None:
+    keyed = endpoint(MODEL, "openai", credential="env OPENAI_API_KEY")
+    configuration = config()
+    configuration = replace(configuration, endpoints={**configuration.endpoints, OPENAI: keyed})
+    async with serve(configuration) as world:
+        _, answer = await ask(client, world, f"model={MODEL}&only=openai")
+    assert answer["selected"]["credential"] == "env OPENAI_API_KEY"
+    assert "sk-very-secret" not in str(answer)
+
+
+async def test_explain_extends_openrouters_metadata(world: Any, client: aiohttp.ClientSession) -> None:
+    query = "model=gpt-4.1:nitro&only=azure&region=us&exclude=local&prompt_tokens=5&explain=true"
+    _, answer = await ask(client, world, query)
+    explain = answer["explain"]
+    first, second = explain.pop("considered")
+    assert explain == {
+        "requested": "gpt-4.1:nitro",
+        "strategy": "sort:throughput",
+        "region": "us",
+        "summary": "available=1, selected=Azure",
+        "attempt": 2,
+        "is_byok": True,
+        "endpoints": {"total": 2, "available": [{"provider": "Azure", "model": "gpt-4.1", "selected": True}]},
+        "understood": {
+            "model": "gpt-4.1:nitro",
+            "prompt_tokens": 5,
+            "region": "us",
+            "exclude": ["local"],
+            "provider": {"only": ["azure"]},
+        },
+    }
+    assert answer["strategy"] == "sort:throughput"
+    assert set(first) == {"id", "state", "score", "weight", "share", "excluded_by", "why"}
+    assert (first["id"], first["share"], first["excluded_by"]) == (EAST, 1.0, [])
+    assert (second["id"], second["score"]) == (OPENAI, None)
+    assert set(second["excluded_by"]) == {"allowed_providers", "data_region"}
+
+
+async def test_explain_tells_every_endpoint_of_every_asked_model_once(
     world: Any, client: aiohttp.ClientSession
 ) -> None:
-    _, answer = await ask(client, world, f"model={MODEL}&only=azure&prompt_tokens=5&explain=true")
-    assert answer["explain"]["requested"] == {
-        "model": MODEL,
-        "prompt_tokens": 5,
-        "provider": {"only": ["azure"]},
-    }
-    first, second = answer["explain"]["considered"]
-    assert set(first) == {"id", "state", "score", "share", "excluded_by", "why"}
-    assert (first["id"], first["share"], first["excluded_by"]) == (EAST, 1.0, [])
-    assert (second["id"], second["score"], second["excluded_by"]) == (OPENAI, None, ["allowed_providers"])
+    _, answer = await ask(client, world, "models=gpt-4.1,meta/llama-3.3&explain=true")
+    explain = answer["explain"]
+    assert (explain["requested"], explain["attempt"]) == ("gpt-4.1", 1)
+    assert sorted(each["id"] for each in explain["considered"]) == sorted([OPENAI, EAST, LLAMA])
+    assert explain["endpoints"]["total"] == 3
+    assert [each["selected"] for each in explain["endpoints"]["available"]].count(True) == 1
+    assert explain["summary"].startswith("available=3, selected=")
 
 
 async def test_an_answer_without_explain_has_no_explain(world: Any, client: aiohttp.ClientSession) -> None:
@@ -181,6 +225,18 @@ async def test_filters_that_leave_nothing_are_named(
     assert error["availability"]["code"] == code
     assert set(error["availability"]["excluded_by"]) == set(excluded_by)
     assert error["metadata"] == {"error_type": "not_found"}
+    assert error["availability"]["retryable"] is False
+    constraint = error["availability"]["constraint"]
+    assert constraint.keys() == {"field", "detail"}
+    assert all(constraint.values())
+
+
+async def test_a_refusal_repeats_all_asked_models_in_order(world: Any, client: aiohttp.ClientSession) -> None:
+    _, error = await refused(world, client, "model=openai/gpt-9:nitro&models=gpt-8,GPT-7,gpt-8")
+    assert error["availability"]["requested_models"] == ["openai/gpt-9:nitro", "gpt-8", "gpt-7"]
+    _, error = await refused(world, client, "models=gpt-4.1,meta/llama-3.3&zdr=1")
+    assert error["availability"]["requested_models"] == ["gpt-4.1", "meta/llama-3.3"]
+    assert error["availability"]["excluded_by"] == ["data_policy:zdr"]
 
 
 async def test_only_drained_endpoints_are_503(world: Any, client: aiohttp.ClientSession) -> None:
@@ -226,7 +282,7 @@ async def test_refuse_with_changes_the_line_of_a_malformed_question_too(
     assert (response.status, error["code"]) == (503, 400)
     async with client.post(f"{world.url}/v1/best-provider?refuse_with=403", data=b"{") as answer:
         assert (answer.status, (await answer.json())["error"]["code"]) == (403, 400)
-    for query in ("model=a&foo=1&refuse_with=503", "models=a&refuse_with=503", "refuse_with=503"):
+    for query in ("model=a&foo=1&refuse_with=503", "modles=a&refuse_with=503", "refuse_with=503"):
         response, error = await refused(world, client, query)
         assert (response.status, error["code"]) == (503, 400)
     response, error = await refused(world, client, "model=a&refuse_with=200")
@@ -235,7 +291,18 @@ async def test_refuse_with_changes_the_line_of_a_malformed_question_too(
 
 async def test_a_refusal_is_explained_too(world: Any, client: aiohttp.ClientSession) -> None:
     _, error = await refused(world, client, f"model={MODEL}&zdr=1&explain=true")
-    considered = error["metadata"]["explain"]["considered"]
+    explain = error["metadata"]["explain"]
+    considered = explain.pop("considered")
+    assert explain == {
+        "requested": MODEL,
+        "strategy": None,
+        "region": None,
+        "summary": "available=0",
+        "attempt": 1,
+        "is_byok": True,
+        "endpoints": {"total": 2, "available": []},
+        "understood": {"model": MODEL, "provider": {"zdr": True}},
+    }
     assert {each["id"]: each["excluded_by"] for each in considered} == {
         OPENAI: ["data_policy:zdr"],
         EAST: ["data_policy:zdr"],
@@ -254,12 +321,118 @@ async def test_a_posted_chat_body_is_answered_by_what_it_needs(world: Any, clien
         answer = await response.json()
     assert response.status == 200
     assert answer["selected"]["id"] == EAST
-    assert answer["sticky"] is False
-    assert answer["explain"]["requested"] == {
-        "model": "gpt-4.1",
-        "prompt_tokens": 3 + 765,
-        "input_modalities": ["text", "image"],
-    }
+    understood = answer["explain"]["understood"]
+    assert understood.pop("prompt_tokens") > 700
+    assert understood == {"model": "gpt-4.1", "input_modalities": ["text", "image"], "session_id": "s1"}
+
+
+# ---- sessions ------------------------------------------------------------------------------------------
+
+
+async def sticky(
+    client: aiohttp.ClientSession, world: Any, *, query: str = "", header: str = "", body: Any = None
+) -> tuple[str, bool]:
+    headers = {"x-session-id": header} if header else {}
+    url = f"{world.url}/v1/best-provider"
+    if body is None:
+        asking = client.get(f"{url}?model={MODEL}&{query}", headers=headers)
+    else:
+        asking = client.post(url, json={"model": MODEL, **body}, headers=headers)
+    async with asking as response:
+        assert response.status == 200
+        answer = await response.json()
+    return answer["selected"]["id"], answer["sticky"]
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        ({"query": "session_id=s"}, {"query": "session_id=s"}),
+        ({"query": "session_id=s"}, {"header": "s"}),
+        ({"header": "s"}, {"header": "s", "body": {"prompt_cache_key": "k"}}),
+        ({"body": {"session_id": "s"}}, {"query": "session_id=s", "header": "other"}),
+        ({"header": "caf\u00e9"}, {"header": "caf\u00e9"}),
+    ],
+)
+async def test_a_session_stays_where_it_was_whatever_way_its_key_comes(
+    world: Any, client: aiohttp.ClientSession, first: dict[str, Any], again: dict[str, Any]
+) -> None:
+    order = "order=openai" if "body" not in first else ""
+    chosen, _ = await sticky(client, world, **{**first, "query": f"{first.get('query', '')}&{order}"})
+    assert await sticky(client, world, **again) == (chosen, True)
+    _, kept = await sticky(client, world, query="session_id=somebody-else")
+    assert kept is False
+
+
+async def test_a_report_of_a_session_takes_it_along(world: Any, client: aiohttp.ClientSession) -> None:
+    report = {"endpoint": OPENAI, "status": 200, "latency": 1.0, "session_id": "s"}
+    async with client.post(f"{world.url}/v1/reports", json=report) as response:
+        assert response.status == 200
+    assert await sticky(client, world, query="session_id=s") == (OPENAI, True)
+
+
+async def test_a_session_key_of_bytes_that_are_no_text_is_a_key_too(world: Any, raw: Any) -> None:
+    head = b"GET /v1/best-provider?model=gpt-4.1&explain=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    answer = await raw(world.port, head + b"X-Session-Id: a\xff\r\n\r\n")
+    assert b" 200 " in answer.partition(b"\r\n")[0]
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["explain"]["understood"]["session_id"] == "a\\xff"
+
+
+async def test_a_query_of_bytes_that_are_no_text_is_refused(world: Any, raw: Any) -> None:
+    head = b"GET /v1/best-provider?model=\xff HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert b" 400 " in (await raw(world.port, head)).partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        ("&session_id=" + "x" * 300, {"session_id": "x" * 300}),
+        ("&sort=prise&preferred_max_latency=-1", {"provider": {"sort": "prise", "preferred_max_latency": -1}}),
+        ("&models=" + ",".join("b" * 101), {"models": ["b"] * 101}),
+    ],
+)
+async def test_bad_input_is_the_same_400_for_get_and_post(
+    world: Any, client: aiohttp.ClientSession, query: str, body: dict[str, Any]
+) -> None:
+    response, error = await refused(world, client, f"model=gpt-4.1{query}")
+    async with client.post(f"{world.url}/v1/best-provider", json={"model": "gpt-4.1", **body}) as posted:
+        told = (await posted.json())["error"]
+    assert response.status == posted.status == 400
+    assert error == told
+    assert world.decided == []
+
+
+async def test_a_megabyte_of_a_session_key_is_refused_beside_all_else(
+    world: Any, client: aiohttp.ClientSession
+) -> None:
+    body = json.dumps({"model": MODEL, "session_id": "x" * 2**20, "models": ["b"] * 10_000}).encode()
+    async with client.post(f"{world.url}/v1/best-provider", data=BytesIO(body)) as response:
+        error = (await response.json())["error"]
+    assert response.status == 400
+    assert error["message"] == (
+        "models: 10000 entries; 100 are allowed; session_id: 1048576 characters; use text of 1 to 256 characters"
+    )
+    assert world.decided == []
+
+
+# ---- the retry budget ----------------------------------------------------------------------------------
+
+
+async def test_an_exhausted_retry_budget_is_told_in_the_body_and_a_header(
+    world: Any, client: aiohttp.ClientSession
+) -> None:
+    for _ in range(20):
+        response, answer = await ask(client, world, f"model={MODEL}")
+    assert answer["retry_budget"] == {"share": 0.0, "exhausted": False}
+    assert "X-Balancer-Retry-Budget" not in response.headers
+    for _ in range(40):
+        response, answer = await ask(client, world, f"model={MODEL}&exclude={OPENAI}")
+    assert answer["retry_budget"]["exhausted"] is True
+    assert answer["retry_budget"]["share"] == pytest.approx(40 / 60, abs=0.02)
+    assert response.headers["X-Balancer-Retry-Budget"] == "exhausted"
+
+
+# ---- posting -------------------------------------------------------------------------------------------
 
 
 async def test_a_posted_question_may_say_how_it_is_refused(world: Any, client: aiohttp.ClientSession) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from balancer.core.balancer import TRANSITIONS_MAX
+from balancer.core.journal import TRANSITIONS_MAX
 from balancer.http.events import STREAMS_MAX
 
 EAST = "openai/gpt-4.1@azure/eastus2"

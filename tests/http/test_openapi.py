@@ -8,6 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from balancer.config import ConfigError, ConfigProblem
+from balancer.core.request import SESSION_MAX
 from balancer.http.events import Events
 from balancer.http.limits import LIMITS
 from balancer.http.openapi import document
@@ -54,6 +55,40 @@ def test_every_schema_is_one_and_every_reference_leads_somewhere() -> None:
     assert len({each["operationId"] for each in operations().values()}) == len(operations())
 
 
+def test_it_describes_the_session_header_and_what_400_means_wherever_one_may_ask() -> None:
+    for method in ("GET", "HEAD", "POST"):
+        operation = operations()[method, "/v1/best-provider"]
+        (header,) = [each for each in operation["parameters"] if each["in"] == "header"]
+        assert (header["name"], header["required"]) == ("x-session-id", False)
+        assert header["schema"]["maxLength"] == SESSION_MAX
+        assert "same words" in operation["responses"]["400"]["description"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"model": ""},
+        {"model": "a", "models": ["b"] * 101},
+        {"model": "a", "session_id": "x" * 257},
+        {"model": "a", "route": "none"},
+        {"model": "a", "max_tokens": -1},
+        {"model": "a", "provider": {"sort": "prise"}},
+        {"model": "a", "provider": {"sort": {"by": "price", "up": 1}}},
+        {"model": "a", "provider": {"quantizations": ["fp7"]}},
+        {"model": "a", "provider": {"max_price": {"image": 1}}},
+        {"model": "a", "provider": {"preferred_max_latency": -1}},
+        {"model": "a", "balancer": {"count": 101}},
+        {"model": "a", "balancer": {"stiky": True}},
+    ],
+)
+async def test_the_schema_of_a_chat_body_refuses_what_the_server_refuses(
+    world: Any, client: aiohttp.ClientSession, body: dict[str, Any]
+) -> None:
+    assert not validator({"$ref": "#/components/schemas/ChatCompletion"}).is_valid(body)
+    await holds(world, client, "POST", "/v1/best-provider", body, 400)
+
+
 def test_it_says_which_fields_of_a_report_do_nothing_yet() -> None:
     properties = PAGE["components"]["schemas"]["Report"]["properties"]
     told = {name for name, each in properties.items() if "not used" in each.get("description", "")}
@@ -65,6 +100,35 @@ GOOD: list[tuple[str, str, Any]] = [
     ("GET", f"/v1/best-provider?model={MODEL}", None),
     ("HEAD", f"/v1/best-provider?model={MODEL}", None),
     ("POST", "/v1/best-provider", {"model": MODEL, "messages": [], "balancer": {"explain": True}}),
+    (
+        "POST",
+        "/v1/best-provider",
+        {"models": [MODEL, "b"], "messages": None, "service_tier": "auto", "stream": True},
+    ),
+    (
+        "POST",
+        "/v1/best-provider",
+        {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": "Hi."}],
+            "session_id": "s",
+            "prompt_cache_key": "k",
+            "route": "fallback",
+            "max_tokens": 5,
+            "modalities": ["text"],
+            "provider": {
+                "order": ["openai"],
+                "quantizations": ["fp8-or-better", "unknown"],
+                "sort": {"by": "price", "partition": None},
+                "max_price": {"prompt": "9", "completion": 9.5},
+                "preferred_max_latency": {"p50": 5},
+                "preferred_min_throughput": 1,
+                "zdr": None,
+                "options": {"openai": {}},
+            },
+            "balancer": {"prompt_tokens": 9, "region": None, "exclude": [], "count": 1},
+        },
+    ),
     ("POST", "/v1/reports", {"endpoint": EAST, "status": 500, "latency": 1}),
     (
         "POST",
@@ -98,7 +162,7 @@ REFUSED: list[tuple[str, str, Any, int]] = [
     ("HEAD", "/v1/best-provider?model=gpt-9", None, 404),
     ("POST", "/v1/best-provider", {"model": "gpt-9"}, 404),
     ("POST", "/v1/best-provider?refuse_with=503", {"model": "gpt-9"}, 503),
-    ("POST", "/v1/best-provider", {"model": MODEL, "models": ["b"]}, 400),
+    ("POST", "/v1/best-provider", {"model": MODEL, "models": "b"}, 400),
     ("POST", "/v1/reports", {"endpoint": "nobody@x", "status": 200}, 422),
     ("POST", "/v1/reports", {"endpoint": EAST, "latancy": 1}, 422),
     ("POST", "/v1/reports", "no", 400),
@@ -129,7 +193,7 @@ async def holds(
         assert response.status == status
         described = operation["responses"][str(status)]
         for name in described.get("headers", {}):
-            assert name in response.headers or status != 200
+            assert name in response.headers or status != 200 or not described["headers"][name].get("required")
         if "content" not in described or method == "HEAD":
             assert await response.read() == b""
             return

@@ -3,7 +3,7 @@
 import pytest
 
 from balancer.http.answers import Refused
-from balancer.http.query import FIELDS_MAX, pairs, single
+from balancer.http.query import FIELDS_MAX, UNKNOWN_MAX, pairs, single, split
 
 
 def test_names_of_a_query_are_known_and_given_once() -> None:
@@ -24,3 +24,15 @@ def test_a_query_has_a_limit_and_is_text() -> None:
         pairs("&".join(["a=1"] * (FIELDS_MAX + 1)), ("a",))
     with pytest.raises(Refused, match="not valid UTF-8"):
         pairs("a=%FF", ("a",))
+    with pytest.raises(Refused, match="not valid UTF-8"):
+        pairs("a=\udcff", ("a",))
+
+
+def test_unknown_names_are_told_beside_the_known_ones_and_not_without_end() -> None:
+    values, problems = split("a=1&b=2&c=3&b=4", ("a",))
+    assert values == {"a": ["1"]}
+    assert problems == ["b: unknown parameter; allowed: a", "c: unknown parameter; allowed: a"]
+    with pytest.raises(Refused) as refused:
+        pairs("&".join(f"x{number}=1" for number in range(100)), ("a",))
+    assert refused.value.message.count("unknown parameter") == UNKNOWN_MAX
+    assert refused.value.message.endswith("; 90 more parameters are unknown")

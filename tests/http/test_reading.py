@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from balancer.config import Listen, ProbeSettings
-from balancer.core.model import STATES
+from balancer.core.model import STATES, Limits, PriceOverride, Pricing, RetryPolicy, Routing, StickyPolicy
 
 MODEL = "openai/gpt-4.1"
 EAST = "openai/gpt-4.1@azure/eastus2"
@@ -48,12 +48,20 @@ async def test_an_endpoint_in_a_list_has_every_field(world: Any, client: aiohttp
         "rate_limited_ratio": {"probe": dict.fromkeys(SPANS), "report": dict.fromkeys(SPANS, 0.0)},
         "latency": NOTHING,
         "ttft": NOTHING,
+        "throughput": NOTHING,
+        "cache_hit_rate": 0.0,
+        "in_flight": 0,
+        "ceiling": None,
         "selections": 0,
         "evidence_age": 2.0,
-        "pricing": {"prompt": 1.0, "completion": 4.0, "input_cache_read": None},
+        "pricing": {"prompt": 1.0, "completion": 4.0, "input_cache_read": None, "overrides": []},
         "context_length": 100_000,
         "quantization": "fp8",
         "region": "us",
+        "tier": None,
+        "credential": None,
+        "limits": None,
+        "cache_ttl": None,
         "priority": 0,
         "weight": 1.0,
     }
@@ -141,7 +149,6 @@ async def test_one_endpoint_tells_everything(world: Any, client: aiohttp.ClientS
         "model": "gpt-4.1",
         "base_url": "https://azure.test:8443/v1",
         "api": "openai",
-        "tier": None,
         "max_prompt_tokens": None,
         "max_completion_tokens": None,
         "supported_parameters": None,
@@ -172,6 +179,7 @@ async def test_models_tell_how_many_of_their_endpoints_may_be_chosen(
         "eligible": 1,
         "total": 2,
         "panic": False,
+        "retry_budget": {"share": 0.0, "exhausted": False},
     }
     world.eject(EAST)
     _, one = await get(client, world, "/v1/model?id=GPT-4.1")
@@ -197,10 +205,91 @@ async def test_the_configuration_is_shown(world: Any, client: aiohttp.ClientSess
     assert answer["routing"]["strategy"] == "adaptive"
     assert answer["health"]["windows"] == [30.0, 300.0, 1800.0, 86400.0]
     assert [each["id"] for each in answer["models"]] == [MODEL, "meta/llama-3.3"]
-    credentials = {each["id"]: each["credential"] for each in answer["endpoints"]}
-    assert credentials == {OPENAI: True, EAST: True, LLAMA: False}
     assert answer["endpoints"][0]["probe"]["kind"] == "models"
     assert answer["endpoints"][1]["input_modalities"] == ["image", "text"]
+
+
+NIGHTLY = PriceOverride(start=0, end=360, days=frozenset({6, 0, 5}), prompt=0.5)
+LONG = PriceOverride(min_prompt_tokens=200_000, prompt=4.0, completion=12.0)
+
+
+async def test_what_is_learned_and_what_is_allowed_is_shown(
+    serve: Any, client: aiohttp.ClientSession, config: Any, endpoint: Any
+) -> None:
+    rich = endpoint(
+        MODEL,
+        "openai",
+        tier="flex",
+        credential="env OPENAI_API_KEY",
+        quota="openai",
+        limits=Limits(rpm=60),
+        cache_ttl=300.0,
+        pricing=Pricing(prompt=2.0, completion=8.0, overrides=(NIGHTLY, LONG)),
+    )
+    plain = config()
+    async with serve(replace(plain, endpoints={**plain.endpoints, OPENAI: rich})) as world:
+        facts = {"latency": 3.0, "ttft": 1.0, "prompt_tokens": 1000, "completion_tokens": 100}
+        world.record(OPENAI, "success", times=5, cached_tokens=800, **facts)
+        world.record(OPENAI, "rate_limited", status=429)
+        wishes = {"model": MODEL, "only": "openai", "service_tier": "flex"}
+        async with client.get(f"{world.url}/v1/best-provider", params=wishes) as response:
+            assert response.status == 429
+        world.now += 30.0
+        async with client.get(f"{world.url}/v1/best-provider", params=wishes) as response:
+            assert response.status == 200
+        _, listed = await get(client, world, "/v1/endpoints?provider=openai")
+        (item,) = listed["endpoints"]
+        assert item["throughput"]["p50"] == pytest.approx(100 / 3, rel=0.02)
+        assert item["cache_hit_rate"] == pytest.approx(0.4)  # 0.8, of which five requests prove the half
+        assert (item["in_flight"], item["tier"]) == (1, "flex")
+        assert 4.8 <= item["ceiling"] <= 5.2  # a fifth below six a minute, and half a minute of rise
+        assert item["credential"] == "env OPENAI_API_KEY"
+        assert (item["limits"], item["cache_ttl"]) == ({"rpm": 60, "tpm": None}, 300.0)
+        nightly, long = item["pricing"]["overrides"]
+        assert (nightly["start"], nightly["end"], nightly["days"], nightly["prompt"]) == (0, 360, [0, 5, 6], 0.5)
+        assert (long["min_prompt_tokens"], long["completion"], long["days"]) == (200_000, 12.0, None)
+        _, whole = await get(client, world, f"/v1/endpoint?id={OPENAI}")
+        assert item.items() <= whole.items()
+
+
+async def test_a_model_tells_its_retry_budget(world: Any, client: aiohttp.ClientSession) -> None:
+    for tried in ("", *[f"&exclude={EAST}"] * 12):
+        async with client.get(f"{world.url}/v1/best-provider?model={MODEL}{tried}") as response:
+            assert response.status == 200
+    _, answer = await get(client, world, "/v1/models")
+    budgets = {each["id"]: each["retry_budget"] for each in answer["models"]}
+    assert budgets[MODEL] == {"share": pytest.approx(12 / 13), "exhausted": True}
+    assert budgets["meta/llama-3.3"] == {"share": 0.0, "exhausted": False}
+
+
+async def test_the_configuration_shows_how_decisions_are_made_and_where_keys_are(
+    serve: Any, client: aiohttp.ClientSession, config: Any, endpoint: Any
+) -> None:
+    rich = endpoint(
+        MODEL,
+        "openai",
+        door="openai",
+        credential="env OPENAI_API_KEY",
+        quota="openai",
+        limits=Limits(tpm=1000),
+        cache_ttl=300.0,
+        pricing=Pricing(prompt=2.0, completion=8.0, overrides=(NIGHTLY,)),
+    )
+    plain = config()
+    routing = Routing(sticky=StickyPolicy(ttl=60.0), retry_budget=RetryPolicy(ratio=0.1, floor=3))
+    rewritten = replace(plain, routing=routing, endpoints={**plain.endpoints, OPENAI: rich})
+    async with serve(rewritten) as world:
+        _, answer = await get(client, world, "/v1/config")
+        async with client.get(f"{world.url}/v1/config") as response:
+            assert "very-secret" not in await response.text()
+    assert answer["routing"]["sticky"] == {"ttl": 60.0, "max_sessions": 100_000}
+    assert answer["routing"]["retry_budget"] == {"ratio": 0.1, "floor": 3}
+    assert answer["routing"]["timeouts"]["first_token_min"] == 2.0
+    first, second, _ = answer["endpoints"]
+    assert (first["credential"], second["credential"]) == ("env OPENAI_API_KEY", None)
+    assert (first["quota"], first["limits"], first["cache_ttl"]) == ("openai", {"rpm": None, "tpm": 1000}, 300.0)
+    assert first["pricing"]["overrides"][0]["days"] == [0, 5, 6]
+    assert "identity" not in first
 
 
 async def test_no_reading_shows_a_secret(guarded: Any, client: aiohttp.ClientSession, endpoint: Any) -> None:

@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from balancer.core.outcome import COUNTS, ERROR_WORDS, classify
-from balancer.http.reports import BATCH_MAX, SEEN_MAX, UNUSED, Report
+from balancer.http.reports import BATCH_MAX, SEEN_MAX, UNUSED, Report, outcome
 
 MODEL = "openai/gpt-4.1"
 EAST = "openai/gpt-4.1@azure/eastus2"
@@ -390,16 +391,44 @@ async def test_ten_thousand_rejections_are_all_told(world: Any, client: aiohttp.
 
 
 async def test_fields_of_other_versions_are_accepted(world: Any, client: aiohttp.ClientSession) -> None:
-    report = {
-        **GOOD,
-        "cached_tokens": 5,
-        "session_id": "s",
-        "stream": True,
-        "tool_call_errors": 1,
-        "app": {"referer": "https://app.test", "title": "App"},
-    }
+    report = {**GOOD, "stream": True, "app": {"referer": "https://app.test", "title": "App"}}
     assert set(UNUSED) < set(report)
     assert await post(client, world, report) == (200, tally(recorded=1))
+
+
+@pytest.mark.parametrize(
+    ("facts", "errors"),
+    [
+        ({}, None),
+        ({"finish_reason": "stop"}, None),
+        ({"finish_reason": "stop", "tool_call_errors": 0}, None),
+        ({"finish_reason": "stop", "tool_call_errors": 2}, 2),
+        ({"finish_reason": "tool_calls"}, 0),
+        ({"finish_reason": "tool_calls", "tool_call_errors": None}, 0),
+        ({"finish_reason": "tool_calls", "tool_call_errors": False}, 0),
+        ({"finish_reason": "tool_calls", "tool_call_errors": True}, 1),
+        ({"finish_reason": "tool_calls", "tool_call_errors": 3}, 3),
+        ({"tool_call_errors": 0}, 0),
+        ({"tool_call_errors": True}, 1),
+    ],
+)
+def test_broken_tool_calls_are_counted_where_tools_were_called(facts: dict[str, Any], errors: int | None) -> None:
+    report = msgspec.convert({**GOOD, **facts}, Report)
+    assert outcome(report).tool_call_errors == errors
+
+
+def test_tokens_of_a_report_reach_the_core() -> None:
+    told = {"prompt_tokens": 100, "completion_tokens": 20, "cached_tokens": 64}
+    found = outcome(msgspec.convert({**GOOD, **told}, Report))
+    assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens) == (100, 20, 64)
+
+
+@pytest.mark.parametrize(("session", "taken"), [("s" * 256, True), ("", True), (None, True), ("s" * 257, False)])
+async def test_a_report_may_name_its_session(
+    world: Any, client: aiohttp.ClientSession, session: str | None, taken: bool
+) -> None:
+    status, _ = await post(client, world, {**GOOD, "session_id": session})
+    assert (status == 200) is taken
 
 
 async def test_every_field_may_be_null_but_the_endpoint(world: Any, client: aiohttp.ClientSession) -> None:

@@ -11,7 +11,7 @@ from balancer.metrics import PHASES, REPORT_RESULTS, Metrics
 
 Read = Callable[[bytes], Mapping[tuple[str, frozenset[tuple[str, str]]], float]]
 
-# contract.md §6, but the store's two: this version keeps nothing on disk.
+# contract.md §6, but the store's two: this version keeps nothing on disk. Then what it does not ask for.
 NAMES = [
     "balancer_build_info", "balancer_endpoint_info", "balancer_outcomes_total", "balancer_endpoint_state",
     "balancer_endpoint_error_ratio", "balancer_endpoint_rate_limited_ratio",
@@ -24,6 +24,9 @@ NAMES = [
     "balancer_config_last_reload_success_timestamp_seconds", "process_cpu_seconds_total",
     "process_resident_memory_bytes", "process_start_time_seconds", "process_open_fds", "process_max_fds",
     "process_virtual_memory_bytes",
+    "balancer_endpoint_throughput_tokens_per_second", "balancer_endpoint_cache_hit_ratio",
+    "balancer_endpoint_in_flight", "balancer_endpoint_ceiling_requests_per_second", "balancer_model_retry_ratio",
+    "balancer_model_retry_budget_exhausted", "balancer_sessions",
 ]  # fmt: skip
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -40,6 +43,7 @@ def metrics(table: Balancer) -> Metrics:
 def busy(metrics: Metrics, table: Balancer) -> None:
     """Let every metric have a sample."""
     table.record("acme/small@near", Outcome(kind="success", latency=1.0, ttft=0.1), now=9.0)
+    table.record("acme/small@far", Outcome(kind="rate_limited"), now=9.0)  # teaches a ceiling
     metrics.probed("near", {"connect": 0.03, "first_byte": 0.4}, 0.002)
     metrics.decided(3e-5)
     metrics.reported("recorded", 3)

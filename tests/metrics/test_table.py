@@ -6,8 +6,9 @@ import pytest
 
 from balancer.core.balancer import Balancer
 from balancer.core.health import CAUSES
-from balancer.core.model import SOURCES, STATES, Catalog, NoEndpoint, Request
+from balancer.core.model import SOURCES, STATES, Catalog, NoEndpoint
 from balancer.core.outcome import KINDS, Kind, Outcome
+from balancer.core.request import Preferences, Request
 from balancer.metrics.table import DECISION_RESULTS, table_families
 from balancer.metrics.text import exposition
 
@@ -123,6 +124,63 @@ def test_times_are_summaries_of_successful_calls(table: Balancer, samples: Read)
     assert quantiles == {"0.5", "0.75", "0.9", "0.99"}
 
 
+def test_a_throughputs_quantiles_are_prometheus_own(table: Balancer, samples: Read) -> None:
+    name = "balancer_endpoint_throughput_tokens_per_second"
+    for tokens in (10, 20, 30, 40):
+        facts = {"prompt_tokens": 100, "completion_tokens": tokens}
+        table.record(NEAR, Outcome(kind="success", latency=1.0, ttft=0.5, **facts), now=10.0)
+    scrape = Scrape(table, samples, now=10.0)
+    assert {each["quantile"] for each in scrape.named(name)} == {"0.5", "0.25", "0.1", "0.01"}
+    slowest = scrape.value(name, endpoint=NEAR, quantile="0.01")
+    middle = scrape.value(name, endpoint=NEAR, quantile="0.5")
+    assert (slowest, middle) == (pytest.approx(10.0, rel=0.01), pytest.approx(20.0, rel=0.01))
+    assert scrape.value(f"{name}_sum", endpoint=NEAR) == 100.0
+    assert scrape.value(f"{name}_count", endpoint=NEAR) == 4
+
+
+def test_cache_hits_load_and_a_learned_ceiling_are_told(table: Balancer, samples: Read) -> None:
+    calm = Scrape(table, samples, now=0.0)
+    assert calm.value("balancer_endpoint_cache_hit_ratio", endpoint=NEAR) == 0
+    assert calm.value("balancer_endpoint_in_flight", endpoint=NEAR) == 0
+    assert calm.named("balancer_endpoint_ceiling_requests_per_second") == []
+    facts = {"prompt_tokens": 1000, "completion_tokens": 10, "cached_tokens": 800}
+    for _ in range(75):
+        chosen = table.best(Request(model="acme/small", provider=Preferences(only=("near",))), now=10.0)
+        table.record(NEAR, Outcome(kind="success", latency=0.0, **facts), now=10.0, decision=chosen.id)
+    table.best(Request(model="acme/small", provider=Preferences(only=("near",))), now=10.0)
+    table.record(NEAR, Outcome(kind="rate_limited", latency=0.0), now=10.0)
+    scrape = Scrape(table, samples, now=10.0)
+    # Five requests without a hit are the prior: 75 of 80 count.
+    assert scrape.value("balancer_endpoint_cache_hit_ratio", endpoint=NEAR) == pytest.approx(0.8 * 75 / 80)
+    assert scrape.value("balancer_endpoint_in_flight", endpoint=NEAR) == 0
+    # A fifth below the 77 of the last minute, as a rate a second.
+    ceiling = scrape.value("balancer_endpoint_ceiling_requests_per_second", endpoint=NEAR)
+    assert ceiling == pytest.approx(0.8 * 77 / 60)
+    assert scrape.value("balancer_endpoint_ceiling_requests_per_second", endpoint="acme/small@far") is None
+
+
+def test_decisions_that_nobody_reported_on_are_in_flight(table: Balancer, samples: Read) -> None:
+    for _ in range(3):
+        table.best(Request(model="acme/small", provider=Preferences(only=("near",))), now=10.0)
+    assert Scrape(table, samples, now=11.0).value("balancer_endpoint_in_flight", endpoint=NEAR) == 3
+    assert Scrape(table, samples, now=500.0).value("balancer_endpoint_in_flight", endpoint=NEAR) == 0
+
+
+def test_sessions_and_retries_are_told(table: Balancer, samples: Read) -> None:
+    calm = Scrape(table, samples, now=0.0)
+    assert calm.value("balancer_sessions") == 0
+    assert calm.value("balancer_model_retry_ratio", model="acme/small") == 0
+    assert calm.value("balancer_model_retry_budget_exhausted", model="acme/small") == 0
+    table.best(Request(model="acme/small", session_id="a"), now=1.0)
+    table.best(Request(model="acme/small", session_id="b"), now=1.0)
+    for _ in range(14):
+        table.best(Request(model="acme/small", exclude=(NEAR,)), now=1.0)
+    scrape = Scrape(table, samples, now=1.0)
+    assert scrape.value("balancer_sessions") == 2
+    assert scrape.value("balancer_model_retry_ratio", model="acme/small") == pytest.approx(14 / 16)
+    assert scrape.value("balancer_model_retry_budget_exhausted", model="acme/small") == 1
+
+
 def test_decisions_are_counted_by_how_they_ended(table: Balancer, samples: Read) -> None:
     first = table.best(Request(model="acme/small"), now=1.0).selected.id
     with pytest.raises(NoEndpoint):
@@ -133,6 +191,15 @@ def test_decisions_are_counted_by_how_they_ended(table: Balancer, samples: Read)
     assert scrape.value(name, model="unknown", strategy="adaptive", result="model_not_found") == 1
     assert sum(value for (key, _), value in scrape.samples.items() if key == name) == 2
     assert scrape.value("balancer_endpoint_selections_total", endpoint=first) == 1
+
+
+def test_a_sort_has_its_series_from_its_first_request_on(table: Balancer, samples: Read) -> None:
+    name, labels = "balancer_decisions_total", {"model": "acme/small", "result": "selected"}
+    assert Scrape(table, samples, now=1.0).value(name, strategy="sort:price", **labels) is None
+    table.best(Request(model="acme/small", provider=Preferences(sort="price")), now=1.0)
+    scrape = Scrape(table, samples, now=1.0)
+    assert scrape.value(name, strategy="sort:price", **labels) == 1
+    assert scrape.value(name, strategy="adaptive", **labels) == 0
 
 
 def test_panic_and_self_suspicion_are_shown(table: Balancer, samples: Read) -> None:

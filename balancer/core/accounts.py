@@ -1,0 +1,94 @@
+"""What was sent where, as far as decisions and reports tell: limits, loads, retries and sessions.
+
+Theory of operation: a decision counts at once for the endpoint that it selects. A report of another endpoint than
+the decision's own (the id carries its mark) is a retry that nobody asked us for, and counts then; so does a report
+without a decision. Nothing is kept per decision.
+
+What this module does not know: health and price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from balancer.core.affinity import Sessions, session_key
+from balancer.core.capacity import Quota
+from balancer.core.model import Catalog, RetryBudget
+from balancer.core.outcome import COUNTS, Outcome
+from balancer.core.pool import Entry
+from balancer.core.request import Request
+from balancer.core.retries import Retries, is_first
+from balancer.core.row import Row
+from balancer.core.strategies import Need
+
+
+class Accounts:
+    """The counts that belong to no single endpoint: by credential, by model, by session."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.sessions = Sessions(catalog.routing.sticky)
+        self.quotas: Mapping[str, Quota] = {}
+        self._retries: Mapping[str, Retries] = {}
+        self._budget = catalog.routing.retry_budget
+
+    def apply(self, catalog: Catalog, gone: Collection[str]) -> None:
+        """Follow a configuration; endpoints that are `gone` have no prompt cached any more."""
+        self._budget = catalog.routing.retry_budget
+        self.sessions.policy = catalog.routing.sticky
+        self.sessions.forget(gone)
+        domains = {each.quota for each in catalog.endpoints.values() if each.limits is not None}
+        self.quotas = {key: self.quotas.get(key, Quota()) for key in domains}
+        self._retries = {key: self._retries.get(key, Retries()) for key in catalog.models}
+
+    def retry_budget(self, model: str, now: float) -> RetryBudget:
+        """How the retry budget of one model stands."""
+        return self._retries[model].standing(now, self._budget)
+
+    def sent(self, first: Entry, request: Request, need: Need, model: str, now: float) -> RetryBudget:
+        """A decision for a request for `model` selected `first`; tell how the model's retry budget stands now."""
+        row, endpoint = first.row, first.endpoint
+        retries = self._retries[model]
+        retries.asked(now, retry=len(request.exclude) > 0)
+        row.selections += 1
+        row.flight.begin(now)
+        row.ceiling.took(now)
+        if endpoint.limits is not None:
+            self.quotas[endpoint.quota].take(now, need.prompt_tokens + need.completion_tokens)
+        session = request.session_id
+        if session is None and request.conversation is not None and row.caches:
+            session = request.conversation
+        if session is not None:
+            key = session_key(session, endpoint.model)
+            self.sessions.stick(key, endpoint.id, now=now, ttl=endpoint.cache_ttl)
+        return retries.standing(now, self._budget)
+
+    def reported(
+        self,
+        row: Row,
+        outcome: Outcome,
+        *,
+        decision: str | None,
+        session_id: str | None,
+        ended: float,
+    ) -> None:
+        """A report of a try at `row` came, which counts when it `ended`, however late it is."""
+        endpoint = row.endpoint
+        retries = self._retries[endpoint.model]
+        retries.reported(ended)
+        own = is_first(decision, endpoint.id)
+        if own:
+            row.flight.end(began=None if outcome.latency is None else ended - outcome.latency)
+        else:
+            retries.retried(ended)
+        if decision is None or not own:
+            row.ceiling.took(ended)
+            if endpoint.limits is not None:
+                known = [each for each in (outcome.prompt_tokens, outcome.completion_tokens) if each is not None]
+                self.quotas[endpoint.quota].take(ended, sum(known))
+        counts = COUNTS[outcome.kind]
+        if session_id is not None and counts in ("success", "failure"):  # a cache survives 429s and callers' errors
+            key = session_key(session_id, endpoint.model)
+            if counts == "success":
+                self.sessions.succeeded(key, endpoint.id, now=ended, ttl=endpoint.cache_ttl)
+            else:
+                self.sessions.failed(key, endpoint.id, now=ended)

@@ -1,0 +1,167 @@
+"""The shape of a dump: what a restart keeps, in values that JSON can spell.
+
+Theory of operation: a dump may be old, cut, edited or of another program, and a restart must not be at its mercy.
+So its shape is written down as types, `read` lets msgspec judge every value by them, and whoever restores gets
+typed values that fit or a ValueError that says where and what. Each piece of evidence tells and takes its own part.
+
+Times are spans and never moments, for the next process has another clock. Nothing in a dump is without bounds:
+numbers are finite, and no larger than what the tables count with.
+
+What this module does not know: what the values mean, and which of them still matter.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from msgspec import Meta, Struct, convert
+
+from balancer.core.model import Source
+from balancer.core.outcome import Kind
+
+VERSION: Final = 1
+
+SPAN_MAX: Final = 1e9  # s; thirty years, beyond which it is no age
+COUNT_MAX: Final = 2**31 - 1  # half of what a ring's cell holds, so that it can go on counting
+AMOUNT_MAX: Final = 2**53  # the same of a wide ring; every reader of JSON keeps it exact
+
+Span = Annotated[float, Meta(ge=0, le=SPAN_MAX)]
+Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
+
+Cell = Annotated[list[Count], Meta(min_length=4, max_length=4)]
+"""One bucket of a ring: how many buckets ago it was the newest, and its three columns."""
+
+WideCell = Annotated[list[Annotated[int, Meta(ge=0, le=AMOUNT_MAX)]], Meta(min_length=4, max_length=4)]
+
+Kept = TypeVar("Kept")
+
+
+def span(seconds: float) -> float:
+    """A span as a dump tells it: what lies ahead of the teller's `now` has no age yet."""
+    return min(max(0.0, seconds), SPAN_MAX)
+
+
+class _Strict(Struct, forbid_unknown_fields=True):
+    """Every key is needed and no other is known: a dump of another version says so by its number."""
+
+
+class ThrottleKept(_Strict, kw_only=True):
+    """Of a 429 hold: what is left of it, and how long ago its exponent last grew."""
+
+    hold: Span
+    exponent: Count
+    grown: Span | None
+
+
+class CeilingKept(_Strict, kw_only=True):
+    """Of a learned ceiling: how long ago it was cut and the rise began, and the last minute's requests."""
+
+    cut: Annotated[float, Meta(ge=1, le=COUNT_MAX)] | None
+    age: Span
+    rising: Span
+    peak: Count
+    requests: list[Cell]
+
+
+class Ended(Struct, array_like=True, forbid_unknown_fields=True):
+    """One outcome of those that health goes by: how long ago it ended, and whether it was good."""
+
+    age: Span
+    good: bool
+
+
+class HealthKept(_Strict, kw_only=True):
+    """Of health: the age of its phase, and what is left of the hold, below 0 how long ago it ended.
+
+    `shallow_age` is the last failed probe's. Ended holds are told because the longest due is tried first.
+    """
+
+    phase: Literal["closed", "ejected", "recovering"]
+    age: Span
+    hold: Annotated[float, Meta(ge=-SPAN_MAX, le=SPAN_MAX)]
+    reason: str
+    ejections: Annotated[float, Meta(ge=0, le=COUNT_MAX)]
+    ramp_left: Count
+    recent: list[Ended]
+    shallow_streak: Count
+    shallow_age: Span | None
+    refusals: Count
+    refused_deep: bool
+    misconfigured: str | None
+
+
+class FailureKept(_Strict, kw_only=True):
+    """One of the last failures."""
+
+    age: Span
+    source: Source
+    kind: Kind
+    status: int | None
+    detail: str
+
+
+class EndpointKept(_Strict, kw_only=True):
+    """Of one endpoint. The ages are the newest outcome's and report's; `windows` are cells by source and span."""
+
+    identity: str
+    age: Span | None
+    report_age: Span | None
+    verified: bool
+    probes_deep: bool
+    windows: dict[Source, list[list[Cell]]]
+    health: HealthKept
+    throttle: ThrottleKept
+    ceiling: CeilingKept
+    failures: list[FailureKept]
+
+
+class DrainKept(_Strict, kw_only=True):
+    """One word of the operator. `left` is `None` for "until resumed"."""
+
+    target: str
+    reason: str
+    age: Span
+    left: Span | None
+
+
+class TableKept(_Strict, kw_only=True):
+    """Of the table. `windows` are the spans of every endpoint's windows; `sessions` are judged by `affinity`."""
+
+    version: int
+    windows: list[Span]
+    endpoints: dict[str, Any]
+    quotas: dict[str, list[WideCell]]
+    drains: list[DrainKept]
+    sessions: list[Any]
+
+
+def read(value: object, kind: type[Kept], where: str) -> Kept:
+    """Take a plain value for what it should be.
+
+    Raises: ValueError with the place, counted from `where`, what was found and what is allowed.
+    """
+    try:
+        return convert(value, kind)
+    except (ValueError, OverflowError) as problem:
+        what, _, path = str(problem).partition(" - at ")
+        place = path.replace("`", "").replace("$", where, 1) if path.endswith("`") else where
+        raise ValueError(f"{place}: {what}") from None
+
+
+def table(state: object) -> tuple[TableKept, dict[str, EndpointKept]]:
+    """Take a whole dump. Raises: ValueError, as `read`."""
+    version = state.get("version") if isinstance(state, dict) else None
+    if isinstance(version, int) and version != VERSION:
+        raise ValueError(f"state.version: {version} is not known here; use a dump of version {VERSION}")
+    kept = read(state, TableKept, "state")
+    endpoints = {
+        key: read(value, EndpointKept, f"state.endpoints[{key!r}]") for key, value in kept.endpoints.items()
+    }
+    for key, endpoint in endpoints.items():
+        for source, windows in endpoint.windows.items():
+            if len(windows) != len(kept.windows):
+                raise ValueError(
+                    f"state.endpoints[{key!r}].windows.{source}: {len(windows)} windows; "
+                    f"state.windows names {len(kept.windows)}"
+                )
+    return kept, endpoints

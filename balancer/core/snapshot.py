@@ -1,0 +1,166 @@
+"""What a restart keeps: the table's evidence as plain values, and back, aged by the time away.
+
+Theory of operation: `dump` tells ages and never moments, so any process may take them, whatever its clock says.
+`restore` reads the whole dump first (`kept` says what one looks like) and changes nothing unless all of it fits.
+
+What comes back, of every endpoint that still is at the same address with the same model and credential:
+- the counts of all windows, of probes and reports apart, each in its bucket and older by the time away, to within
+  one bucket; not where the windows have other spans now;
+- health: phase, what is left of a hold, ejections (good time goes on while away), slow start, refusals and the last
+  outcomes; a trial under way comes back as one that lapsed: ejected, and due again when its hold is over;
+- what is left of a 429 hold, its exponent, the learned ceiling unless it is outgrown, whether there ever was
+  a success, the age of the newest outcome, and the last failures.
+And of the table: what each credential was sent in the last minute, what is left of drains ("until resumed" stays
+so), and the sessions that still live.
+
+What the table has seen itself is newer and stays: counts are joined (see `Ring.restore`), the later end of two
+429 holds stands, and of everything else what is here stands and the dump's is left out. So nothing is counted twice
+by a dump that is restored twice, or into the table that made it.
+
+What does not come back: totals, which begin anew with the process as Prometheus expects of counters; what is
+forgotten soon anyway (speeds, loads, retries, cache hits, tool calls, doubt in our own network); the random state;
+transitions.
+
+What this module does not know: files, and how long we were away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from msgspec import to_builtins
+
+from balancer.core.accounts import Accounts
+from balancer.core.kept import (
+    SPAN_MAX,
+    VERSION,
+    DrainKept,
+    EndpointKept,
+    FailureKept,
+    TableKept,
+    span,
+    table,
+)
+from balancer.core.model import Catalog, HealthPolicy
+from balancer.core.notes import Drain, Failure
+from balancer.core.row import Row
+
+
+def dump(
+    catalog: Catalog, rows: Mapping[str, Row], drains: Mapping[str, Drain], accounts: Accounts, *, now: float
+) -> dict[str, Any]:
+    """Tell everything that a restart keeps, changing nothing; `json.dumps` takes it as it is."""
+    told = TableKept(
+        version=VERSION,
+        windows=list(catalog.health.windows),
+        endpoints={},
+        quotas={key: cells for key, quota in accounts.quotas.items() if (cells := quota.dump(now))},
+        drains=[
+            DrainKept(
+                target=target,
+                reason=drain.reason,
+                age=span(now - drain.since),
+                left=None if drain.until is None else span(drain.until - now),
+            )
+            for target, drain in drains.items()
+            if drain.holds(now)
+        ],
+        sessions=[],
+    )
+    plain: dict[str, Any] = to_builtins(told)
+    plain["endpoints"] = {key: _dump_row(row, now) for key, row in rows.items()}
+    plain["sessions"] = accounts.sessions.dump(now)  # plain already, and too many to be copied
+    return plain
+
+
+def restore(
+    state: object,
+    catalog: Catalog,
+    rows: Mapping[str, Row],
+    drains: MutableMapping[str, Drain],
+    accounts: Accounts,
+    *,
+    now: float,
+    away: float,
+) -> None:
+    """Take back what `dump` told `away` seconds before `now`. Which rows a drain means is the caller's to assign.
+
+    Raises: ValueError with the place, what was found and what is allowed; nothing is changed then.
+    """
+    if isinstance(away, bool) or not isinstance(away, (int, float)) or not 0 <= away <= SPAN_MAX:
+        raise ValueError(f"away: {away!r} is no time that has passed; use 0 to {SPAN_MAX:.0f} seconds")
+    kept, endpoints = table(state)
+    anew = {key for key, each in endpoints.items() if key in rows and rows[key].endpoint.identity != each.identity}
+    # The last that may refuse, and it too takes all or nothing; a prompt is not cached at another address.
+    accounts.sessions.restore(kept.sessions, now=now, away=away, known=rows.keys() - anew)
+    then = now - away
+    same = kept.windows == list(catalog.health.windows)
+    for key, each in endpoints.items():
+        if key in rows and key not in anew:
+            _restore_row(rows[key], each, then=then, now=now, policy=catalog.health, windows=same)
+    for key, cells in kept.quotas.items():
+        if key in accounts.quotas:
+            accounts.quotas[key].restore(cells, then=then)
+    for word in kept.drains:
+        known = drains.get(word.target)
+        if (word.left is None or word.left > away) and (known is None or not known.holds(now)):
+            until = None if word.left is None else then + word.left
+            drains[word.target] = Drain(word.target, word.reason, then - word.age, until)
+
+
+def _dump_row(row: Row, now: float) -> dict[str, Any]:
+    told = EndpointKept(
+        identity=row.endpoint.identity,
+        age=None if row.last_outcome is None else span(now - row.last_outcome),
+        report_age=None if row.last_report is None else span(now - row.last_report),
+        verified=row.verified,
+        probes_deep=row.probes_deep,
+        windows={},
+        health=row.health.dump(now),
+        throttle=row.throttle.dump(now),
+        ceiling=row.ceiling.dump(now),
+        failures=[
+            FailureKept(
+                age=span(now - failure.ended),
+                source=failure.source,
+                kind=failure.kind,
+                status=failure.status,
+                detail=failure.detail,
+            )
+            for failure in row.failures
+        ],
+    )
+    plain: dict[str, Any] = to_builtins(told)
+    plain["windows"] = {source: windows.dump(now) for source, windows in row.windows.items()}  # plain already
+    return plain
+
+
+def _restore_row(
+    row: Row, kept: EndpointKept, *, then: float, now: float, policy: HealthPolicy, windows: bool
+) -> None:
+    if windows:
+        for source, told in kept.windows.items():
+            row.windows[source].restore(told, then=then, now=now)
+    if not any(source == "probe" for source, _ in row.outcomes):
+        row.probes_deep = kept.probes_deep
+    counted = row.windows
+    row.forget_windows(policy)  # and with them what it remembers of their counts
+    row.windows = counted
+    row.health.restore(kept.health, then=then, now=now, policy=policy)
+    row.throttle.restore(kept.throttle, then=then, hold_max=policy.throttle_max)
+    row.ceiling.restore(kept.ceiling, then=then, now=now)
+    row.last_outcome = _newer(row.last_outcome, kept.age, then)
+    row.last_report = _newer(row.last_report, kept.report_age, then)
+    row.verified = row.verified or kept.verified
+    if not row.failures:
+        row.failures.extend(
+            Failure(then - each.age, each.source, each.kind, each.status, each.detail) for each in kept.failures
+        )
+    row.touch()
+
+
+def _newer(own: float | None, age: float | None, then: float) -> float | None:
+    if age is None:
+        return own
+    return then - age if own is None else max(own, then - age)
