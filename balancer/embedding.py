@@ -23,6 +23,6 @@ def request_from_chat(body: bytes | bytearray, *, session_id: str | None = None)
     from balancer.http.chat import chat
 
     try:
-        return chat(body, session_id).request
+        return chat(body, session_id or None).request
     except Refused as refusal:
         raise ValueError(refusal.message) from None

@@ -35,6 +35,7 @@ def test_it_is_what_the_daemon_would_read() -> None:
 
 def test_a_session_of_the_body_wins_over_the_callers() -> None:
     assert request_from_chat(b'{"model": "m"}', session_id="ours").session_id == "ours"
+    assert request_from_chat(b'{"model": "m"}', session_id="").session_id is None
     assert request_from_chat(b'{"model": "m", "session_id": "theirs"}', session_id="ours").session_id == "theirs"
 
 

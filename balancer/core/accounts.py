@@ -1,8 +1,8 @@
 """What was sent where, as far as decisions and reports tell: limits, loads, retries and sessions.
 
-Theory of operation: a decision counts at once for the endpoint that it selects. A report of another endpoint than
-the decision's own (the id carries its mark) is a retry that nobody asked us for, and counts then; so does a report
-without a decision. Nothing is kept per decision.
+Theory of operation: a decision counts at once for the endpoint that it selects, and a report for the one that it
+tells of; limits and ceilings believe whichever tell more. A report of another endpoint than the decision's own (the
+id carries its mark) is a retry that nobody asked us for. Nothing is kept per decision.
 
 What this module does not know: health and price.
 """
@@ -17,7 +17,7 @@ from balancer.core.model import Catalog, RetryBudget
 from balancer.core.outcome import COUNTS, Outcome
 from balancer.core.pool import Entry
 from balancer.core.request import Request
-from balancer.core.retries import Retries, is_first
+from balancer.core.retries import Retries, first_mark, is_first, mark
 from balancer.core.row import Row
 from balancer.core.strategies import Need
 
@@ -29,6 +29,7 @@ class Accounts:
         self.sessions = Sessions(catalog.routing.sticky)
         self.quotas: Mapping[str, Quota] = {}
         self._retries: Mapping[str, Retries] = {}
+        self._models: Mapping[int, str] = {}
         self._budget = catalog.routing.retry_budget
 
     def apply(self, catalog: Catalog, gone: Collection[str]) -> None:
@@ -39,15 +40,16 @@ class Accounts:
         domains = {each.quota for each in catalog.endpoints.values() if each.limits is not None}
         self.quotas = {key: self.quotas.get(key, Quota()) for key in domains}
         self._retries = {key: self._retries.get(key, Retries()) for key in catalog.models}
+        self._models = {mark(each.id): each.model for each in catalog.endpoints.values()}
 
     def retry_budget(self, model: str, now: float) -> RetryBudget:
         """How the retry budget of one model stands."""
         return self._retries[model].standing(now, self._budget)
 
-    def sent(self, first: Entry, request: Request, need: Need, model: str, now: float) -> RetryBudget:
-        """A decision for a request for `model` selected `first`; tell how the model's retry budget stands now."""
+    def sent(self, first: Entry, request: Request, need: Need, now: float) -> RetryBudget:
+        """A decision for a request selected `first`; tell how its model's retry budget stands now."""
         row, endpoint = first.row, first.endpoint
-        retries = self._retries[model]
+        retries = self._retries[endpoint.model]
         retries.asked(now, retry=len(request.exclude) > 0)
         row.selections += 1
         row.flight.begin(now)
@@ -73,18 +75,19 @@ class Accounts:
     ) -> None:
         """A report of a try at `row` came, which counts when it `ended`, however late it is."""
         endpoint = row.endpoint
-        retries = self._retries[endpoint.model]
-        retries.reported(ended)
         own = is_first(decision, endpoint.id)
+        # A fallback's try is a retry of the request that the decision was for, which may be another model's.
+        model = endpoint.model if own else self._models.get(first_mark(decision), endpoint.model)
+        retries = self._retries[model]
+        retries.reported(ended)
         if own:
             row.flight.end(began=None if outcome.latency is None else ended - outcome.latency)
         else:
             retries.retried(ended)
-        if decision is None or not own:
-            row.ceiling.took(ended)
-            if endpoint.limits is not None:
-                known = [each for each in (outcome.prompt_tokens, outcome.completion_tokens) if each is not None]
-                self.quotas[endpoint.quota].take(ended, sum(known))
+        row.ceiling.reported(ended)
+        if endpoint.limits is not None:
+            known = [each for each in (outcome.prompt_tokens, outcome.completion_tokens) if each is not None]
+            self.quotas[endpoint.quota].report(ended, sum(known))
         counts = COUNTS[outcome.kind]
         if session_id is not None and counts in ("success", "failure"):  # a cache survives 429s and callers' errors
             key = session_key(session_id, endpoint.model)

@@ -260,7 +260,7 @@ class Balancer:
         # The next real decision will draw these very bits: a reader must not be told its name.
         key = decision_id(bits ^ ALL_BITS if reading else bits, first.row.mark)
         if reading:
-            budget = self._accounts.retry_budget(asked[0].pool.model.id, now)
+            budget = self._accounts.retry_budget(plan.model.id, now)
         else:
             budget = self._lease(plan, request, asked, key, now)
         decision = decided(
@@ -314,7 +314,7 @@ class Balancer:
             row.touch()
             self._publish(row, [started], now)
         self._count(plan.model.id, plan.strategy, "panic" if plan.panic else "trial" if plan.trial else "selected")
-        return self._accounts.sent(first, request, plan.need, asked[0].pool.model.id, now)
+        return self._accounts.sent(first, request, plan.need, now)
 
     # ---- reading -------------------------------------------------------------------------------------
 

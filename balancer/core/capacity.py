@@ -6,9 +6,10 @@ feeds ejections. Deadlines only move later. A burst of requests that were alread
 came grows the hold once, not once each: only a request that began after the last growth may double it.
 
 A hold says "not now"; the others say "not that much". `Quota` counts what the operator allows one credential.
-`Ceiling` learns the same from 429s, as TCP learns a path's width: down by a share at a 429, up by a step with time
-(additive increase, multiplicative decrease). Both count over the trailing minute, exactly, as providers state their
-limits. `InFlight` guesses the load from decisions that nobody reported on yet.
+`Ceiling` learns the same from 429s, as TCP learns a path's width: down by a share at a burst of 429s, and up again
+with time. Both count over the trailing minute, exactly, as providers state their limits, and both count decisions
+and reports apart and believe the larger number: some proxies ask and never report, others use one answer for many
+requests. `InFlight` guesses the load from decisions that nobody reported on yet.
 
 What this module does not know: which endpoints share a quota, and requests that were made without asking us.
 """
@@ -32,7 +33,10 @@ HOLD_MIN: Final = 1.0  # s; "Retry-After: 0" is not an invitation to spin
 MINUTE: Final = 60.0  # s; rpm and tpm are stated per minute
 
 CEILING_CUT: Final = 0.8  # of the rate at which a 429 came; TCP's CUBIC keeps 0.7, and a hold comes on top here
-CEILING_RISE: Final = 0.1  # of the cut value, each minute without 429s: back at the old rate after 2.5 min
+CEILING_RISE: Final = 0.1  # each minute without 429s: back at the old rate after 2.5 min
+CEILING_SHARE: Final = 0.05  # of the minute's requests; fewer 429s are noise and no limit
+CEILING_BURST: Final = 3  # 429s in the minute; one may be chance, and a full quota goes on answering so
+CEILING_REQUESTS: Final = 10  # in the minute; of fewer no rate can be learned, and the hold is enough
 CEILING_MIN: Final = 1.0  # request a minute; nobody would find out at 0 that the quota is back
 CEILING_FORGET: Final = 2.0  # times the highest rate since the cut: so far above it, it limits nothing
 CEILING_AGE_MAX: Final = 3600.0  # s since the last 429; quotas are raised without notice
@@ -41,6 +45,10 @@ IN_FLIGHT_MAX: Final = 1000  # decisions remembered of one endpoint
 
 _REQUESTS: Final[Column] = 0
 _TOKENS: Final[Column] = 1
+
+_DECIDED: Final[Column] = 0
+_REPORTED: Final[Column] = 1
+_LIMITED: Final[Column] = 2
 
 
 class Throttle:
@@ -90,15 +98,19 @@ class Throttle:
 class Quota:
     """One quota domain: what was sent under a credential in the trailing minute, against the operator's limits."""
 
-    __slots__ = ("_ring",)
+    __slots__ = ("_decided", "_reported")
 
     def __init__(self) -> None:
-        self._ring = Ring(MINUTE, wide=True)
+        self._decided = Ring(MINUTE, wide=True)
+        self._reported = Ring(MINUTE, wide=True)
 
     def take(self, now: float, tokens: int) -> None:
-        """Count one request of so many tokens, prompt and answer together."""
-        self._ring.record(now, _REQUESTS)
-        self._ring.record(now, _TOKENS, min(max(tokens, 0), TOKENS_MAX))
+        """Count one decision for a request of about so many tokens, prompt and answer together."""
+        _take(self._decided, now, tokens)
+
+    def report(self, ended: float, tokens: int) -> None:
+        """Count one request that was made, with the tokens that it took as far as they were told."""
+        _take(self._reported, ended, tokens)
 
     def wait(self, now: float, limits: Limits, tokens: int) -> float:
         """Seconds until one more request of so many tokens has room; 0 when it has.
@@ -107,19 +119,27 @@ class Quota:
         pass: refusing it for ever would be no limit but a filter. `inf` where `rpm` is 0.
         """
         wait = 0.0
-        if limits.rpm is not None:
-            wait = self._ring.falls_to(now, _REQUESTS, limits.rpm - 1)
-        if limits.tpm is not None:
-            wait = max(wait, self._ring.falls_to(now, _TOKENS, max(limits.tpm - tokens, 0)))
+        for ring in (self._decided, self._reported):
+            if limits.rpm is not None:
+                wait = max(wait, ring.falls_to(now, _REQUESTS, limits.rpm - 1))
+            if limits.tpm is not None:
+                wait = max(wait, ring.falls_to(now, _TOKENS, max(limits.tpm - tokens, 0)))
         return wait
 
     def dump(self, now: float) -> list[list[int]]:
-        """What is to be kept: the minute's buckets."""
-        return self._ring.dump(now)
+        """What is to be kept: the minute's buckets, of decisions or reports, whichever tell more tokens."""
+        decided, reported = self._decided, self._reported
+        more = reported if reported.total(now, _TOKENS) > decided.total(now, _TOKENS) else decided
+        return more.dump(now)
 
     def restore(self, cells: Iterable[Sequence[int]], *, then: float) -> None:
         """Take back what was told at `then`."""
-        self._ring.restore(cells, then=then)
+        self._decided.restore(cells, then=then)
+
+
+def _take(ring: Ring, now: float, tokens: int) -> None:
+    ring.record(now, _REQUESTS)
+    ring.record(now, _TOKENS, min(max(tokens, 0), TOKENS_MAX))
 
 
 class Ceiling:
@@ -140,20 +160,43 @@ class Ceiling:
         return self._cut is not None
 
     def took(self, now: float) -> None:
-        """Take note that a request was sent there."""
-        if self._cut is not None and self.ceiling(now) is None:
-            self._cut = None  # before the peak moves: what is forgotten must not come back
-        self._ring.record(now, _REQUESTS)
+        """Take note that a decision sent a request there."""
+        self._count(now, _DECIDED)
+
+    def reported(self, ended: float) -> None:
+        """Take note of a report that a request was made there."""
+        self._count(ended, _REPORTED)
+
+    def _count(self, now: float, column: Column) -> None:
+        self._forget(now)  # before the peak moves: what is forgotten must not come back
+        self._ring.record(now, column)
         if self._cut is not None:
-            self._peak = max(self._peak, self._ring.total(now, _REQUESTS))
+            self._peak = max(self._peak, self._rate(now))
+
+    def _forget(self, now: float) -> None:
+        if self._cut is not None and self.ceiling(now) is None:
+            self._cut = None
+
+    def _rate(self, now: float) -> int:
+        decided, reported, _ = self._ring.counts(now)
+        return max(decided, reported)
 
     def limited(self, *, began: float, now: float) -> None:
-        """Take a 429 to a request that `began` then: the first of a burst cuts, each begins the rise anew."""
-        if began >= self._cut_at:
-            rate = self._ring.total(now, _REQUESTS)
-            before = self.ceiling(now)
+        """Take a 429 to a request that `began` then: the first of a burst cuts, each begins the rise anew.
+
+        Shape: among many answers a few 429s are noise, and of a few requests no rate can be learned.
+        """
+        self._forget(now)
+        self._ring.record(now, _LIMITED)
+        rate, limited = self._rate(now), self._ring.total(now, _LIMITED)
+        if limited < CEILING_SHARE * rate:
+            return
+        before = self.ceiling(now)
+        enough = limited >= CEILING_BURST and rate >= CEILING_REQUESTS
+        if began >= self._cut_at and (before is not None or enough):
             cut = max(CEILING_CUT * rate, CEILING_MIN)
-            self._cut = cut if before is None else min(cut, before)
+            # After a hold the minute is nearly empty: that says nothing of what the endpoint bears.
+            self._cut = cut if before is None else min(before, max(cut, CEILING_CUT * before))
             self._cut_at = now
             self._peak = max(rate, 1)
         self._risen_from = max(self._risen_from, now)
@@ -166,13 +209,13 @@ class Ceiling:
         risen = max(0.0, now - self._risen_from)
         if risen >= CEILING_AGE_MAX:
             return None
-        value = cut * (1.0 + CEILING_RISE * risen / MINUTE)
+        value = cut * (1.0 + CEILING_RISE) ** (risen / MINUTE)
         return None if value > CEILING_FORGET * self._peak else value
 
     def full(self, now: float) -> bool:
         """Whether one more request would go above the ceiling: it should go elsewhere."""
         value = self.ceiling(now)
-        return value is not None and self._ring.total(now, _REQUESTS) >= floor(value)
+        return value is not None and self._rate(now) >= floor(value)
 
     def dump(self, now: float) -> CeilingKept:
         """What is to be kept; nothing of a cut that is outgrown."""

@@ -36,7 +36,7 @@ PRIVACY: Final = frozenset({"data_policy:training", "data_policy:zdr"})
 
 
 def matches(slug: str, endpoint: Endpoint) -> bool:
-    """Whether a slug of `order`, `only`, `ignore` or `exclude` means this endpoint.
+    """Whether a slug of `order`, `only` or `ignore` means this endpoint; `exclude` takes exact ids and tags alone.
 
     Shape: a provider's key or display name takes all its doors but those of a tier; a tag or an endpoint id takes
     that one, a tag also its copies for further credentials. Case does not matter.
@@ -55,7 +55,7 @@ def asked(request: Request, *, wall: float | None = None) -> list[tuple[str, Rul
     """
     preferences = request.provider
     wanted = {
-        "context_length": request.prompt_tokens is not None,
+        "context_length": request.prompt_tokens is not None or request.max_tokens is not None,
         "max_prompt_tokens": request.prompt_tokens is not None,
         "max_completion_tokens": request.max_tokens is not None,
         "allowed_providers": preferences.only or (preferences.order and not preferences.allow_fallbacks),
@@ -111,10 +111,9 @@ def order_rank(endpoint: Endpoint, preferences: Preferences) -> int:
 
 
 def _context_length(endpoint: Endpoint, request: Request) -> bool:
-    if endpoint.context_length is None or request.prompt_tokens is None:
-        return False
+    prompt = 0 if request.prompt_tokens is None else request.prompt_tokens
     answer = 0 if request.max_tokens is None else request.max_tokens
-    return request.prompt_tokens + answer > endpoint.context_length
+    return endpoint.context_length is not None and prompt + answer > endpoint.context_length
 
 
 def _exceeds(asked: int | None, limit: int | None) -> bool:

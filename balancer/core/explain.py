@@ -105,6 +105,8 @@ def _excluded(
 def _behind(groups: Sequence[Group], entry: Entry) -> str:
     """What put an endpoint behind the first group, outermost first."""
     own = next(group.key for group in groups if entry in group.entries)
+    if not own:  # panic puts all into one group
+        return ""
     first = groups[0].key
     words = (
         "misses a preferred percentile: last",
@@ -112,11 +114,9 @@ def _behind(groups: Sequence[Group], entry: Entry) -> str:
         "later in order",
         "not of the asked tier",
         "at its learned ceiling",
-        f"priority {entry.endpoint.priority}",
+        f"priority {entry.endpoint.priority}" if own[-1] == entry.endpoint.priority else f"falls to {own[-1]}",
     )
-    return (
-        next((word for mine, best, word in zip(own, first, words, strict=True) if mine > best), "") if own else ""
-    )
+    return next((word for mine, best, word in zip(own, first, words, strict=True) if mine > best), "")
 
 
 def _home(

@@ -25,6 +25,7 @@ from math import ceil, exp, floor, log
 from typing import Final, Literal, NamedTuple
 
 from balancer.core.model import TimeoutPolicy, Timeouts
+from balancer.core.request import TOKENS_MAX
 
 SPAN: Final = 300.0  # s; OpenRouter measures latency preferences over a rolling five minutes
 SLICES: Final = 5
@@ -285,8 +286,8 @@ class Speed:
         if latency is not None:
             self.latency.count += 1
             self.latency.sum += latency
-            if completion_tokens:
-                throughput = completion_tokens / max(latency, VALUE_MIN)
+            if completion_tokens is not None and completion_tokens > 0:
+                throughput = min(completion_tokens, TOKENS_MAX) / max(latency, VALUE_MIN)
                 self.throughput.count += 1
                 self.throughput.sum += throughput
         elif ttft is None:
@@ -364,11 +365,9 @@ class Speed:
         allowance = 2**bits / PREFILL if bits > 0 else 0.0
         first_token = self._given("ttft", kind, now, TIMEOUTS_UNKNOWN.first_token, allowance)
         total = self._given("latency", kind, now, TIMEOUTS_UNKNOWN.total, allowance)
-        return Timeouts(
-            connect=policy.connect,
-            first_token=round(min(max(first_token, policy.first_token_min), policy.first_token_max), 3),
-            total=round(min(max(total, policy.total_min), policy.total_max), 3),
-        )
+        first_token = round(min(max(first_token, policy.first_token_min), policy.first_token_max), 3)
+        total = round(min(max(total, policy.total_min), policy.total_max), 3)
+        return Timeouts(connect=policy.connect, first_token=first_token, total=max(first_token, total))
 
     def _given(self, which: Figure, kind: int, now: float, unknown: float, allowance: float) -> float:
         own = None if kind == _UNSIZED else self._slow_of(which, kind, now)

@@ -27,7 +27,7 @@ from balancer.core.capacity import Quota
 from balancer.core.eligibility import order_rank
 from balancer.core.model import HealthPolicy, Routing, Sort, Tier
 from balancer.core.pool import Entry, Group, Pool
-from balancer.core.pricing import COMPLETION_TOKENS, PROMPT_TOKENS
+from balancer.core.pricing import COMPLETION_TOKENS, PROMPT_TOKENS, unit_of
 from balancer.core.request import Request
 from balancer.core.row import ELIGIBLE
 from balancer.core.strategies import Need, Strategy, make, make_sort
@@ -63,24 +63,23 @@ class Lineup(NamedTuple):
 class Lineups:
     """Makes lineups by the rules of one configuration."""
 
-    def __init__(
-        self, routing: Routing, health: HealthPolicy, quotas: Mapping[str, Quota], spans: Sequence[int]
-    ) -> None:
+    def __init__(self, routing: Routing, health: HealthPolicy, quotas: Mapping[str, Quota]) -> None:
         self._health = health
         self._quotas = quotas
-        self._spans = spans
         self._strategy = make(routing)
         self._sorts: dict[Sort, Strategy] = {sort: make_sort(sort) for sort in get_args(Sort)}
 
     def need(self, request: Request, asked: Sequence[Asked]) -> Need:
-        """What strategies may know of the request: unknown lengths are the usual ones."""
+        """What strategies may know of the request: unknown lengths are the usual ones.
+
+        Shape: `max_tokens` is a cap and seldom reached, so an answer counts as the usual one at the most.
+        """
         prompt, answer = request.prompt_tokens, request.max_tokens
         if prompt is None:
             prompt = PROMPT_TOKENS
         return Need(
             prompt_tokens=prompt,
             completion_tokens=COMPLETION_TOKENS if answer is None or answer > COMPLETION_TOKENS else answer,
-            span=sum(prompt > length for length in self._spans) if self._spans else 0,
             explore=not request.exclude and asked[0].pool.stale,
         )
 
@@ -96,17 +95,21 @@ class Lineups:
     ) -> Lineup:
         """Who may serve, in groups of equals.
 
-        Shape: whether one in slow start may lead is drawn with `random`, or else told by `leads`; or all of them
-        may.
+        It sets `need.unit`. Shape: whether one in slow start may lead is drawn with `random`, or else told by
+        `leads`; or all of them may.
         """
         if len(asked) == 1 and asked[0].pool.calm:
-            return Lineup(self.calm(request, asked, now), _NOBODY)
+            groups = self.calm(request, asked, now)
+            need.unit = _unit(groups, need)
+            return Lineup(groups, _NOBODY)
         turns = self.passing(request, asked)
         held = self._held(turns, need, now)
         chosen = [turn for turn in turns if turn.entry.state in ELIGIBLE and turn.entry.endpoint.id not in held]
         if leads is None:
             leads = _everybody if random is None else self._drawn(random)
-        return Lineup(self._groups(chosen, request, asked, now, leads), held)
+        groups = self._groups(chosen, request, asked, now, leads)
+        need.unit = _unit(groups, need)
+        return Lineup(groups, held)
 
     def calm(self, request: Request, asked: Sequence[Asked], now: float) -> list[Group]:
         """The groups of one calm model: they are remembered, but where percentiles are wished."""
@@ -154,7 +157,6 @@ class Lineups:
         now: float,
         leads: Callable[[Entry], bool],
     ) -> list[Group]:
-        wishes = request.provider
         sound = sorted({entry.endpoint.priority for _, entry in turns if entry.state != "degraded"})
         found: dict[tuple[int, ...], list[Entry]] = {}
         for place, entry in turns:
@@ -165,16 +167,19 @@ class Lineups:
             if entry.state == "degraded":
                 level = next((other for other in sound if other > level), level)
             ahead = leads(entry) and not (row.ceiling.learned and row.ceiling.full(now))
-            key = (
-                int(wished(wishes) and misses(wishes, row, now)),
-                0 if wishes.partition == "none" else place,
-                order_rank(endpoint, wishes) if wishes.order else 0,
-                int(request.service_tier == "priority" and endpoint.tier != "priority"),
-                int(not ahead),
-                level,
-            )
+            key = (*self.wanted(entry, place, request, now), int(not ahead), level)
             found.setdefault(key, []).append(entry)
         return [Group(key, self._strategy_for(key, request, asked), found[key]) for key in sorted(found)]
+
+    def wanted(self, entry: Entry, place: int, request: Request, now: float) -> tuple[int, int, int, int]:
+        """How far an endpoint is what the request asks for, less is nearer: percentiles, model, `order`, tier."""
+        wishes, endpoint = request.provider, entry.endpoint
+        return (
+            int(wished(wishes) and misses(wishes, entry.row, now)),
+            0 if wishes.partition == "none" else place,
+            order_rank(endpoint, wishes) if wishes.order else 0,
+            int(request.service_tier == "priority" and endpoint.tier != "priority"),
+        )
 
     def _strategy_for(self, key: tuple[int, ...], request: Request, asked: Sequence[Asked]) -> Strategy:
         _, place, _, ordinary, _, _ = key
@@ -190,6 +195,13 @@ class Lineups:
 
 
 _NOBODY: Mapping[str, float] = {}
+
+
+def _unit(groups: Sequence[Group], need: Need) -> float | None:
+    """What counts as a price of 1: the cheapest of everybody eligible, whatever group it stands in."""
+    if len(groups) < 2:
+        return None
+    return unit_of(need.costs([entry for group in groups for entry in group.entries]))
 
 
 def _everybody(_: Entry) -> bool:

@@ -11,10 +11,12 @@ What this module does not know: endpoints.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Final, NamedTuple
 
 from balancer.core.model import Model, Sort, Tier
 
+NEAR_MAX: Final = 500  # names that a wrong one is compared with; more would hold a loop for milliseconds
 NAMES_MAX: Final = 4096  # names with suffixes that are remembered
 
 SUFFIXES: Final[Mapping[str, tuple[Sort, frozenset[Tier]]]] = {
@@ -41,6 +43,7 @@ class Names:
             name: Named(model, None, frozenset()) for model in models for name in (model.id, *model.aliases)
         }
         self._suffixed: dict[str, Named] = {}
+        self._near: dict[str, tuple[str, ...]] = {}
 
     def all(self) -> Collection[str]:
         """Every id and alias."""
@@ -52,6 +55,18 @@ class Names:
         if found is None:
             found = self._suffixed.get(name)
         return self._read(name) if found is None else found
+
+    def near(self, word: str) -> tuple[str, ...]:
+        """Names that were perhaps meant, the nearest first."""
+        found = self._near.get(word)
+        if found is None:
+            # The comparison is slow: those with the same beginning come first, and the same mistake is made often.
+            like = sorted(self._plain, key=lambda name: name[:2] != word[:2])[:NEAR_MAX]
+            found = tuple(get_close_matches(word, like, n=3))
+            if len(self._near) >= NEAR_MAX:
+                self._near.clear()
+            self._near[word] = found
+        return found
 
     def _read(self, name: str) -> Named | None:
         word = name.lower()

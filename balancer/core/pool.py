@@ -25,21 +25,23 @@ from balancer.core.eligibility import asked, excluded_by, out_of_tier, soft_excl
 from balancer.core.estimate import failure_probability, peers_prior
 from balancer.core.latency import SLICE
 from balancer.core.model import HealthPolicy, Model, Selected, Sort, State, Tier, TimeoutPolicy
-from balancer.core.pricing import effective, next_change, prices_at
+from balancer.core.pricing import effective, next_change, prices_at, thresholds
 from balancer.core.request import Request
 from balancer.core.row import ELIGIBLE, Row
 from balancer.core.strategies import Candidate, Figure, Strategy
 from balancer.core.tools import THROUGHPUT_SIGMAS, TOOL_REQUESTS_MIN, TOOL_SIGMAS, deranked
 
+WORDS_KEPT: Final = 60  # of a request that is remembered: lists of hundreds are nobody's habit
 PASSING_MAX: Final = 128  # answers of the filters that one model remembers
 FLIGHT_LONGEST: Final = 120.0  # s; a report that has not come by then was lost, or the proxy sends none
+THROUGHPUT_SAMPLES_MIN: Final = 17  # in five minutes; OpenRouter asks for 100 requests in half an hour
 MEDIAN: Final = 0  # the place of p50 among the percentiles
 
 
 class Entry(Candidate):
     """One endpoint of a pool: its row and its present state beside the figures that strategies read."""
 
-    __slots__ = ("alarm", "base", "degraded", "own", "row", "slope", "state", "until")
+    __slots__ = ("alarm", "base", "degraded", "own", "priced", "row", "slope", "state", "until")
 
     row: Row
     state: State
@@ -49,6 +51,7 @@ class Entry(Candidate):
     alarm: float
     own: float
     until: float
+    priced: bool
 
     def __init__(self, row: Row, fate: int) -> None:
         super().__init__(endpoint=row.endpoint, fate=fate, weight=row.endpoint.weight)
@@ -88,7 +91,6 @@ class Pool:
         rows: Sequence[Row],
         *,
         policy: HealthPolicy,
-        spans: Sequence[int],
         fates: Mapping[str, int],
         now: float,
     ) -> None:
@@ -106,7 +108,9 @@ class Pool:
         self._news: set[Row] = set()
         for row in rows:
             row.news = self._news
-        self._spans = spans
+        self._spans = sorted({length for row in rows for length in thresholds(row.endpoint.pricing)})
+        self._span = -1
+        self._complete = True
         self._wall: float | None = None
         self._prices_until = -inf
         self._contexts = _limits(row.endpoint.context_length for row in rows)
@@ -124,7 +128,7 @@ class Pool:
             entry.tier, entry.stale = picture.tier, picture.stale
             entry.failure = failure_probability(entry.base, entry.slope, entry.alarm, self.prior)
         self._until = min([entry.until for entry in self.entries], default=inf)
-        self._price(now)
+        self.price(0, now)
         self._settle()
 
     # ---- keeping up ----------------------------------------------------------------------------------
@@ -132,7 +136,7 @@ class Pool:
     def refresh(self, now: float, wall: float | None) -> None:
         """Bring every figure up to `now`; `wall` is the Unix time of the same moment, if anybody knows it."""
         if wall is not None and (self._wall is None or not self._wall <= wall < self._prices_until):
-            self._turn(wall, now)
+            self._turn(wall)
         if now >= self._until or now < self._at:  # time made something old, or somebody asks about the past
             past = now < self._at
             self._look_at([entry for entry in self.entries if past or entry.until <= now], now)
@@ -144,7 +148,8 @@ class Pool:
             news.clear()
 
     def _look_at(self, entries: Sequence[Entry], now: float) -> None:
-        changed = repriced = False
+        changed = False
+        repriced: list[Entry] = []
         shares, policy = self._own, self._policy
         for entry in entries:
             row = entry.row
@@ -163,7 +168,7 @@ class Pool:
                 changed = True
                 entry.state, entry.degraded, entry.stale = state, degraded, stale
             if row.hits.seen:
-                repriced = True
+                repriced.append(entry)
             entry.until = until
             if until < self._until:
                 self._until = until
@@ -173,8 +178,8 @@ class Pool:
         for entry in entries:
             entry.failure = failure_probability(entry.base, entry.slope, entry.alarm, prior)
         if repriced:
-            self._price(now)
-        if changed:
+            self._price(repriced, now)
+        if changed or not (self.calm or self.limited):  # a ceiling may have been forgotten meanwhile
             self._settle()
 
     def _settle(self) -> None:
@@ -190,48 +195,52 @@ class Pool:
             entry.state == "recovering" or entry.row.ceiling.learned for entry in self.entries
         )
 
-    def _turn(self, wall: float, now: float) -> None:
+    def _turn(self, wall: float) -> None:
         """Prices change with the time of the day."""
         self._wall = wall
         self._prices_until = min([next_change(entry.endpoint.pricing, wall) for entry in self.entries], default=inf)
-        if self._prices_until < inf or any(entry.endpoint.pricing.overrides for entry in self.entries):
+        if any(entry.endpoint.pricing.overrides for entry in self.entries):
             self._passing.clear()  # a limit on prices is judged by those in force
-            self._price(now)
+            self._span = -1
 
-    def _price(self, now: float) -> None:
-        prices: dict[Entry, list[tuple[float, float]]] = {entry: [] for entry in self.entries}
-        for span in range(len(self._spans) + 1):
-            length = self._spans[span - 1] + 1 if span else 0
-            found = [
-                effective(
-                    prices_at(entry.endpoint.pricing, prompt_tokens=length, wall=self._wall),
-                    entry.row.hits.rate(now),
-                )
-                for entry in self.entries
-            ]
-            known = [each for each in found if each is not None]
+    def price(self, prompt_tokens: int, now: float) -> None:
+        """Bring the prices to a prompt of this length: overrides may tell apart long ones."""
+        span = bisect_left(self._spans, prompt_tokens) if self._spans else 0
+        if span != self._span:
+            self._span = span
+            self._price(self.entries, now)
+
+    def _price(self, entries: Sequence[Entry], now: float) -> None:
+        length = self._spans[self._span - 1] + 1 if self._span > 0 else 0
+        for entry in entries:
+            prices = prices_at(entry.endpoint.pricing, prompt_tokens=length, wall=self._wall)
+            found = effective(prices, entry.row.hits.rate(now))
+            entry.priced = found is not None
+            if found is not None:
+                entry.sent, entry.answered = found
+        if entries is self.entries:
+            self._complete = all(entry.priced for entry in self.entries)
+        if not self._complete:
+            unknown = [entry for entry in self.entries if not entry.priced]
             # Silence attracts nothing: who does not say what it costs is as dear as the dearest.
-            dearest = max([a for a, _ in known], default=0.0), max([b for _, b in known], default=0.0)
-            for entry, each in zip(self.entries, found, strict=True):
-                prices[entry].append(dearest if each is None else each)
-        for entry, spans in prices.items():
-            entry.prices = tuple(spans)
-            entry.sent, entry.answered = spans[0]
+            known = [entry for entry in self.entries if entry.priced]
+            sent = max([entry.sent for entry in known], default=0.0)
+            answered = max([entry.answered for entry in known], default=0.0)
+            for entry in unknown:
+                entry.sent, entry.answered = sent, answered
 
     # ---- reading -------------------------------------------------------------------------------------
 
     def passing(self, request: Request, tiers: frozenset[Tier], sort: Sort | None, soft: bool) -> Passing:
         """The endpoints that pass the request's filters, those of `soft` preference among them or not."""
         prompt, answer = request.prompt_tokens, request.max_tokens
-        context = 0
-        if prompt is not None:
-            context = bisect_left(self._contexts, prompt if answer is None else prompt + answer)
+        total = (0 if prompt is None else prompt) + (0 if answer is None else answer)
         key = (
-            context,
+            bisect_left(self._contexts, total),
             None if prompt is None else bisect_left(self._prompts, prompt),
             None if prompt is None or not self._spans else bisect_left(self._spans, prompt),
             None if answer is None else bisect_left(self._answers, answer),
-            request.provider,
+            request.provider.said,
             request.require,
             request.require_parameters,
             request.input_modalities,
@@ -247,9 +256,12 @@ class Pool:
         if found is None:
             reasons = self.reasons(request, tiers, soft=soft)
             found = Passing(tuple([entry for entry in self.entries if entry.endpoint.id not in reasons]))
-            if len(self._passing) >= PASSING_MAX:
-                self._passing.clear()
-            self._passing[key] = found
+            wishes = request.provider
+            words = len(request.exclude) + len(wishes.order) + len(wishes.only) + len(wishes.ignore)
+            if words + len(request.require) <= WORDS_KEPT:
+                if len(self._passing) >= PASSING_MAX:
+                    self._passing.clear()
+                self._passing[key] = found
         return found
 
     def reasons(self, request: Request, tiers: frozenset[Tier], *, soft: bool) -> dict[str, tuple[str, ...]]:
@@ -263,7 +275,7 @@ class Pool:
             if names:
                 reasons[entry.endpoint.id] = names
         left = [entry.endpoint for entry in self.entries if entry.endpoint.id not in reasons]
-        if request.service_tier == "flex" and any(each.tier == "flex" for each in left):
+        if request.service_tier == "flex" and any(entry.endpoint.tier == "flex" for entry in self.entries):
             # Whoever asks for flex wants its price; only a model without flex is served as usual.
             reasons |= {each.id: ("service_tier",) for each in left if each.tier != "flex"}
             left = [each for each in left if each.tier == "flex"]
@@ -292,7 +304,12 @@ class Pool:
     def _judge(self, now: float) -> None:
         """Who is far below its peers in throughput or in tool calls, and of whom too little is known."""
         rows = [entry.row for entry in self.entries]
-        speeds = [_median(row.speed.percentiles("throughput", now)) for row in rows]
+        speeds = [
+            _median(row.speed.percentiles("throughput", now))
+            if row.speed.throughput.samples(now) >= THROUGHPUT_SAMPLES_MIN
+            else None
+            for row in rows
+        ]
         known = [row.tools.requests(now) >= TOOL_REQUESTS_MIN for row in rows]
         rates = [row.tools.rate(now) for row in rows]
         right = [

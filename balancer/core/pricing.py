@@ -169,17 +169,20 @@ def effective(prices: Prices, hits: float) -> tuple[float, float] | None:
     return prompt / 1e6, completion / 1e6
 
 
-def relative_prices(costs: Sequence[float]) -> tuple[list[float], float]:
-    """Prices in multiples of the cheapest, and that unit in USD.
+def relative_prices(costs: Sequence[float], unit: float | None = None) -> tuple[list[float], float]:
+    """Prices in multiples of the cheapest, and that unit in USD; or of a `unit` that was found so among more.
 
     Shape: a free endpoint counts as a tenth of the cheapest paid one, or as 1 where all are free (the unit is
     then 1 USD).
     """
+    if unit is None:
+        unit = unit_of(costs)
+    return [value / unit if value > 0 else 1.0 for value in costs], unit
+
+
+def unit_of(costs: Sequence[float]) -> float:
+    """What counts as 1: the cheapest, a tenth of the cheapest paid one where there are free ones, else 1 USD."""
     unit = min(costs, default=0.0)
     if unit > 0:
-        return [value / unit for value in costs], unit
-    paid = [value for value in costs if value > 0]
-    if not paid:
-        return [1.0] * len(costs), 1.0
-    unit = min(paid) / 10
-    return [value / unit if value > 0 else 1.0 for value in costs], unit
+        return unit
+    return min([value for value in costs if value > 0], default=10.0) / 10

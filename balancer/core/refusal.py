@@ -10,7 +10,6 @@ What this module does not know: HTTP statuses.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Final
 
 from balancer.core.eligibility import PRIVACY
@@ -52,7 +51,7 @@ def unknown(request: Request, names: Names) -> NoEndpoint:
     """No asked model is configured."""
     asked = [name for name in (request.model, *request.models) if name]
     shown = asked[0][:SHOWN_MAX]
-    near = tuple(get_close_matches(shown.lower(), names.all(), n=3))
+    near = names.near(shown.lower())
     others = f" nor {len(asked) - 1} more" if len(asked) > 1 else ""
     hint = f"; did you mean {', '.join(near)}?" if near else ""
     return NoEndpoint("model_not_found", f"no model {shown!r}{others}{hint}", model=UNKNOWN_MODEL, near=near)
@@ -98,7 +97,8 @@ def refused(
         wait = min(max(held.get(entry.endpoint.id, 0.0), entry.row.throttle.until - now) for entry in waiting)
         return NoEndpoint(
             "capacity_exhausted",
-            f"every usable endpoint of {of} is rate limited; the first hold ends in {wait:.1f} s",
+            f"every usable endpoint of {of} that passes the request's filters is rate limited; "
+            f"the first hold ends in {wait:.1f} s",
             model=model,
             excluded_by=excluded,
             retry_after=wait,
@@ -128,6 +128,8 @@ def _constraint(
     detail = f"rules out {counts[worst]} of {len(endpoints)} endpoints"
     offer = _offer(worst, request, ruled_out, wall)
     field = FIELDS.get(worst, worst.partition(":")[0])
+    if worst == "allowed_providers" and not request.provider.only:
+        field = "provider.order"  # without fallbacks
     return Constraint(field=field, detail=f"{detail}; {offer}" if offer else detail)
 
 

@@ -12,9 +12,10 @@ What this module does not know: which models, providers and endpoints there are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from itertools import islice
 from re import compile as pattern
 from typing import Any, Final, Literal, get_args
 
@@ -26,6 +27,7 @@ WORDS_MAX: Final = 100  # entries of a list
 NAME_MAX: Final = 200  # characters of a name
 SESSION_MAX: Final = 256  # characters of a session's key; OpenRouter's limit
 PRICE_MAX: Final = 1_000_000.0  # USD per million tokens; a configuration allows no more either
+PROBLEMS_MAX: Final = 10  # told of one request; ten thousand wrong keys are one mistake
 SHOWN_MAX: Final = 60  # characters of somebody's text that a message repeats
 HUGE_BITS: Final = 1000  # of a whole number; Python refuses to spell those of 4,300 digits
 
@@ -65,16 +67,16 @@ class Cutoffs:
 CUTOFF_NAMES: Final = tuple(each.name for each in fields(Cutoffs))
 
 
-class _Hashed:
-    """A place for a hash that is worked out once: a value with slots has no other."""
+class _Said:
+    """A place for what a value says beyond its defaults, worked out once: each decision looks it up."""
 
-    __slots__ = ("_hash",)
+    __slots__ = ("said",)
 
-    _hash: int
+    said: tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preferences(_Hashed):
+class Preferences(_Said):
     """OpenRouter's `provider` object. Prices in USD per million tokens, latencies in seconds to the first token.
 
     Raises: ValueError that names everything that is wrong.
@@ -99,14 +101,15 @@ class Preferences(_Hashed):
     def __post_init__(self) -> None:
         for name in ("order", "only", "ignore", "quantizations"):
             object.__setattr__(self, name, _lower(getattr(self, name)))
-        problems = list(_wrong_preferences(self))
-        if problems:
-            raise ValueError("; ".join(problems))
-        # Each decision looks up what passes these wishes.
-        object.__setattr__(self, "_hash", hash(tuple(getattr(self, each.name) for each in fields(self))))
+        _refuse(_wrong_preferences(self))
+        values = [(name, getattr(self, name), default) for name, default in _WISHES]
+        object.__setattr__(self, "said", tuple([(name, value) for name, value, usual in values if value != usual]))
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash(self.said)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, ({each.name: getattr(self, each.name) for each in fields(self)},)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +118,8 @@ class Request:
 
     `model` may carry suffixes (`:nitro`, `:floor`, `:exacto`); `models` are tried after it. `session_id` is the
     caller's own key, `conversation` one that was derived from the prompt: it sticks only where a cache was seen to
-    hit. `provider` is a `Preferences`, or OpenRouter's object as a mapping. Lists may be any sequence.
+    hit. `provider` is a `Preferences`, or OpenRouter's object as a mapping. Lists may be any sequence; `None` is
+    the default everywhere.
     Raises: ValueError that names everything that is wrong.
     """
 
@@ -136,6 +140,22 @@ class Request:
     provider: Preferences = field(default_factory=Preferences)
 
     def __post_init__(self) -> None:
+        if None in (
+            self.model,
+            self.models,
+            self.require,
+            self.require_parameters,
+            self.input_modalities,
+            self.output_modalities,
+            self.service_tier,
+            self.exclude,
+            self.provider,
+        ):
+            for name, default in _DEFAULTS:
+                if getattr(self, name) is None:
+                    object.__setattr__(self, name, default)
+        if isinstance(self.model, str):
+            object.__setattr__(self, "model", self.model.strip())
         problems: list[str] = []
         given: Any = self.provider
         if type(given) is not Preferences:
@@ -145,9 +165,12 @@ class Request:
                 problems.append(str(error))
         for name in ("models", "require", "input_modalities", "output_modalities", "exclude"):
             object.__setattr__(self, name, _lower(getattr(self, name)))
-        problems += _wrong_request(self)
-        if problems:
-            raise ValueError("; ".join(problems))
+        problems += islice(_wrong_request(self), PROBLEMS_MAX + 1)
+        _refuse(problems)
+
+
+def _remade(wishes: Mapping[str, Any]) -> Preferences:
+    return Preferences(**wishes)
 
 
 def preferences(given: Mapping[str, Any]) -> Preferences:
@@ -164,12 +187,14 @@ def preferences(given: Mapping[str, Any]) -> Preferences:
     if isinstance(sort, Mapping):
         wishes |= {"sort": sort.get("by"), "partition": sort.get("partition", "model")}
         problems += [
-            f"sort.{shown(key)}: unknown; use by and partition" for key in sort if key not in ("by", "partition")
+            f"sort.{shown(key)}: unknown; use by and partition"
+            for key, said in sort.items()
+            if key not in ("by", "partition") and said is not None
         ]
     for name in ("preferred_max_latency", "preferred_min_throughput"):
         value = given.get(name)
         if isinstance(value, Mapping):
-            unknown = [key for key in value if key not in CUTOFF_NAMES]
+            unknown = [key for key, said in value.items() if key not in CUTOFF_NAMES and said is not None]
             problems += [f"{name}.{shown(key)}: unknown; use {', '.join(CUTOFF_NAMES)}" for key in unknown]
             value = Cutoffs(**{key: value[key] for key in CUTOFF_NAMES if key in value})
         elif value is not None:
@@ -180,8 +205,7 @@ def preferences(given: Mapping[str, Any]) -> Preferences:
         made = Preferences(**{name: value for name, value in wishes.items() if value is not None})
     except ValueError as error:
         problems.append(str(error))
-    if problems:
-        raise ValueError("; ".join(problems))
+    _refuse(problems)
     return made
 
 
@@ -195,6 +219,8 @@ def _read_prices(given: Any, wishes: dict[str, Any]) -> Iterator[str]:
         yield f"max_price: {shown(given)} is not an object; use prompt and completion"
         return
     for key, value in given.items():
+        if value is None:
+            continue
         if key not in ("prompt", "completion"):
             yield f"max_price.{shown(key)}: endpoints have no such price here; use prompt and completion"
             continue
@@ -202,6 +228,14 @@ def _read_prices(given: Any, wishes: dict[str, Any]) -> Iterator[str]:
             # What is no number is told with the other prices, as it was written.
             value = float(value) if _NUMBER.fullmatch(value) else value
         wishes[f"max_price_{key}"] = value
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    """Raise ValueError with the problems, if there are any."""
+    told = list(islice(problems, PROBLEMS_MAX + 1))
+    if told:
+        more = "; and more" if len(told) > PROBLEMS_MAX else ""
+        raise ValueError("; ".join(told[:PROBLEMS_MAX]) + more)
 
 
 # ---- what is wrong -----------------------------------------------------------------------------------
@@ -313,3 +347,18 @@ def shown(value: object) -> str:
         return "a huge number"
     text = repr(value if len(str(value)) <= SHOWN_MAX else f"{str(value)[:SHOWN_MAX]}…")
     return text if text.isprintable() else ascii(text)
+
+
+_WISHES: Final = tuple((each.name, each.default) for each in fields(Preferences))
+
+_DEFAULTS: Final = (
+    ("model", ""),
+    ("models", ()),
+    ("require", ()),
+    ("require_parameters", False),
+    ("input_modalities", ()),
+    ("output_modalities", ()),
+    ("service_tier", "default"),
+    ("exclude", ()),
+    ("provider", Preferences()),
+)

@@ -91,11 +91,14 @@ def decision_id(bits: int, first: int) -> str:
     return f"dec_{bits & _RANDOM | first:016x}"
 
 
+def first_mark(decision: str | None) -> int:
+    """The mark of the endpoint that a decision tried first; -1 for an id that is not of our making."""
+    return -1 if decision is None or _OURS.fullmatch(decision) is None else int(decision[-4:], 16)
+
+
 def is_first(decision: str | None, endpoint: str) -> bool:
     """Whether a report of this endpoint is of its decision's first choice.
 
     True for no decision and for an id that is not of our making: what is unknown is no retry.
     """
-    if decision is None or _OURS.fullmatch(decision) is None:
-        return True
-    return int(decision[-4:], 16) == mark(endpoint)
+    return first_mark(decision) in (-1, mark(endpoint))

@@ -26,11 +26,12 @@ from balancer.core.lineup import Asked, Lineup, Lineups
 from balancer.core.model import Catalog, Decision, Model, Ranking, RetryBudget, Routing, Tier
 from balancer.core.names import NAMES_MAX, Names
 from balancer.core.pool import Entry, Group, Pool, selected
-from balancer.core.pricing import thresholds
+from balancer.core.pricing import PROMPT_TOKENS
 from balancer.core.request import Preferences, Request
 from balancer.core.row import UNUSABLE, Row
 from balancer.core.strategies import Need
 
+TRIAL_OVERDUE: Final = 60.0  # s; then sessions that are cached elsewhere may find out, too
 NO_TIERS: Final = frozenset[Tier]()
 TIERS: Final[Mapping[str, frozenset[Tier]]] = {
     "default": NO_TIERS,
@@ -64,15 +65,13 @@ class Router:
     ) -> None:
         self._catalog = catalog
         self._sessions = accounts.sessions
-        spans = sorted({length for each in catalog.endpoints.values() for length in thresholds(each.pricing)})
-        self.lineups = Lineups(catalog.routing, catalog.health, accounts.quotas, spans)
+        self.lineups = Lineups(catalog.routing, catalog.health, accounts.quotas)
         fates = shared_fates(catalog.endpoints.values())
         self.pools = {
             key: Pool(
                 model,
                 [rows[each] for each in model.endpoints],
                 policy=catalog.health,
-                spans=spans,
                 fates=fates,
                 now=now,
             )
@@ -127,8 +126,10 @@ class Router:
         Shape: without `trials` nobody is a trial, because nobody may be sent to an ejected endpoint without a
         lease but in panic.
         """
+        prompt = PROMPT_TOKENS if request.prompt_tokens is None else request.prompt_tokens
         for each in asked:
             each.pool.refresh(now, wall)
+            each.pool.price(prompt, now)
         need = self.lineups.need(request, asked)
         first, single = asked[0].pool, len(asked) == 1
         if (
@@ -197,12 +198,9 @@ class Router:
         """The session's own endpoint, if it may lead: well, and equal to the first but for its place in `order`."""
         leading = groups[0]
         wall = _wall(leading.key, request.provider)
-        session, derived = request.session_id, False
-        if session is None:
-            session, derived = request.conversation, True
-            assert session is not None
+        derived = request.session_id is None
         for place, each in enumerate(asked):
-            for name in self._sessions.homes(session_key(session, each.pool.model.id), now=now):
+            for name in self._homes(request, each, now):
                 entry = each.pool.by_id.get(name)
                 if entry is None or (derived and not entry.row.caches):
                     continue
@@ -218,23 +216,36 @@ class Router:
     def _trial(
         self, request: Request, asked: Sequence[Asked], lineup: Lineup, home: Entry | None, now: float
     ) -> Entry | None:
-        # A retry is the request's last hope and no place for experiments; and a trial must not overrule the
-        # order that the user gave, nor take a session from where its prompt is cached.
-        if request.exclude or home is not None or not any(each.pool.ejected for each in asked):
+        # A retry is the request's last hope and no place for experiments, and so is a request without fallbacks;
+        # and a trial must not overrule what the user asked for.
+        wishes = request.provider
+        if request.exclude or not (wishes.allow_fallbacks or wishes.order):
             return None
-        leading = lineup.groups[0].key
-        turns = self.lineups.passing(request, asked)
+        leading = lineup.groups[0].key[:4]
         due = [
             entry
-            for place, entry in turns
+            for place, entry in self.lineups.passing(request, asked)
             if entry.state == "ejected"
             and entry.row.health.trial_due(now)
             and entry.row.states(now) == ("ejected",)
             and entry.endpoint.id not in lineup.held
-            and (request.provider.partition == "none" or place <= leading[1])
-            and order_rank(entry.endpoint, request.provider) <= leading[2]
+            and self.lineups.wanted(entry, place, request, now) <= leading
         ]
+        if home is not None:
+            # A session is not taken from where its prompt is cached, but to where it was before; or nobody would
+            # ever come back where one session is all the traffic.
+            first = {name for each in asked for name in self._homes(request, each, now)[:1]}
+            due = [
+                entry
+                for entry in due
+                if entry.endpoint.id in first or now - entry.row.health.until >= TRIAL_OVERDUE
+            ]
         return min(due, key=lambda entry: entry.row.health.until, default=None)
+
+    def _homes(self, request: Request, asked: Asked, now: float) -> tuple[str, ...]:
+        session = request.conversation if request.session_id is None else request.session_id
+        assert session is not None
+        return self._sessions.homes(session_key(session, asked.pool.model.id), now=now)
 
     def _least_bad(
         self,

@@ -55,8 +55,8 @@ class Picture(NamedTuple):
     """What a decision goes by, good from now to `until` if nothing is recorded.
 
     `base`, `slope` and `alarm` make the chance of failure of the peers' prior, `own` is its part in that prior;
-    `tier` is 0 stable, 1 degraded, 2 an outage in the shortest window; `stale`: nothing was seen of it lately, and
-    no probe does real work there.
+    `tier` is 0 stable, 1 degraded, 2 an outage in the shortest window; `stale`: nothing was seen of it lately, by
+    reports or by probes that do real work.
     """
 
     state: State
@@ -192,7 +192,7 @@ class Row:
         hinted = outcome.kind == "overloaded" and outcome.retry_after is not None
         if outcome.kind != "rate_limited" and not hinted:
             return []
-        if outcome.kind == "rate_limited":
+        if outcome.kind == "rate_limited" and not outcome.shallow:
             self.ceiling.limited(began=began, now=now)
         held = self.throttle.holds(now)
         self.throttle.limit(
@@ -281,7 +281,7 @@ class Row:
                 tier = 1
             if health.failing:
                 until = min(until, health.streak_ends(now, age=self._memory))
-        stale = not (seen or self.probes_deep)
+        stale = not seen
         if (
             health.phase == "closed"
             and now >= self.throttle.until
@@ -289,7 +289,7 @@ class Row:
             and health.misconfigured is None
             and self.endpoint.misconfigured is None
         ):
-            state: State = "unverified" if not self.verified else "degraded" if degraded else "healthy"
+            state: State = "degraded" if degraded else "healthy" if self.verified else "unverified"
             return Picture._make((state, degraded, base, slope, least, own, tier, stale, until))
         moments = [self.throttle.until, *[drain.until for drain in self.drains if drain.until is not None]]
         if health.lease is not None:
@@ -343,10 +343,10 @@ class Row:
             holding.append("throttled")
         if phase == "recovering":
             holding.append("recovering")
-        elif phase == "closed" and not self.verified:
-            holding.append("unverified")
         elif phase == "closed" and self.degraded(now):
             holding.append("degraded")
+        elif phase == "closed" and not self.verified:
+            holding.append("unverified")
         elif not holding:
             holding.append("healthy")
         return tuple(holding)

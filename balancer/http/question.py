@@ -302,5 +302,5 @@ def told(value: Any) -> dict[str, Any]:
         if is_dataclass(given):
             given = told(given)
         if given != each.default and given not in ((), {}):
-            said[each.name] = given
+            said[each.name.replace("max_price_", "max_price.")] = given
     return said

@@ -21,7 +21,7 @@ from balancer.core.request import Request
 
 SIZES = (2, 10, 50, 200)
 SAMPLE = 0.05  # s of work a cell and pass
-REFERENCE = 1000  # turns of the reference loop: about as long as a decision
+REFERENCE = 1000  # turns of the reference loop: long enough to be timed
 FALLBACKS = 3
 
 

@@ -344,7 +344,8 @@ async def test_best_explains_a_refusal_as_one_would_in_a_ticket(command, daemon,
     async with aiohttp.ClientSession() as http, http.post(f"{running.url}/v1/reports", json=report) as answer:
         assert answer.status == 200
     said, lines = story((await command(*words)).out)
-    assert said["refused"].startswith("429 capacity_exhausted: every usable endpoint of acme/large is rate limited")
+    refused = "every usable endpoint of acme/large that passes the request's filters is rate limited"
+    assert said["refused"].startswith(f"429 capacity_exhausted: {refused}; the first hold ends in ")
     assert said["retryable"].startswith("in ")
     assert "hold ends in" in " ".join(lines)
     as_json = json.loads((await command(*words, "--json")).out)["error"]

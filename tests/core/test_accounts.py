@@ -9,6 +9,7 @@ import pytest
 
 from balancer.core.accounts import Accounts
 from balancer.core.affinity import session_key
+from balancer.core.capacity import CEILING_BURST
 from balancer.core.model import (
     Catalog,
     Endpoint,
@@ -47,10 +48,10 @@ class Book:
             for place, each in enumerate(catalog.endpoints.values())
         }
 
-    def send(self, tag: str, request: Request, now: float, *, model: str = MODEL) -> str:
+    def send(self, tag: str, request: Request, now: float) -> str:
         """Decide for an endpoint; tells the decision's id."""
         first = self.entries[tag]
-        self.accounts.sent(first, request, NEED, model, now)
+        self.accounts.sent(first, request, NEED, now)
         return decision_id(0x1234_5678_9ABC_0000, first.row.mark)
 
     def report(
@@ -97,12 +98,20 @@ def test_a_decision_counts_at_once_for_the_credential_of_its_first_choice(book: 
     assert book.wait("key", 1.0, limits=Limits(tpm=1000), tokens=801) > 0.0
 
 
-def test_its_own_report_counts_no_second_time_and_another_ones_does(book: Book, ask: MakeRequest) -> None:
+def test_decisions_and_reports_count_apart_and_the_more_of_them_is_believed(book: Book, ask: MakeRequest) -> None:
     decision = book.send("a", ask(), 0.0)
-    book.report("a", 1.0, decision=decision, prompt_tokens=500, completion_tokens=500)
+    book.report("a", 1.0, decision=decision)
     assert book.wait("key", 1.0, tokens=900) == 0.0
-    book.report("b", 2.0, decision=decision, prompt_tokens=5)
+    book.report("b", 2.0, decision=decision)
     assert book.wait("key", 2.0) > 0.0
+
+
+def test_the_tokens_that_a_report_tells_hold_where_fewer_were_guessed(book: Book, ask: MakeRequest) -> None:
+    decision = book.send("a", ask(), 0.0)
+    assert book.wait("key", 0.0, tokens=900) == 0.0
+    book.report("a", 1.0, decision=decision, prompt_tokens=500, completion_tokens=450)
+    assert book.wait("key", 1.0, tokens=50) == 0.0
+    assert book.wait("key", 1.0, tokens=51) > 50.0
 
 
 def test_a_report_without_a_decision_is_a_request_with_the_tokens_that_it_tells(book: Book) -> None:
@@ -126,12 +135,14 @@ def test_a_late_report_counts_in_its_own_minute(book: Book) -> None:
 
 def test_a_learned_ceiling_counts_what_was_sent_there(book: Book, ask: MakeRequest) -> None:
     row = book.entries["c"].row
-    for _ in range(4):
+    for _ in range(15):
         book.report("c", 9.0, decision=book.send("c", ask(), 9.0))
-    row.ceiling.limited(began=10.0, now=10.0)  # 80 % of four requests a minute
+    for _ in range(CEILING_BURST):
+        row.ceiling.limited(began=10.0, now=10.0)
+    assert row.ceiling.ceiling(10.0) == 12.0  # 80 % of fifteen requests a minute, and not of thirty
     assert row.ceiling.full(10.0)
     assert not row.ceiling.full(75.0)
-    for _ in range(3):
+    for _ in range(13):
         book.report("c", 75.0)
     assert row.ceiling.full(75.0)
 
@@ -182,6 +193,16 @@ def test_an_excluding_request_and_a_fallbacks_report_are_retries(book: Book, ask
     assert share(book, 1.0) == pytest.approx(2 / 3)
     assert share(book, 1.0, SECOND) == 0.0
     assert share(book, 62.5) == 0.0
+
+
+def test_a_fallback_of_another_model_is_a_retry_of_the_model_that_was_asked(book: Book, ask: MakeRequest) -> None:
+    decision = book.send("a", ask(models=(SECOND,)), 0.0)
+    book.report("a", 1.0, kind="server_error", decision=decision)
+    book.report("d", 2.0, decision=decision)
+    assert (share(book, 2.0), share(book, 2.0, SECOND)) == (0.5, 0.0)
+    for decision in ("dec_of_somebody_else", decision_id(0, mark(f"{MODEL}@gone"))):
+        book.report("d", 3.0, decision=decision)
+    assert share(book, 3.0) == 0.5
 
 
 def test_a_late_report_is_a_retry_of_its_own_minute(book: Book, ask: MakeRequest) -> None:

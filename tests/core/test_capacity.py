@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from math import floor, inf
+from math import ceil, floor, inf, log
 from random import Random
 
 import pytest
@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 
 from balancer.core.capacity import (
     CEILING_AGE_MAX,
+    CEILING_BURST,
     CEILING_CUT,
     CEILING_FORGET,
     CEILING_MIN,
+    CEILING_REQUESTS,
+    CEILING_RISE,
+    CEILING_SHARE,
     HOLD_FIRST,
     HOLD_MIN,
     IN_FLIGHT_MAX,
@@ -194,6 +198,18 @@ def test_a_request_bigger_than_the_limit_passes_in_an_empty_minute_and_is_counte
     assert quota.wait(0.0, limit, 0) == 60.0
 
 
+def test_a_quota_believes_decisions_or_reports_whichever_are_more() -> None:
+    for decided, reported in ((3, 1), (1, 3), (3, 3)):
+        quota = Quota()
+        for _ in range(decided):
+            quota.take(0.0, 100)
+        for _ in range(reported):
+            quota.report(0.0, 100)
+        assert quota.wait(0.0, Limits(rpm=4, tpm=400), 100) == 0.0
+        assert quota.wait(0.0, Limits(rpm=3), 0) > 0.0
+        assert quota.wait(0.0, Limits(tpm=400), 101) > 0.0
+
+
 def test_asking_a_quota_takes_nothing() -> None:
     quota, limit = Quota(), Limits(rpm=1, tpm=10)
     assert [quota.wait(0.0, limit, 10) for _ in range(5)] == [0.0] * 5
@@ -216,6 +232,12 @@ def test_without_a_429_there_is_no_ceiling() -> None:
     assert not ceiling.full(0.0)
 
 
+def burst(ceiling: Ceiling, limited: int, *, began: float, now: float) -> None:
+    """Let so many requests that began at one moment be answered with a 429."""
+    for _ in range(limited):
+        ceiling.limited(began=began, now=now)
+
+
 def test_a_429_cuts_to_four_fifths_of_the_rate_and_a_burst_cuts_once() -> None:
     ceiling = Ceiling()
     busy(ceiling, 100, now=10.0)
@@ -227,91 +249,170 @@ def test_a_429_cuts_to_four_fifths_of_the_rate_and_a_burst_cuts_once() -> None:
     assert not ceiling.full(70.0)
 
 
+def test_the_rate_is_what_was_decided_or_reported_whichever_is_more() -> None:
+    for decided, reported in ((100, 0), (0, 100), (100, 60), (60, 100), (100, 100)):
+        ceiling = Ceiling()
+        busy(ceiling, decided, now=0.0)
+        for _ in range(reported):
+            ceiling.reported(0.0)
+        burst(ceiling, 10, began=0.0, now=1.0)
+        assert ceiling.ceiling(1.0) == pytest.approx(80.0)
+
+
+@pytest.mark.parametrize(
+    ("requests", "limited", "taught"),
+    [
+        (CEILING_REQUESTS, CEILING_BURST, True),
+        (CEILING_REQUESTS - 1, CEILING_REQUESTS - 1, False),
+        (CEILING_REQUESTS, CEILING_BURST - 1, False),
+        (200, 9, False),
+        (200, 10, True),
+        (1000, 49, False),
+    ],
+    ids=[
+        "just enough", "of a few requests no rate is learned", "one or two are chance",
+        "among many a few are noise", "a twentieth is no noise", "noise of much traffic",
+    ],
+)  # fmt: skip
+def test_a_ceiling_is_taught_by_a_share_of_enough_requests(requests: int, limited: int, taught: bool) -> None:
+    ceiling = Ceiling()
+    busy(ceiling, requests, now=0.0)
+    burst(ceiling, limited, began=0.0, now=1.0)
+    assert ceiling.ceiling(1.0) == (pytest.approx(CEILING_CUT * requests) if taught else None)
+    assert ceiling.learned == taught
+
+
 def test_a_429_to_a_request_that_began_after_the_cut_cuts_again_and_never_raises() -> None:
     ceiling = Ceiling()
     busy(ceiling, 100, now=0.0)
-    ceiling.limited(began=0.0, now=1.0)
-    busy(ceiling, 50, now=61.0)
-    ceiling.limited(began=61.0, now=62.0)
-    assert ceiling.ceiling(62.0) == pytest.approx(40.0)
+    burst(ceiling, 5, began=0.0, now=1.0)
+    busy(ceiling, 90, now=61.0)
+    burst(ceiling, 5, began=61.0, now=62.0)
+    assert ceiling.ceiling(62.0) == pytest.approx(72.0)
     busy(ceiling, 500, now=63.0)
-    ceiling.limited(began=63.0, now=64.0)
+    burst(ceiling, 30, began=63.0, now=64.0)
     found = ceiling.ceiling(64.0)
     assert found is not None
-    assert found <= 41.0
+    assert found <= 72.3
 
 
-def test_a_ceiling_rises_by_a_tenth_of_the_cut_each_minute_without_429s() -> None:
+def test_one_burst_cuts_a_known_ceiling_by_a_fifth_at_most_however_slow_the_minute_was() -> None:
     ceiling = Ceiling()
     busy(ceiling, 100, now=0.0)
-    ceiling.limited(began=0.0, now=0.0)
-    assert [ceiling.ceiling(minute * 60.0) for minute in range(4)] == pytest.approx([80.0, 88.0, 96.0, 104.0])
+    burst(ceiling, 5, began=0.0, now=0.0)
+    for minute in range(2, 8):
+        now = minute * 60.0
+        before = ceiling.ceiling(now)
+        assert before is not None
+        busy(ceiling, ceil(before * 0.6), now=now)
+        burst(ceiling, 5, began=now - 1.0, now=now)
+        assert ceiling.ceiling(now) == pytest.approx(CEILING_CUT * before)
+
+
+def test_a_ceiling_of_which_a_hold_left_next_to_no_traffic_limits_nothing() -> None:
+    ceiling = Ceiling()
+    busy(ceiling, 100, now=0.0)
+    burst(ceiling, 5, began=0.0, now=0.0)
+    busy(ceiling, 1, now=120.0)
+    ceiling.limited(began=120.0, now=120.0)
+    assert ceiling.ceiling(120.0) is None
+
+
+def test_a_ceiling_rises_by_a_tenth_of_itself_each_minute_without_429s() -> None:
+    ceiling = Ceiling()
+    busy(ceiling, 100, now=0.0)
+    burst(ceiling, 5, began=0.0, now=0.0)
+    found = [ceiling.ceiling(minute * 60.0) for minute in range(4)]
+    assert found == pytest.approx([80.0, 88.0, 96.8, 106.48])
     ceiling.limited(began=-5.0, now=180.0)
     assert ceiling.ceiling(180.0) == pytest.approx(80.0)
 
 
 def test_a_ceiling_far_above_all_traffic_is_forgotten_and_does_not_come_back() -> None:
-    ceiling = Ceiling()
-    busy(ceiling, 100, now=0.0)
-    ceiling.limited(began=0.0, now=0.0)
-    minutes = (CEILING_FORGET / CEILING_CUT - 1) * 10
-    assert ceiling.ceiling((minutes - 0.1) * 60) is not None
-    assert ceiling.ceiling((minutes + 0.1) * 60) is None
-    busy(ceiling, 500, now=(minutes + 0.2) * 60)
-    assert ceiling.ceiling((minutes + 0.3) * 60) is None
+    minutes = log(CEILING_FORGET / CEILING_CUT) / log(1.0 + CEILING_RISE)
+    for afterwards in ("requests", "a single 429"):
+        ceiling = Ceiling()
+        busy(ceiling, 100, now=0.0)
+        burst(ceiling, 5, began=0.0, now=0.0)
+        assert ceiling.ceiling((minutes - 0.1) * 60) is not None
+        assert ceiling.ceiling((minutes + 0.1) * 60) is None
+        if afterwards == "requests":
+            busy(ceiling, 500, now=(minutes + 0.2) * 60)
+        else:
+            ceiling.limited(began=minutes * 60, now=(minutes + 0.2) * 60)
+        assert ceiling.ceiling((minutes + 0.3) * 60) is None
 
 
 def test_a_ceiling_that_traffic_keeps_near_is_forgotten_after_an_hour() -> None:
     ceiling = Ceiling()
     busy(ceiling, 100, now=0.0)
-    ceiling.limited(began=0.0, now=0.0)
+    burst(ceiling, 5, began=0.0, now=0.0)
     for minute in range(1, 60):
-        busy(ceiling, 80 + minute * 8, now=minute * 60.0)
+        busy(ceiling, round(80 * (1.0 + CEILING_RISE) ** minute), now=minute * 60.0)
     assert ceiling.ceiling(CEILING_AGE_MAX - 1.0) is not None
     assert ceiling.ceiling(CEILING_AGE_MAX) is None
 
 
 def test_one_request_a_minute_is_always_let_through() -> None:
     ceiling = Ceiling()
-    ceiling.limited(began=0.0, now=0.0)
-    assert ceiling.ceiling(0.0) == CEILING_MIN
-    assert not ceiling.full(0.0)
-    ceiling.took(0.0)
-    assert ceiling.full(1.0)
-    assert not ceiling.full(60.0)
+    busy(ceiling, CEILING_REQUESTS, now=0.0)
+    burst(ceiling, CEILING_BURST, began=0.0, now=0.0)
+    for minute in range(1, 60):
+        before = ceiling.ceiling(minute * 60.0)
+        assert before is not None
+        busy(ceiling, ceil(before * 0.55), now=minute * 60.0)
+        ceiling.limited(began=minute * 60.0, now=minute * 60.0)
+    assert ceiling.ceiling(59 * 60.0) == CEILING_MIN
+    assert not ceiling.full(3600.0)
+    ceiling.took(3600.0)
+    assert ceiling.full(3601.0)
+    assert not ceiling.full(3660.0)
+
+
+events = st.sampled_from(("decided", "decided", "reported", "limited"))
 
 
 @given(
-    st.lists(st.tuples(st.booleans(), st.floats(0, 300), st.floats(0, 60)), max_size=60),
+    st.lists(st.tuples(events, st.floats(0, 60), st.integers(1, 15), st.floats(0, 60)), max_size=40),
     st.lists(st.floats(0, 5000), max_size=5),
 )
 def test_a_ceiling_is_within_bounds_and_full_means_one_more_would_break_it(
-    story: list[tuple[bool, float, float]], reads: list[float]
+    story: list[tuple[str, float, int, float]], reads: list[float]
 ) -> None:
     ceiling, unread, now = Ceiling(), Ceiling(), 0.0
-    taken: list[float] = []
-    for sends, passed, latency in story:
+    taken: dict[str, list[float]] = {"decided": [], "reported": [], "limited": []}
+
+    def live(what: str) -> int:
+        return len([at for at in taken[what] if floor(now / BUCKET) - floor(at / BUCKET) < 30])
+
+    for what, passed, times, latency in story:
         now += passed
-        before = ceiling.ceiling(now)
-        if sends:
-            taken.append(now)
-        for each in (ceiling, unread):
-            if sends:
-                each.took(now)
-            else:
-                each.limited(began=now - latency, now=now)
-        for read in reads:
-            ceiling.ceiling(read)
-            ceiling.full(read)
-        found = ceiling.ceiling(now)
-        rate = len([at for at in taken if floor(now / BUCKET) - floor(at / BUCKET) < 30])
-        assert found == unread.ceiling(now)
-        assert ceiling.full(now) == (found is not None and rate + 1 > found)
-        if found is not None:
-            assert found >= CEILING_MIN
-            assert before is None or found <= before
-        if not sends and before is None and latency == 0.0:
-            assert found == pytest.approx(max(CEILING_CUT * rate, CEILING_MIN))
+        for _ in range(times):
+            before = ceiling.ceiling(now)
+            taken[what].append(now)
+            for each in (ceiling, unread):
+                match what:
+                    case "decided":
+                        each.took(now)
+                    case "reported":
+                        each.reported(now)
+                    case "limited":
+                        each.limited(began=now - latency, now=now)
+            for read in reads:
+                ceiling.ceiling(read)
+                ceiling.full(read)
+            found, rate = ceiling.ceiling(now), max(live("decided"), live("reported"))
+            assert found == unread.ceiling(now)
+            assert ceiling.full(now) == (found is not None and rate + 1 > found)
+            if found is not None:
+                assert found >= CEILING_MIN
+                assert before is None or CEILING_CUT * before <= found + 1e-9 or what == "limited"
+                assert before is None or found <= before
+            if before is None and found is not None:
+                assert what == "limited"
+                assert live("limited") >= max(CEILING_BURST, CEILING_SHARE * rate)
+                assert rate >= CEILING_REQUESTS
+                assert found == pytest.approx(CEILING_CUT * rate)
 
 
 # ---- what is under way -------------------------------------------------------------------------------

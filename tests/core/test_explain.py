@@ -355,8 +355,8 @@ def recovering(table: Balancer) -> None:
 
 
 def ceiling(table: Balancer) -> None:
-    take(table, "b", OK, 97.0, times=4)
-    take(table, "b", Outcome(kind="rate_limited", status=429, retry_after=1.0), 98.0)
+    take(table, "b", OK, 97.0, times=60)
+    take(table, "b", Outcome(kind="rate_limited", status=429, retry_after=1.0), 98.0, times=4)
 
 
 COST = "price 1.00× + failure"

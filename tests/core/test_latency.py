@@ -24,6 +24,7 @@ from balancer.core.latency import (
     size_class,
 )
 from balancer.core.model import TimeoutPolicy, Timeouts
+from balancer.core.request import TOKENS_MAX
 
 RANKS = (0.5, 0.75, 0.9, 0.99)
 SLICE = SPAN / SLICES
@@ -300,6 +301,24 @@ def test_timeouts_keep_the_policys_floors_and_caps() -> None:
     seen(speed, 20, latency=0.5, ttft=0.1)
     assert speed.timeouts(500, now=0.0, policy=policy) == Timeouts(connect=1.0, first_token=3.0, total=40.0)
     assert speed.timeouts(500, now=0.0, policy=POLICY) == Timeouts(connect=2.0, first_token=2.0, total=30.0)
+
+
+def test_a_total_is_never_below_the_time_of_the_first_token() -> None:
+    policy = TimeoutPolicy(first_token_min=50.0, first_token_max=60.0, total_min=1.0, total_max=10.0)
+    assert Speed().timeouts(500, now=0.0, policy=policy) == Timeouts(connect=2.0, first_token=50.0, total=50.0)
+    odd = Speed()
+    for _ in range(200):  # those who stream are slow, and those who do not are quick
+        odd.record(ended=0.0, latency=None, ttft=40.0, prompt_tokens=500, completion_tokens=None, now=0.0)
+        odd.record(ended=0.0, latency=0.5, ttft=None, prompt_tokens=500, completion_tokens=None, now=0.0)
+    found = odd.timeouts(500, now=0.0, policy=POLICY)
+    assert found.total >= found.first_token
+
+
+def test_an_absurd_number_of_tokens_is_bounded_and_a_negative_one_is_no_sample() -> None:
+    speed = Speed()
+    for tokens in (10**400, -5, 0, None):
+        speed.record(ended=0.0, latency=2.0, ttft=None, prompt_tokens=500, completion_tokens=tokens, now=0.0)
+    assert (speed.throughput.count, speed.throughput.sum) == (1, TOKENS_MAX / 2.0)
 
 
 def test_timeouts_are_forgotten_with_their_samples() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from balancer.core.capacity import Quota
 from balancer.core.lineup import Asked, Lineup, Lineups
-from balancer.core.model import Endpoint, HealthPolicy, Limits, Model, Routing, Sort
+from balancer.core.model import Endpoint, HealthPolicy, Limits, Model, PriceOverride, Pricing, Routing, Sort
 from balancer.core.outcome import Outcome
 from balancer.core.pool import Entry, Pool
 from balancer.core.pricing import COMPLETION_TOKENS, PROMPT_TOKENS
@@ -29,18 +29,15 @@ NOW = 100.0
 class World:
     """Endpoints with their rows, and the lineups of requests for their models in the order in which they come."""
 
-    def __init__(
-        self, *endpoints: Endpoint, spans: Sequence[int] = (), sorts: dict[str, Sort] | None = None
-    ) -> None:
+    def __init__(self, *endpoints: Endpoint, sorts: dict[str, Sort] | None = None) -> None:
         self.rows = {each.tag: Row(each, POLICY, random=Random(1), now=0.0) for each in endpoints}
         self.quotas = {each.quota: Quota() for each in endpoints if each.limits is not None}
-        self.lineups = Lineups(Routing(), POLICY, self.quotas, spans)
+        self.lineups = Lineups(Routing(), POLICY, self.quotas)
         self.pools = [
             Pool(
                 Model(id=model, name=model),
                 [row for row in self.rows.values() if row.endpoint.model == model],
                 policy=POLICY,
-                spans=spans,
                 fates={each.id: place for place, each in enumerate(endpoints)},
                 now=0.0,
             )
@@ -64,6 +61,7 @@ class World:
     def asked(self, request: Request, now: float = NOW) -> list[Asked]:
         for pool in self.pools:
             pool.refresh(now, None)
+            pool.price(PROMPT_TOKENS if request.prompt_tokens is None else request.prompt_tokens, now)
         tiers = TIERS[request.service_tier]
         return [Asked(pool, self.sorts.get(pool.model.id), tiers) for pool in self.pools]
 
@@ -213,6 +211,12 @@ def test_a_degraded_one_spills_to_the_next_level_that_has_somebody_better(
     assert world.tags(ask()) == groups
 
 
+def test_who_fails_and_never_succeeded_is_degraded_and_spills(endpoint: MakeEndpoint, ask: MakeRequest) -> None:
+    world = World(endpoint("a"), endpoint("b", priority=1), endpoint("new"))
+    world.take("a", Outcome(kind="server_error", status=500), times=3)
+    assert world.tags(ask()) == [["new"], ["a", "b"]]
+
+
 # ---- slow start and ceilings -------------------------------------------------------------------------
 
 
@@ -253,7 +257,7 @@ def test_who_is_at_its_learned_ceiling_leads_nothing_until_there_is_room(
     world = World(endpoint("a"), endpoint("b"))
     for _ in range(10):
         world.rows["a"].ceiling.took(NOW)
-    world.take("a", Outcome(kind="rate_limited", status=429, retry_after=1.0))
+    world.take("a", Outcome(kind="rate_limited", status=429, retry_after=1.0), times=3)
     assert world.tags(ask()) == [["b"]]  # held
     assert world.tags(ask(), now=NOW + 2.0) == [["b"], ["a"]]  # eight a minute are the ceiling, and ten were sent
     assert world.tags(ask(), now=NOW + 62.0) == [["a", "b"]]
@@ -349,6 +353,40 @@ def test_flex_without_a_flex_endpoint_is_served_as_usual(endpoint: MakeEndpoint,
     assert world.names(ask(service_tier="flex")) == ["adaptive"]
 
 
+def test_flex_waits_for_its_own_and_is_not_served_at_full_price_instead(tiered: World, ask: MakeRequest) -> None:
+    assert tiered.tags(ask(service_tier="flex", ignore=("c/flex",))) == []
+    assert tiered.tags(ask(service_tier="flex", exclude=("c/flex",))) == []
+    tiered.take("c/flex", Outcome(kind="server_error", status=500), times=5)
+    assert tiered.tags(ask(service_tier="flex")) == []
+    assert tiered.tags(ask()) == [["a"]]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "wanted"),
+    [
+        ({}, (0, 1, 0, 0)),
+        ({"partition": "none"}, (0, 0, 0, 0)),
+        ({"order": ("x", "a")}, (0, 1, 1, 0)),
+        ({"order": ("x", "y")}, (0, 1, 2, 0)),
+        ({"service_tier": "priority"}, (0, 1, 0, 1)),
+        ({"preferred_max_latency": Cutoffs(p50=1.0)}, (1, 1, 0, 0)),
+    ],
+)
+def test_what_a_request_wants_of_an_endpoint_is_the_beginning_of_its_groups_key(
+    endpoint: MakeEndpoint, ask: MakeRequest, wishes: dict[str, Any], wanted: tuple[int, ...]
+) -> None:
+    world, request = World(endpoint("b"), endpoint("a", model=SECOND, priority=3)), ask(**wishes)
+    world.slow("a", ttft=9.0)
+    found = [
+        (group.key, world.lineups.wanted(entry, place, request, NOW))
+        for group in world.lineup(request).groups
+        for entry in group.entries
+        for place in [int(entry.endpoint.tag == "a")]
+    ]
+    assert all(key[:4] == mine for key, mine in found)
+    assert [mine for key, mine in found if key[-1] == 3] == [wanted]
+
+
 @pytest.mark.parametrize(
     ("suffix", "wanted", "names"),
     [
@@ -411,23 +449,75 @@ def test_a_percentile_may_promote_a_fallback_model(endpoint: MakeEndpoint, ask: 
 
 
 @pytest.mark.parametrize(
-    ("wanted", "prompt", "answer", "span"),
+    ("wanted", "prompt", "answer"),
     [
-        ({}, PROMPT_TOKENS, COMPLETION_TOKENS, 2),
-        ({"prompt_tokens": 1_000_000}, 1_000_000, COMPLETION_TOKENS, 2),
-        ({"prompt_tokens": 1000}, 1000, COMPLETION_TOKENS, 1),
-        ({"prompt_tokens": 1001}, 1001, COMPLETION_TOKENS, 2),
-        ({"prompt_tokens": 0, "max_tokens": 100}, 0, 100, 0),
-        ({"prompt_tokens": 10, "max_tokens": 32_768}, 10, COMPLETION_TOKENS, 0),
-        ({"prompt_tokens": 11, "max_tokens": 0}, 11, 0, 1),
+        ({}, PROMPT_TOKENS, COMPLETION_TOKENS),
+        ({"prompt_tokens": 1_000_000}, 1_000_000, COMPLETION_TOKENS),
+        ({"prompt_tokens": 0, "max_tokens": 100}, 0, 100),
+        ({"prompt_tokens": 10, "max_tokens": 32_768}, 10, COMPLETION_TOKENS),
+        ({"prompt_tokens": 11, "max_tokens": 0}, 11, 0),
     ],
 )
 def test_a_request_costs_its_prompt_and_an_answer_of_the_usual_length(
-    endpoint: MakeEndpoint, ask: MakeRequest, wanted: dict[str, int], prompt: int, answer: int, span: int
+    endpoint: MakeEndpoint, ask: MakeRequest, wanted: dict[str, int], prompt: int, answer: int
 ) -> None:
-    world, request = World(endpoint("a"), spans=(10, 1000)), ask(**wanted)
+    world, request = World(endpoint("a")), ask(**wanted)
     need = world.lineups.need(request, world.asked(request))
-    assert (need.prompt_tokens, need.completion_tokens, need.span) == (prompt, answer, span)
+    assert (need.prompt_tokens, need.completion_tokens, need.unit) == (prompt, answer, None)
+
+
+def told(world: World, request: Request) -> list[str]:
+    asked = world.asked(request)
+    need = world.lineups.need(request, asked)
+    groups = world.lineups.lineup(request, asked, need, now=NOW).groups
+    lines = [line for group in groups for line in group.strategy.figures(group.entries, need, failed=())]
+    return [line.why.split("×")[0] for line in lines]
+
+
+@pytest.mark.parametrize("limits", [None, Limits(rpm=1000)], ids=["calm", "limited"])
+@pytest.mark.parametrize("wanted", [{}, {"sort": "price"}])
+def test_prices_of_all_groups_are_told_in_one_unit(
+    endpoint: MakeEndpoint, ask: MakeRequest, limits: Limits | None, wanted: dict[str, Any]
+) -> None:
+    world = World(
+        endpoint("dear", price=10.0, limits=limits, quota="q"),
+        endpoint("cheap", price=1.0, priority=1),
+        endpoint("free", price=0.0, priority=2, misconfigured="no key"),
+        endpoint("other", price=5.0, model=SECOND),
+    )
+    assert told(world, ask(**wanted)) == ["price 10.00", "price 1.00", "price 5.00"]
+    world.pools.pop()
+    assert told(world, ask(**wanted)) == ["price 10.00", "price 1.00"]
+    assert told(world, ask(**wanted, ignore=("cheap",))) == ["price 1.00"]  # compared with nobody else
+    world.take("cheap", Outcome(kind="server_error", status=500), times=5)
+    assert told(world, ask(**wanted)) == ["price 1.00"]
+
+
+def test_a_free_one_in_another_group_counts_as_a_tenth_of_the_cheapest(
+    endpoint: MakeEndpoint, ask: MakeRequest
+) -> None:
+    world = World(endpoint("a", price=3.0), endpoint("b", price=6.0), endpoint("c", price=0.0, priority=1))
+    assert told(world, ask()) == ["price 10.00", "price 20.00", "price 1.00"]
+
+
+def test_a_single_group_needs_no_unit_from_outside(endpoint: MakeEndpoint, ask: MakeRequest) -> None:
+    world, request = World(endpoint("a", price=10.0), endpoint("b", price=1.0)), ask()
+    asked = world.asked(request)
+    need = world.lineups.need(request, asked)
+    (group,) = world.lineups.lineup(request, asked, need, now=NOW).groups
+    assert need.unit is None
+    lone = world.lineups.need(request, asked)
+    entries = group.entries
+    picks = [group.strategy.pick(entries, of, failed=(), places=2, random=Random(1)) for of in (need, lone)]
+    assert picks[0] == picks[1]
+    assert told(world, request) == ["price 10.00", "price 1.00"]
+
+
+def test_a_long_prompt_is_compared_by_its_own_prices(endpoint: MakeEndpoint, ask: MakeRequest) -> None:
+    steep = Pricing(prompt=1.0, completion=1.0, overrides=(PriceOverride(min_prompt_tokens=2000, prompt=4.0),))
+    world = World(endpoint("a", pricing=steep), endpoint("b", price=1.0, priority=1))
+    for length, price in ((2000, "1.00"), (2001, "4.00"), (10, "1.00"), (2001, "4.00")):
+        assert told(world, ask(prompt_tokens=length, max_tokens=0)) == [f"price {price}", "price 1.00"]
 
 
 def test_only_a_first_try_explores_and_only_where_somebody_was_not_seen(
@@ -435,8 +525,8 @@ def test_only_a_first_try_explores_and_only_where_somebody_was_not_seen(
 ) -> None:
     world = World(endpoint("a"), endpoint("b"))
 
-    def explores(request: Request) -> bool:
-        return world.lineups.need(request, world.asked(request)).explore
+    def explores(request: Request, now: float = NOW) -> bool:
+        return world.lineups.need(request, world.asked(request, now)).explore
 
     assert explores(ask())
     assert not explores(ask(exclude=("a",)))
@@ -444,6 +534,7 @@ def test_only_a_first_try_explores_and_only_where_somebody_was_not_seen(
     assert explores(ask())
     world.take("b", Outcome(kind="success"))
     assert not explores(ask())
+    assert explores(ask(), now=NOW + 86_400.0)
 
 
 # ---- the memo ----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.model import Model, Sort, Tier
-from balancer.core.names import NAMES_MAX, SUFFIXES, Names
+from balancer.core.names import NAMES_MAX, NEAR_MAX, SUFFIXES, Names
 
 PLAIN = Model(id="author/slug", name="Slug", aliases=("slug", "slug:latest"))
 FREE = Model(id="author/slug:free", name="Slug, free")
@@ -107,3 +107,28 @@ def test_more_spellings_than_are_remembered_mean_what_they_meant(names: Names) -
         assert found is not None
         assert found.model is OTHER
     assert names.find("slug:nitro") == first
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [
+        ("author/slg", ("author/slug", "author/slug:free")),
+        ("slog", ("slug",)),
+        ("nothing-like-it", ()),
+        ("", ()),
+    ],
+)
+def test_names_that_were_perhaps_meant_are_found_the_nearest_first(
+    names: Names, word: str, near: tuple[str, ...]
+) -> None:
+    for _ in range(2):  # remembered, they are the same
+        assert names.near(word)[: max(len(near), 1)] == near
+
+
+def test_among_many_names_those_with_the_same_beginning_are_compared() -> None:
+    many = [Model(id=f"other/{number:05}", name="Other") for number in range(2 * NEAR_MAX)]
+    found = Names([*many, PLAIN])
+    assert found.near("author/slog")[:1] == ("author/slug",)
+    for number in range(2 * NEAR_MAX):  # more mistakes than are remembered
+        assert found.near(f"{number}!") == ()
+    assert found.near("author/slog")[:1] == ("author/slug",)

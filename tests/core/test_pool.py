@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from balancer.core.capacity import CEILING_AGE_MAX, CEILING_BURST, CEILING_REQUESTS
 from balancer.core.eligibility import asked, excluded_by, out_of_tier, soft_excluded
 from balancer.core.model import Endpoint, HealthPolicy, Limits, Model, PriceOverride, Pricing
 from balancer.core.notes import Drain
 from balancer.core.outcome import Outcome
-from balancer.core.pool import FLIGHT_LONGEST, PASSING_MAX, Pool
-from balancer.core.pricing import thresholds
+from balancer.core.pool import FLIGHT_LONGEST, PASSING_MAX, THROUGHPUT_SAMPLES_MIN, WORDS_KEPT, Pool
 from balancer.core.request import Request
 from balancer.core.row import Row
 from balancer.core.tools import PEERS_MIN, TOOL_REQUESTS_MIN
@@ -38,7 +38,6 @@ def pool_over(rows: Sequence[Row], now: float) -> Pool:
         Model(id="author/slug", name="m", endpoints=tuple(each.id for each in endpoints)),
         rows,
         policy=POLICY,
-        spans=sorted({length for each in endpoints for length in thresholds(each.pricing)}),
         fates={each.id: place for place, each in enumerate(endpoints)},
         now=now,
     )
@@ -59,7 +58,7 @@ def take(row: Row, outcome: Outcome, now: float, *, times: int = 1, age: float =
 
 
 def passing(pool: Pool, request: Request, *, soft: bool = True) -> set[str]:
-    found = pool.passing(request, frozenset(), None, soft=soft)
+    found = pool.passing(request, frozenset(), None, soft)
     return {entry.endpoint.id for entry in found.entries}
 
 
@@ -111,24 +110,13 @@ def test_the_memo_answers_what_the_filters_would_for_any_length(
 
 
 VARIETY: list[dict[str, Any]] = [
-    {},
-    {"require": ("tools",)},
-    {"require": ("seed",), "require_parameters": True},
-    {"input_modalities": ("image",)},
-    {"output_modalities": ("image",)},
-    {"region": "eu"},
-    {"exclude": ("a",)},
-    {"order": ("b",), "allow_fallbacks": False},
-    {"only": ("a", "c")},
-    {"ignore": ("a",)},
-    {"zdr": True},
-    {"data_collection": "deny"},
-    {"enforce_distillable_text": True},
-    {"quantizations": ("fp8-or-better",)},
-    {"max_price_prompt": 1.5},
-    {"max_price_completion": 1.5},
+    {}, {"require": ("tools",)}, {"require": ("seed",), "require_parameters": True},
+    {"input_modalities": ("image",)}, {"output_modalities": ("image",)}, {"region": "eu"},
+    {"exclude": ("a",)}, {"order": ("b",), "allow_fallbacks": False}, {"only": ("a", "c")},
+    {"ignore": ("a",)}, {"zdr": True}, {"data_collection": "deny"}, {"enforce_distillable_text": True},
+    {"quantizations": ("fp8-or-better",)}, {"max_price_prompt": 1.5}, {"max_price_completion": 1.5},
     {"service_tier": "flex"},
-]
+]  # fmt: skip
 
 
 @given(st.lists(st.sampled_from(VARIETY), min_size=1, max_size=20))
@@ -159,7 +147,7 @@ def test_the_suffixes_tiers_and_the_softness_are_kept_apart_too(endpoint: MakeEn
             (frozenset({"flex"}), True, {flex.id, tooled.id}),
             (frozenset(), False, {bare.id, tooled.id}),
         ):
-            found = pool.passing(request, tiers, None, soft=soft)  # type: ignore[arg-type]
+            found = pool.passing(request, tiers, None, soft)  # type: ignore[arg-type]
             assert {entry.endpoint.id for entry in found.entries} == wanted
 
 
@@ -170,10 +158,23 @@ def test_the_memo_is_bounded_and_right_beyond_its_bound(endpoint: MakeEndpoint, 
     assert passing(pool, ask()) == {"author/slug@a", "author/slug@b"}
 
 
+@pytest.mark.parametrize("field", ["exclude", "order", "only", "ignore", "require"])
+def test_only_requests_of_few_words_are_remembered_and_all_are_answered_alike(
+    endpoint: MakeEndpoint, ask: MakeRequest, field: str
+) -> None:
+    pool, fresh = pool_of(endpoint("a"), endpoint("b")), pool_of(endpoint("a"), endpoint("b"))
+    for count, kept in ((WORDS_KEPT, True), (WORDS_KEPT + 1, False)):
+        request = ask(**{field: ("a", *[f"x{number}" for number in range(count - 1)])})
+        first, again = (pool.passing(request, frozenset(), None, True) for _ in range(2))
+        assert (first is again) is kept
+        assert [entry.endpoint.id for entry in first.entries] == [entry.endpoint.id for entry in again.entries]
+        assert passing(pool, request) == passing(fresh, request)
+
+
 def test_a_thousand_lengths_between_two_limits_are_one_answer(endpoint: MakeEndpoint, ask: MakeRequest) -> None:
     pool = pool_of(endpoint("a", context_length=10_000), endpoint("b", context_length=20_000))
-    found = {id(pool.passing(ask(prompt_tokens=n), frozenset(), None, soft=True)) for n in range(10_001, 11_001)}
-    assert len(found) == 1
+    asks = [ask(prompt_tokens=length) for length in range(10_001, 11_001)]
+    assert len({id(pool.passing(each, frozenset(), None, True)) for each in asks}) == 1
 
 
 # ---- reasons -----------------------------------------------------------------------------------------
@@ -189,7 +190,10 @@ TOOLS = ("supported_parameters:tools",)
         ({}, {"c/flex": TIER, "d/priority": TIER}),
         ({"service_tier": "flex"}, {"a": TIER, "b": TIER, "d/priority": TIER}),
         ({"service_tier": "priority"}, {"c/flex": TIER}),
-        ({"service_tier": "flex", "ignore": ("c/flex",)}, {"c/flex": ("ignored_providers",), "d/priority": TIER}),
+        (
+            {"service_tier": "flex", "ignore": ("c/flex",)},
+            {"a": TIER, "b": TIER, "c/flex": ("ignored_providers",), "d/priority": TIER},
+        ),
         ({"only": ("c/flex",)}, {"a": ONLY, "b": ONLY, "d/priority": ONLY + TIER}),
         ({"require": ("tools",), "service_tier": "priority"}, {"a": TOOLS, "c/flex": TIER}),
         (
@@ -201,7 +205,7 @@ TOOLS = ("supported_parameters:tools",)
         "tiers are only for those who ask",
         "flex takes flex alone",
         "priority adds its tier",
-        "without flex everybody serves flex",
+        "and nobody where its own is ruled out",
         "a tier by its name",
         "soft filters see who is left",
         "and give way where nobody else is",
@@ -220,6 +224,18 @@ def test_each_endpoint_that_is_ruled_out_has_all_its_reasons(
     tiers: Any = frozenset({request.service_tier} - {"default"})
     found = pool.reasons(request, tiers, soft=True)
     assert {key.partition("@")[2]: names for key, names in found.items()} == reasons
+
+
+def test_without_flex_endpoints_everybody_serves_flex(endpoint: MakeEndpoint, ask: MakeRequest) -> None:
+    pool = pool_of(endpoint("a"), endpoint("b"), endpoint("d/priority", tier="priority"))
+    found = pool.reasons(ask(service_tier="flex"), frozenset({"flex"}), soft=True)
+    assert found == {"author/slug@d/priority": TIER}
+
+
+def test_a_context_holds_prompt_and_answer_and_no_unknown(endpoint: MakeEndpoint, ask: MakeRequest) -> None:
+    pool = pool_of(endpoint("a", context_length=1000))
+    for prompt, answer, fits in ((None, 1000, 1), (None, 1001, 0), (1000, None, 1), (1001, None, 0), (999, 2, 0)):
+        assert len(passing(pool, ask(prompt_tokens=prompt, max_tokens=answer))) == fits, (prompt, answer)
 
 
 soft = st.sets(st.sampled_from(("tools", "response_format", "verbosity")))
@@ -254,18 +270,24 @@ def test_an_unknown_price_is_as_dear_as_the_dearest_in_each_part(endpoint: MakeE
 
 def test_where_nobody_tells_a_price_all_are_alike(endpoint: MakeEndpoint) -> None:
     pool = pool_of(endpoint("a", price=None), endpoint("b", price=None))
-    assert [(entry.sent, entry.answered) for entry in pool.entries] == [(0.0, 0.0)] * 2
+    assert priced(pool) == [(0.0, 0.0)] * 2
+
+
+def priced(pool: Pool) -> list[tuple[float, float]]:
+    return [(entry.sent, entry.answered) for entry in pool.entries]
+
+
+STEPS = (PriceOverride(min_prompt_tokens=100, prompt=2.0), PriceOverride(min_prompt_tokens=200, prompt=8.0))
 
 
 def test_each_span_of_prompt_lengths_has_its_prices_and_its_dearest(endpoint: MakeEndpoint) -> None:
-    steps = (PriceOverride(min_prompt_tokens=100, prompt=2.0), PriceOverride(min_prompt_tokens=200, prompt=8.0))
     pool = pool_of(
-        endpoint("a", pricing=Pricing(prompt=1.0, completion=1.0, overrides=steps)), endpoint("b", price=None)
+        endpoint("a", pricing=Pricing(prompt=1.0, completion=1.0, overrides=STEPS)), endpoint("b", price=None)
     )
-    for entry in pool.entries:
-        assert [sent for sent, _ in entry.prices] == pytest.approx([1e-6, 2e-6, 8e-6])
-        assert [answered for _, answered in entry.prices] == pytest.approx([1e-6] * 3)
-        assert (entry.sent, entry.answered) == entry.prices[0]
+    assert priced(pool) == [(1e-6, 1e-6)] * 2
+    for length, sent in ((0, 1e-6), (100, 1e-6), (101, 2e-6), (200, 2e-6), (201, 8e-6), (10**9, 8e-6), (5, 1e-6)):
+        pool.price(length, 0.0)
+        assert priced(pool) == [pytest.approx((sent, 1e-6))] * 2, length
 
 
 NIGHT = PriceOverride(start=0, end=360, prompt=0.5)
@@ -278,6 +300,7 @@ def test_prices_turn_with_the_time_of_the_day_in_both_directions(endpoint: MakeE
     assert (entry.sent, passing(pool, request)) == (pytest.approx(2e-6), set())  # nobody knows what time it is
     for hour, sent in ((5.99, 0.5e-6), (6.0, 2e-6), (23.99, 2e-6), (24.0, 0.5e-6), (30.0, 2e-6), (25.0, 0.5e-6)):
         pool.refresh(hour * 3600, MONDAY + hour * 3600)
+        pool.price(0, hour * 3600)
         assert entry.sent == pytest.approx(sent), hour
         assert len(passing(pool, request)) == (sent < 1e-6), hour
 
@@ -298,7 +321,7 @@ def test_cache_hits_lower_the_price_and_their_age_raises_it_again(endpoint: Make
 
 # ---- keeping up --------------------------------------------------------------------------------------
 
-Step = tuple[str, int, float]
+Step = tuple[str, int, float, int, float | None]
 OUTCOMES = {
     "ok": OK,
     "bad": BAD,
@@ -314,6 +337,8 @@ steps = st.lists(
         st.sampled_from((*OUTCOMES, "bad", "bad", "ok", "deep", "drain", "trial", "back", "pass")),
         st.integers(0, 2),
         st.sampled_from((0.0, 0.5, 1.0, 7.0, 31.0, 120.0, 310.0, 2000.0, 30_000.0, 100_000.0)),
+        st.sampled_from((0, 100, 101, 200, 201, 5000)),  # the length of the prompt
+        st.sampled_from((None, 1.0, 5.99, 6.0, 24.0)),  # the hour
     ),
     max_size=25,
 )
@@ -321,10 +346,14 @@ steps = st.lists(
 
 def play(step: Step, rows: Sequence[Row], now: float) -> None:
     """Do one step to the rows at `now`. It depends on nothing that was read."""
-    what, place, _ = step
+    what, place, _, _, _ = step
     row = rows[place]
     if what in OUTCOMES:
         times = 5 if what == "bad" else 1
+        if what == "429" and place:  # so many that it learns a ceiling
+            times = CEILING_BURST
+            for _ in range(CEILING_REQUESTS):
+                row.ceiling.took(now)
         take(row, OUTCOMES[what], now, times=times, probe=OUTCOMES[what].shallow)
     elif what == "deep":
         take(row, OK, now, probe=True)
@@ -339,7 +368,7 @@ def play(step: Step, rows: Sequence[Row], now: float) -> None:
 def told(pool: Pool) -> dict[str, Any]:
     return {
         "entries": [
-            (each.state, each.degraded, each.tier, each.stale, each.failure, each.prices, each.sent, each.answered)
+            (each.state, each.degraded, each.tier, each.stale, each.failure, each.sent, each.answered)
             for each in pool.entries
         ],
         "prior": pool.prior,
@@ -351,11 +380,14 @@ def told(pool: Pool) -> dict[str, Any]:
 def test_after_anything_that_happens_a_refreshed_pool_is_one_built_anew(
     endpoint: MakeEndpoint, drawn: list[Step]
 ) -> None:
-    pricing = Pricing(prompt=2.0, completion=2.0, input_cache_read=0.5)
-    endpoints = [endpoint("a", pricing=pricing), endpoint("b", price=None), endpoint("c", price=1.0)]
+    endpoints = [
+        endpoint("a", pricing=Pricing(prompt=2.0, completion=2.0, input_cache_read=0.5, overrides=STEPS)),
+        endpoint("b", price=None),
+        endpoint("c", pricing=Pricing(prompt=1.0, completion=3.0, overrides=(NIGHT, STEPS[1]))),
+    ]
     pool = pool_of(*endpoints)
     played: list[tuple[Step, float]] = []
-    latest = 0.0
+    latest, wall = 0.0, None
     for step in drawn:
         if step[0] == "back":  # somebody asks about the past, and changes nothing by it
             now = max(0.0, latest - step[2])
@@ -363,12 +395,40 @@ def test_after_anything_that_happens_a_refreshed_pool_is_one_built_anew(
             now = latest = latest + step[2]
             play(step, [entry.row for entry in pool.entries], now)
             played.append((step, now))
-        pool.refresh(now, None)
+        *_, length, hour = step
+        if hour is not None:
+            wall = MONDAY + hour * 3600  # once told it is remembered
+        pool.refresh(now, None if hour is None else wall)
+        pool.price(length, now)
         # Other rows with the same history, of which nothing was ever read.
         rows = [Row(each, POLICY, random=Random(1), now=0.0) for each in endpoints]
         for past, then in played:
             play(past, rows, then)
-        assert told(pool) == told(pool_over(rows, now)), (step, now)
+        anew = pool_over(rows, now)
+        anew.refresh(now, wall)
+        anew.price(length, now)
+        assert told(pool) == told(anew), (step, now)
+
+
+def test_stale_is_what_neither_a_report_nor_a_deep_probe_saw_lately(endpoint: MakeEndpoint) -> None:
+    pool = pool_of(endpoint("a"), endpoint("b"))
+    first, second = pool.entries
+    take(second.row, OK, 0.0)
+
+    def stale(now: float) -> bool:
+        pool.refresh(now, None)
+        return first.stale
+
+    pool.refresh(0.0, None)
+    assert (first.stale, second.stale, pool.stale) == (True, False, True)
+    take(first.row, Outcome(kind="success", shallow=True), 1.0, probe=True)
+    assert stale(1.0)  # a list of models proves no work
+    take(first.row, OK, 2.0, probe=True)
+    assert (stale(2.0), pool.stale) == (False, False)
+    assert stale(2.0 + 86_400.0)  # that probes do real work is no evidence by itself
+    assert pool.stale
+    take(first.row, BAD, 90_000.0)
+    assert not stale(90_000.0)
 
 
 def test_who_is_held_or_drained_forgets_its_failures_all_the_while(endpoint: MakeEndpoint) -> None:
@@ -456,9 +516,19 @@ def test_a_pool_is_calm_until_somebody_is_limited_recovering_or_has_a_ceiling(en
     pool.refresh(3.0, None)
     assert (pool.entries[0].state, pool.calm) == ("recovering", False)
     other = pool_of(endpoint("a"))
-    take(other.entries[0].row, Outcome(kind="rate_limited", status=429), 1.0)
+    row = other.entries[0].row
+    for _ in range(CEILING_REQUESTS):
+        row.ceiling.took(1.0)
+    take(row, OUTCOMES["429"], 1.0, times=CEILING_BURST)
     other.refresh(1.0, None)
     assert not other.calm
+    take(row, OK, CEILING_AGE_MAX)
+    other.refresh(CEILING_AGE_MAX, None)
+    assert not other.calm
+    row.ceiling.took(1.0 + CEILING_AGE_MAX)  # what was learned is forgotten
+    take(row, OK, 1.0 + CEILING_AGE_MAX)
+    other.refresh(1.0 + CEILING_AGE_MAX, None)
+    assert other.calm
 
 
 # ---- figures that cost more --------------------------------------------------------------------------
@@ -508,8 +578,14 @@ def test_the_quality_is_good_unknown_or_far_below_the_peers(endpoint: MakeEndpoi
 
 def test_a_throughput_far_below_the_peers_is_bad_quality_too(endpoint: MakeEndpoint) -> None:
     pool = pool_of(*(endpoint(f"p{place}") for place in range(5)))
-    for place, tokens in enumerate((100, 105, 110, 95, 20)):
+    speeds = (100, 105, 110, 95, 20)
+    for place, tokens in enumerate(speeds):
         tooled(pool, place, wrong=1)
+        measured = Outcome(kind="success", latency=1.0, completion_tokens=tokens)
+        take(pool.entries[place].row, measured, 1.0, times=THROUGHPUT_SAMPLES_MIN - 1)
+    pool.fill(frozenset({"quality"}), 1.0)
+    assert [entry.quality for entry in pool.entries] == [0] * 5  # of too few nothing is concluded
+    for place, tokens in enumerate(speeds):
         take(pool.entries[place].row, Outcome(kind="success", latency=1.0, completion_tokens=tokens), 1.0)
     pool.fill(frozenset({"quality"}), 1.0)
     assert [entry.quality for entry in pool.entries] == [0, 0, 0, 0, 2]

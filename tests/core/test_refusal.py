@@ -190,6 +190,18 @@ def test_the_constraint_names_the_field_and_what_there_is(
     assert refusal.constraint == Constraint(field=FIELDS[name], detail=detail)
 
 
+def test_an_order_without_fallbacks_is_the_constraint_where_nothing_else_allows_providers(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest
+) -> None:
+    table = Balancer(catalog(endpoint("a")), seed=1)
+    refusal = refused(table, ask(order=("nobody",), allow_fallbacks=False))
+    assert refusal.excluded_by == ("allowed_providers",)
+    assert refusal.constraint == Constraint(field="provider.order", detail="rules out 1 of 1 endpoints; there is a")
+    both = refused(table, ask(order=("a",), only=("nobody",), allow_fallbacks=False))
+    assert both.constraint is not None
+    assert both.constraint.field == "provider.only"
+
+
 def test_the_fields_are_those_of_a_request(ask: MakeRequest) -> None:
     request = ask()
     for field in FIELDS.values():
@@ -314,7 +326,10 @@ def test_a_refusal_names_exactly_the_filters_that_rule_out_and_one_of_them_as_th
     assert set(found.excluded_by) == names
     assert len(found.excluded_by) == len(names)
     assert found.constraint is not None
-    assert found.constraint.field in {FIELDS[name] for name in names}
+    fields = {FIELDS[name] for name in names}
+    if "only" not in wanted and "provider.only" in fields:
+        fields = fields - {"provider.only"} | {"provider.order"}  # it was the order that allows nobody else
+    assert found.constraint.field in fields
 
 
 # ---- what only others can mend -----------------------------------------------------------------------
@@ -329,7 +344,10 @@ def test_the_smallest_wait_is_told_where_all_are_held_by_quota(
     refusal = refused(table, ask(), now=15.0)
     assert (refusal.code, refusal.retry_after) == ("capacity_exhausted", 20.0)
     assert refusal.excluded_by == ("throttled", "misconfigured")
-    assert refusal.message.endswith("the first hold ends in 20.0 s")
+    assert refusal.message == (
+        "every usable endpoint of author/slug that passes the request's filters is rate limited; "
+        "the first hold ends in 20.0 s"
+    )
     assert table.best(ask(), now=35.0).selected.tag == "b"
 
 

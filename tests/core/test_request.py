@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import sys
+from copy import copy, deepcopy
 from dataclasses import FrozenInstanceError, fields
+from os import environ
+from pickle import dumps, loads
+from subprocess import run
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +20,7 @@ from balancer.core.request import (
     NAME_MAX,
     PRECISIONS,
     PRICE_MAX,
+    PROBLEMS_MAX,
     SESSION_MAX,
     SHOWN_MAX,
     TOKENS_MAX,
@@ -42,12 +48,10 @@ def fault(**fields: Any) -> str:
 FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"model": ""}, "model: is needed; use a model's id or alias"),
     ({"model": 7}, "model: 7 is not a name"),
-    ({"model": None}, "model: None is not a name"),
     ({"model": LONG}, f"model: {CUT} has {NAME_MAX + 1} characters; {NAME_MAX} are allowed"),
     ({"models": "a"}, "models: 'a' is not a list"),
     ({"models": {"a": 1}}, "models: {'a': 1} is not a list"),
     ({"models": 5}, "models: 5 is not a list"),
-    ({"models": None}, "models: None is not a list"),
     ({"models": ["a"] * 10_000}, f"models: 10000 entries; {WORDS_MAX} are allowed"),
     ({"models": ["a", 5]}, f"models: 5 is not a name; use 1 to {NAME_MAX} characters"),
     ({"models": [None]}, f"models: None is not a name; use 1 to {NAME_MAX} characters"),
@@ -76,7 +80,6 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"session_id": ""}, f"session_id: 0 characters; use text of 1 to {SESSION_MAX} characters"),
     ({"conversation": b"c"}, f"conversation: b'c'; use text of 1 to {SESSION_MAX} characters"),
     ({"service_tier": "prioritty"}, "service_tier: 'prioritty' is not known; did you mean priority?"),
-    ({"service_tier": None}, "service_tier: None is not known; allowed: default, flex, priority"),
     ({"provider": 5}, "provider: 5 is not an object"),
     ({"provider": ["only"]}, "provider: ['only'] is not an object"),
 ]  # fmt: skip
@@ -213,6 +216,22 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "many",
+    [
+        {"exclude": [5] * (PROBLEMS_MAX + 1)},
+        {"provider": {"max_price": {f"key{number}": 1 for number in range(10_000)}}},
+        {"provider": {"sort": {f"key{number}": 1 for number in range(PROBLEMS_MAX + 1)}}},
+    ],
+)
+def test_of_many_problems_some_are_told(many: dict[str, Any]) -> None:
+    message = fault(**many)
+    assert message.endswith("; and more")
+    field = next(iter(many.get("provider", many)))
+    assert message.count(f"{field}.") + message.count(f"{field}:") == PROBLEMS_MAX
+    assert len(message) < 200 * PROBLEMS_MAX
+
+
 @given(
     fields=st.lists(st.sampled_from(FAULTS), unique_by=lambda each: next(iter(each[0])), min_size=2, max_size=6),
 )
@@ -283,6 +302,38 @@ def test_a_request_is_a_value() -> None:
     assert hash(first) == hash(second)
     with pytest.raises(FrozenInstanceError):
         first.model = "b"  # type: ignore[misc]
+
+
+def test_none_is_the_default_of_every_field() -> None:
+    assert Request(**(dict.fromkeys(NAMES) | {"model": MODEL})) == Request(model=MODEL)
+    assert Request(**(dict.fromkeys(NAMES) | {"models": [MODEL]})) == Request(models=[MODEL])
+    assert fault(**dict.fromkeys(NAMES)) == "model: is needed; use a model's id or alias"
+
+
+def test_blanks_around_a_models_name_do_not_count() -> None:
+    assert Request(model=f" {MODEL}\t") == Request(model=MODEL)
+    assert fault(model="  ") == "model: is needed; use a model's id or alias"
+
+
+@pytest.mark.parametrize("again", [copy, deepcopy, lambda value: loads(dumps(value))])
+def test_a_copy_is_the_same_value(again: Any) -> None:
+    wishes = {"order": ["b"], "preferred_max_latency": {"p90": 2}, "max_price": {"prompt": 1}}
+    request = Request(model=MODEL, models=["a"], prompt_tokens=5, session_id="s", provider=wishes)
+    for value in (request, request.provider):
+        made = again(value)
+        assert made == value
+        assert hash(made) == hash(value)
+
+
+def test_a_value_from_another_process_is_found_where_its_equal_is_kept() -> None:
+    code = "import pickle, sys; from balancer import Request; "
+    code += "sys.stdout.buffer.write(pickle.dumps(Request(model='m', provider={'only': ['a']})))"
+    environment = {**environ, "PYTHONHASHSEED": "12345"}  # text hashes otherwise there
+    made = run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60, env=environment).stdout
+    here = Request(model="m", provider={"only": ["a"]})
+    again = loads(made)
+    kept = {here.provider: 1, here: 2}
+    assert (kept[again.provider], kept[again]) == (1, 2)
 
 
 @pytest.mark.parametrize("words", [(), [], set(), frozenset(), [""], ["", "  ", "\t"], iter(())])
@@ -358,6 +409,8 @@ FORMS: list[tuple[dict[str, Any], Preferences]] = [
         Preferences(preferred_min_throughput=Cutoffs(p50=50, p90=50, p99=5)),
     ),
     ({"max_price": {}}, Preferences()),
+    ({"max_price": {"image": None}, "sort": {"upward": None}}, Preferences()),
+    ({"preferred_max_latency": {"p95": None, "p50": 1}}, Preferences(preferred_max_latency=Cutoffs(p50=1))),
     ({"max_price": {"prompt": 0}}, Preferences(max_price_prompt=0)),
     (
         {"max_price": {"prompt": "0.000", "completion": 8}},

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.model import RetryBudget, RetryPolicy
-from balancer.core.retries import SPAN, Retries, decision_id, is_first, mark
+from balancer.core.retries import SPAN, Retries, decision_id, first_mark, is_first, mark
 from balancer.core.window import BUCKETS
 
 POLICY = RetryPolicy(ratio=0.2, floor=10)
@@ -154,6 +154,7 @@ def test_a_decision_ends_in_the_mark_of_its_first_choice(bits: int, endpoint: st
     assert len(decision) == 20
     assert int(decision[4:], 16) >> 16 == bits >> 16
     assert is_first(decision, endpoint)
+    assert first_mark(decision) == mark(endpoint)
 
 
 def test_a_report_of_a_fallback_is_a_retry() -> None:
@@ -176,3 +177,4 @@ def test_a_report_of_a_fallback_is_a_retry() -> None:
 )
 def test_what_is_not_of_our_making_is_no_retry(decision: str | None) -> None:
     assert is_first(decision, A)
+    assert first_mark(decision) == -1

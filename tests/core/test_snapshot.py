@@ -225,7 +225,7 @@ def test_a_learned_ceiling_goes_on_rising_and_an_outgrown_one_is_dropped() -> No
     old = table()
     for second in range(60):
         report(old, A, GOOD, now=100.0 + second)
-    report(old, A, LIMITED, now=160.0)
+    report(old, A, LIMITED, now=160.0, times=4)
     ceiling = old.endpoint(A, now=220.0).ceiling
     assert ceiling is not None
     assert restarted(old, now=161.0, away=59.0).endpoint(A, now=LATER).ceiling == pytest.approx(ceiling)

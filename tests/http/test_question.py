@@ -290,10 +290,16 @@ def test_odd_input_means_the_same_every_way(query: str, body: dict[str, Any], ne
 
 def test_what_is_told_back_is_what_differs_from_the_defaults() -> None:
     query = "model=a&count=0&zdr=true&preferred_max_latency.p90=3&allow_fallbacks=true"
+    query += "&max_price.prompt=2&max_price.completion=0"
     assert told(question(query).request) == {
         "model": "a",
         "count": 0,
-        "provider": {"zdr": True, "preferred_max_latency": {"p90": 3}},
+        "provider": {
+            "zdr": True,
+            "max_price.prompt": 2.0,
+            "max_price.completion": 0.0,
+            "preferred_max_latency": {"p90": 3},
+        },
     }
 
 

@@ -43,7 +43,8 @@ def metrics(table: Balancer) -> Metrics:
 def busy(metrics: Metrics, table: Balancer) -> None:
     """Let every metric have a sample."""
     table.record("acme/small@near", Outcome(kind="success", latency=1.0, ttft=0.1), now=9.0)
-    table.record("acme/small@far", Outcome(kind="rate_limited"), now=9.0)  # teaches a ceiling
+    for kind in ("success",) * 10 + ("rate_limited",) * 3:  # enough to teach a ceiling
+        table.record("acme/small@far", Outcome(kind=kind), now=9.0)
     metrics.probed("near", {"connect": 0.03, "first_byte": 0.4}, 0.002)
     metrics.decided(3e-5)
     metrics.reported("recorded", 3)

@@ -61,6 +61,8 @@ class Adaptive:
         costs = need.costs(candidates)
         unit = min(costs)
         if unit > 0 and not self._value_of_time:
+            if need.unit is not None:
+                unit = need.unit
             scores = [
                 (cost / unit + price * each.failure) / each.weight
                 for cost, each in zip(costs, candidates, strict=True)
@@ -89,21 +91,21 @@ class Adaptive:
                 chosen.append(candidates[place])
                 tried.add(candidates[place].fate)
         late: list[tuple[float, int]] = []  # those whose score rose because one of their fate stands before them
-        for place in order:
+        for at, place in enumerate(order):
             while late and late[0][0] < scores[place] and len(chosen) < places:
-                chosen.append(candidates[heappop(late)[1]])
+                chosen.append(candidates[order[heappop(late)[1]]])
             if len(chosen) >= places:
                 return chosen
             each = candidates[place]
             if each.fate in tried:
                 base = bases[place] if bases else costs[place] / unit
                 risen = (base + price * min(1.0, each.failure * SHARED_FATE)) / each.weight
-                heappush(late, (risen, place))
+                heappush(late, (risen, at))
             else:
                 chosen.append(each)
                 tried.add(each.fate)
         while late and len(chosen) < places:
-            chosen.append(candidates[heappop(late)[1]])
+            chosen.append(candidates[order[heappop(late)[1]]])
         return chosen
 
     def figures(self, candidates: Sequence[Candidate], need: Need, *, failed: Sequence[Candidate]) -> list[Figures]:
@@ -123,7 +125,7 @@ class Adaptive:
             shares = [share * (1 - EXPLORATION) for share in shares]
             for place in worth:
                 shares[place] += EXPLORATION / len(worth)
-        prices, _ = relative_prices(need.costs(candidates))
+        prices, _ = relative_prices(need.costs(candidates), need.unit)
         lines: list[Figures] = []
         for place, each in enumerate(candidates):
             waits = f" + time {bases[place] - prices[place]:.2f}" if self._value_of_time else ""
@@ -135,7 +137,7 @@ class Adaptive:
 
     def _bases(self, candidates: Sequence[Candidate], need: Need) -> list[float]:
         """Price and time, in multiples of the cheapest price."""
-        prices, unit = relative_prices(need.costs(candidates))
+        prices, unit = relative_prices(need.costs(candidates), need.unit)
         if not self._value_of_time:
             return prices
         known = [each.latency for each in candidates if each.latency is not None]

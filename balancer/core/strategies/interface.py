@@ -31,10 +31,10 @@ class Candidate:
     """One endpoint in the race. Units: seconds, tokens a second, USD a token.
 
     `fate` is the same for those that fail together: of one provider, or on one host. `sent` and `answered` are the
-    prices of a token of the prompt and of the answer, `prices` both for each span of prompt lengths that overrides
-    tell apart; cache hits are in them, and what is unknown is as dear as the dearest known. `failure` is the chance
+    prices of a token of the prompt and of the answer for this request; cache hits are in them, and what is unknown
+    is as dear as the dearest known. `failure` is the chance
     that the call fails; `tier` is 0 stable, 1 degraded, 2 an outage in the last 30 s; `stale` says that nothing was
-    seen of it lately and that no probe will change that. `load` is requests under way and about to be, times what
+    seen of it lately. `load` is requests under way and about to be, times what
     each takes; `quality` is 0 good, 1 unknown, 2 bad. `None` is unknown.
     """
 
@@ -43,7 +43,6 @@ class Candidate:
     weight: float = 1.0
     sent: float = 0.0
     answered: float = 0.0
-    prices: Sequence[tuple[float, float]] = ()
     failure: float = 0.02
     tier: int = 0
     stale: bool = False
@@ -58,18 +57,20 @@ C = TypeVar("C", bound=Candidate)
 
 
 class Need(Struct, kw_only=True):
-    """What a strategy may know of the request. `span` is the place in `Candidate.prices`; `explore`: it may."""
+    """What a strategy may know of the request.
+
+    `explore`: it may. `unit` is what counts as a price of 1, in USD,
+    where there are more than the candidates to compare with; `None` where they are all.
+    """
 
     prompt_tokens: int
     completion_tokens: int
-    span: int = 0
     explore: bool = False
+    unit: float | None = None
 
     def costs(self, candidates: Sequence[Candidate]) -> list[float]:
         """What the request would cost at each. Units: USD."""
-        sent, answered, span = self.prompt_tokens, self.completion_tokens, self.span
-        if span:
-            return [a * sent + b * answered for a, b in [each.prices[span] for each in candidates]]
+        sent, answered = self.prompt_tokens, self.completion_tokens
         return [each.sent * sent + each.answered * answered for each in candidates]
 
 

@@ -6,7 +6,7 @@ the fourth power an endpoint that fails fast looks idle and draws everything to 
 requests instead of 5–9 %).
 
 What this module does not know: requests that nobody told of. Without reports every decision counts as under way for
-as long as the endpoint's timeout, which is even-handed and little else.
+two minutes, which is even-handed and little else.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Price:
         failed: Sequence[Candidate],  # noqa: ARG002
     ) -> list[Figures]:
         """The price, the weight in the lottery, and the tier."""
-        prices, _ = relative_prices(need.costs(candidates))
+        prices, _ = relative_prices(need.costs(candidates), need.unit)
         weights: dict[int, float] = {}
         shares: dict[int, float] = {}
         # Each tier is a lottery of its own: what a free one counts for depends on who else is drawn there.

@@ -74,7 +74,7 @@ class SortByPrice(Sorted):
     needs: frozenset[Figure] = frozenset()
 
     def _scores(self, candidates: Sequence[Candidate], need: Need) -> list[float]:
-        return relative_prices(need.costs(candidates))[0]
+        return relative_prices(need.costs(candidates), need.unit)[0]
 
     def _told(self, each: Candidate, score: float) -> str:  # noqa: ARG002
         return f"price {score:.2f}×"
@@ -90,7 +90,7 @@ class SortByLatency(Sorted):
         return _known([each.ttft for each in candidates])
 
     def _told(self, each: Candidate, score: float) -> str:
-        return f"first token in {score:.2f} s{_unsure(each.ttft)}"
+        return _figure(f"first token in {score:.2f} s", score, each.ttft)
 
 
 class SortByThroughput(Sorted):
@@ -100,10 +100,10 @@ class SortByThroughput(Sorted):
     needs: frozenset[Figure] = frozenset({"throughput"})
 
     def _scores(self, candidates: Sequence[Candidate], need: Need) -> list[float]:  # noqa: ARG002
-        return [-value for value in _known([each.throughput for each in candidates])]
+        return [0.0 - value for value in _known([each.throughput for each in candidates])]
 
     def _told(self, each: Candidate, score: float) -> str:
-        return f"{-score:.1f} tokens/s{_unsure(each.throughput)}"
+        return _figure(f"{-score:.1f} tokens/s", score, each.throughput)
 
 
 def _known(values: Sequence[float | None]) -> list[float]:
@@ -112,5 +112,7 @@ def _known(values: Sequence[float | None]) -> list[float]:
     return [usual if value is None else value for value in values]
 
 
-def _unsure(value: float | None) -> str:
-    return " (unknown: its peers' median)" if value is None else ""
+def _figure(told: str, score: float, value: float | None) -> str:
+    if value is not None:
+        return told
+    return f"unknown, its peers' median: {told}" if score else "unknown, as are its peers"

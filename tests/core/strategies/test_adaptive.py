@@ -7,6 +7,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from balancer.core.estimate import BOUNDS
 from balancer.core.model import Routing
@@ -34,6 +35,8 @@ def expected_costs(
     ]
     paid = [cost for cost in costs if cost > 0]
     unit = 1.0 if not paid else min(paid) if len(paid) == len(costs) else min(paid) / 10
+    if need.unit is not None:
+        unit = need.unit
     known = [each.latency for each in candidates if each.latency is not None]
     found: list[float] = []
     for each, cost in zip(candidates, costs, strict=True):
@@ -57,12 +60,15 @@ one = st.tuples(
     st.booleans(),
 )
 
+units = st.sampled_from((None, 0.05, 0.5))
+
 
 @given(
     drawn=st.lists(one, min_size=1, max_size=8),
     failed=st.sets(st.sampled_from(("a", "b", "c"))),
     failure_price=st.sampled_from((0.0, 1.0, 15.0)),
     value_of_time=st.sampled_from((0.0, 0.2)),
+    unit=units,
     seed=st.integers(0, 5),
 )
 def test_every_place_is_the_best_of_those_left_given_who_stands_before(
@@ -72,8 +78,10 @@ def test_every_place_is_the_best_of_those_left_given_who_stands_before(
     failed: set[str],
     failure_price: float,
     value_of_time: float,
+    unit: float | None,
     seed: int,
 ) -> None:
+    need = structs.replace(need, unit=unit)
     candidates = [
         candidate(f"{provider}/{n}", price=price, failure=failure, latency=latency, weight=weight, stale=stale)
         for n, (provider, price, failure, latency, weight, stale) in enumerate(drawn)
@@ -94,6 +102,7 @@ def test_every_place_is_the_best_of_those_left_given_who_stands_before(
     drawn=st.lists(one, min_size=1, max_size=8),
     failed=st.sets(st.sampled_from(("a", "b", "c"))),
     value_of_time=st.sampled_from((0.0, 0.2)),
+    unit=units,
 )
 def test_the_score_is_the_expected_cost(
     candidate: MakeCandidate,
@@ -101,7 +110,9 @@ def test_the_score_is_the_expected_cost(
     drawn: list[tuple[str, float, float, float | None, float, bool]],
     failed: set[str],
     value_of_time: float,
+    unit: float | None,
 ) -> None:
+    need = structs.replace(need, unit=unit)
     candidates = [
         candidate(f"{provider}/{n}", price=price, failure=failure, latency=latency, weight=weight)
         for n, (provider, price, failure, latency, weight, _) in enumerate(drawn)
@@ -155,6 +166,31 @@ def test_the_second_places_of_equals_are_even_too(candidate: MakeCandidate, pick
     random = Random(3)
     seconds = Counter(pick(Adaptive(Routing()), equals, random=random, places=2)[1] for _ in range(3000))
     assert sum((count - 1000) ** 2 / 1000 for count in seconds.values()) < CHI_SQUARE_2
+
+
+def test_those_of_one_fate_whose_risen_scores_are_equal_share_evenly(candidate: MakeCandidate, pick: Pick) -> None:
+    leader, elsewhere = candidate("a/leader", price=0.5), candidate("b", price=9.0)
+    equals = [candidate(f"a/{tag}") for tag in ("x", "y", "z")]
+    for candidates, failed in (([leader, *equals, elsewhere], ()), ([*equals, elsewhere], (leader,))):
+        random, ahead = Random(3), len(candidates) - 4
+        orders = [pick(Adaptive(Routing()), candidates, random=random, failed=failed) for _ in range(3000)]
+        assert {order[-1] for order in orders} == {"b"}
+        for place in (ahead, ahead + 1):
+            found = Counter(order[place] for order in orders)
+            assert set(found) == {"a/x", "a/y", "a/z"}
+            assert sum((count - 1000) ** 2 / 1000 for count in found.values()) < CHI_SQUARE_2
+
+
+def test_a_unit_of_more_than_the_candidates_weighs_price_against_failure(
+    candidate: MakeCandidate, need: Need, pick: Pick
+) -> None:
+    pair = [candidate("cheap", price=10.0, failure=0.05), candidate("sound", price=11.0, failure=0.02)]
+    assert pick(Adaptive(Routing()), pair) == ["sound", "cheap"]  # 1.75 and 1.4
+    wider = structs.replace(need, unit=1.0)
+    assert pick(Adaptive(Routing()), pair, of=wider) == ["cheap", "sound"]  # 10.75 and 11.3
+    lines = Adaptive(Routing()).figures(pair, wider, failed=())
+    assert [line.score for line in lines] == pytest.approx([10.75, 11.3])
+    assert [line.why for line in lines] == ["price 10.00× + failure 5.0% × 15", "price 11.00× + failure 2.0% × 15"]
 
 
 def test_the_words_of_the_score_are_its_terms(candidate: MakeCandidate, need: Need) -> None:

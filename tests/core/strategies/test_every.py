@@ -13,8 +13,10 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from balancer.core.model import Endpoint, Pricing, Ranking, Routing, Sort, StrategyName
+from balancer.core.pricing import unit_of
 from balancer.core.strategies import Candidate, Need, Strategy, make, make_sort
 
 STRATEGIES: dict[str, Strategy] = {
@@ -57,7 +59,6 @@ one = st.fixed_dictionaries(
         "weight": st.sampled_from((0.5, 1.0, 3.0)),
         "sent": prices,
         "answered": prices,
-        "prices": st.tuples(st.tuples(prices, prices), st.tuples(prices, prices)),
         "failure": st.sampled_from((0.001, 0.02, 0.1, 0.6, 0.999)),
         "tier": st.integers(0, 2),
         "stale": st.booleans(),
@@ -77,8 +78,8 @@ needs = st.builds(
     Need,
     prompt_tokens=st.sampled_from((0, 1, 1000)),
     completion_tokens=st.sampled_from((0, 1, 200)),
-    span=st.integers(0, 1),
     explore=st.booleans(),
+    unit=maybe(0.1, 1.0),
 )
 seeds = st.integers(0, 9)
 
@@ -193,7 +194,6 @@ def scaled(each: Candidate, weight: float, price: float) -> Candidate:
         weight=each.weight * weight,
         sent=each.sent * price,
         answered=each.answered * price,
-        prices=[(a * price, b * price) for a, b in each.prices],
     )
 
 
@@ -211,11 +211,25 @@ def test_a_common_factor_of_weights_and_prices_changes_nothing(
 ) -> None:
     factor = 1.0 if "time" in name else price  # the value of time is in USD, so that prices are no bare ratios
     others = [scaled(each, weight, factor) for each in candidates]
-    assert picked(name, others, need, seed=seed) == picked(name, candidates, need, seed=seed)
+    other = structs.replace(need, unit=None if need.unit is None else need.unit * factor)
+    assert picked(name, others, other, seed=seed) == picked(name, candidates, need, seed=seed)
     shares: Any = [
-        [line.share for line in STRATEGIES[name].figures(each, need, failed=())] for each in (others, candidates)
+        [line.share for line in STRATEGIES[name].figures(each, of, failed=())]
+        for each, of in ((others, other), (candidates, need))
     ]
     assert shares[0] == pytest.approx(shares[1])
+
+
+@every
+@given(candidates=worlds, need=needs, seed=seeds)
+def test_the_unit_that_the_candidates_would_have_found_themselves_changes_nothing(
+    name: str, candidates: list[Candidate], need: Need, seed: int
+) -> None:
+    alone = structs.replace(need, unit=None)
+    told = structs.replace(need, unit=unit_of(need.costs(candidates)))
+    assert picked(name, candidates, told, seed=seed) == picked(name, candidates, alone, seed=seed)
+    strategy = STRATEGIES[name]
+    assert strategy.figures(candidates, told, failed=()) == strategy.figures(candidates, alone, failed=())
 
 
 @every

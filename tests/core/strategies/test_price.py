@@ -5,6 +5,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
+from msgspec import structs
 
 from balancer.core.strategies import Candidate, Need
 from balancer.core.strategies.price import Price
@@ -103,3 +104,14 @@ def test_the_words_are_the_price_the_weight_and_the_tier(candidate: MakeCandidat
         "price 1.00×, weight 1, outage in the last 30 s: last",
     ]
     assert [line.score for line in lines] == [1.0, 2.0, 1.0, 1.0]
+
+
+def test_a_price_is_told_in_the_unit_of_all_groups_and_drawn_by_its_own(
+    candidate: MakeCandidate, need: Need
+) -> None:
+    pair = [candidate("a", price=10.0), candidate("b", price=20.0)]
+    lines = Price().figures(pair, structs.replace(need, unit=1.0), failed=())
+    assert [line.why for line in lines] == [
+        "price 10.00×, weight 1, stable", "price 20.00×, weight 0.25, stable",
+    ]  # fmt: skip
+    assert [line.share for line in lines] == pytest.approx([0.8, 0.2])

@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from balancer.core.strategies import Candidate, Need, Strategy
 from balancer.core.strategies.sort import SortByLatency, SortByPrice, SortByThroughput
@@ -98,6 +99,15 @@ def test_an_unknown_figure_is_its_peers_median(
 def test_where_nothing_is_known_all_are_equal(candidate: MakeCandidate, need: Need, strategy: Strategy) -> None:
     lines = strategy.figures([candidate("a"), candidate("b", price=9.0)], need, failed=())
     assert [line.share for line in lines] == [0.5, 0.5]
+    assert [line.why for line in lines] == ["unknown, as are its peers, stable"] * 2
+    assert [str(line.score) for line in lines] == ["0.0"] * 2  # no minus before a zero
+
+
+def test_a_price_is_told_in_the_unit_of_all_groups(candidate: MakeCandidate, need: Need) -> None:
+    pair = [candidate("a", price=10.0), candidate("b", price=15.0)]
+    (first, second) = SortByPrice().figures(pair, structs.replace(need, unit=5.0), failed=())
+    assert (first.why, second.why) == ("price 2.00×, stable", "price 3.00×, stable")
+    assert (first.share, second.share) == (1.0, 0.0)
 
 
 def test_the_words_are_the_figure_how_sure_it_is_and_the_tier(candidate: MakeCandidate, need: Need) -> None:
@@ -107,9 +117,9 @@ def test_the_words_are_the_figure_how_sure_it_is_and_the_tier(candidate: MakeCan
         return [line.why for line in strategy.figures(pair, need, failed=())]
 
     behind = "degraded: after the stable"
-    unknown = "(unknown: its peers' median)"
+    unknown = "unknown, its peers' median:"
     assert words(SortByPrice()) == ["price 1.00×, stable", f"price 2.00×, {behind}"]
     assert words(SortByLatency()) == [
-        "first token in 0.50 s, stable", f"first token in 0.50 s {unknown}, {behind}",
+        "first token in 0.50 s, stable", f"{unknown} first token in 0.50 s, {behind}",
     ]  # fmt: skip
-    assert words(SortByThroughput()) == ["50.0 tokens/s, stable", f"50.0 tokens/s {unknown}, {behind}"]
+    assert words(SortByThroughput()) == ["50.0 tokens/s, stable", f"{unknown} 50.0 tokens/s, {behind}"]
