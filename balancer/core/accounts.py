@@ -84,10 +84,12 @@ class Accounts:
             row.flight.end(began=None if outcome.latency is None else ended - outcome.latency)
         else:
             retries.retried(ended)
-        row.ceiling.reported(ended)
+        # Counted when it began, as its decision was: or it would take the room of two.
+        began = ended if outcome.latency is None else ended - outcome.latency
+        row.ceiling.reported(began)
         if endpoint.limits is not None:
             known = [each for each in (outcome.prompt_tokens, outcome.completion_tokens) if each is not None]
-            self.quotas[endpoint.quota].report(ended, sum(known))
+            self.quotas[endpoint.quota].report(began, sum(known))
         counts = COUNTS[outcome.kind]
         if session_id is not None and counts in ("success", "failure"):  # a cache survives 429s and callers' errors
             key = session_key(session_id, endpoint.model)

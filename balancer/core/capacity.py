@@ -127,10 +127,11 @@ class Quota:
         return wait
 
     def dump(self, now: float) -> list[list[int]]:
-        """What is to be kept: the minute's buckets, of decisions or reports, whichever tell more tokens."""
-        decided, reported = self._decided, self._reported
-        more = reported if reported.total(now, _TOKENS) > decided.total(now, _TOKENS) else decided
-        return more.dump(now)
+        """What is to be kept: the minute's buckets, of decisions or reports, whichever tell more."""
+        both = Ring(MINUTE, wide=True)
+        for ring in (self._decided, self._reported):
+            both.restore(ring.dump(now), then=now)
+        return both.dump(now)
 
     def restore(self, cells: Iterable[Sequence[int]], *, then: float) -> None:
         """Take back what was told at `then`."""
@@ -195,10 +196,10 @@ class Ceiling:
         enough = limited >= CEILING_BURST and rate >= CEILING_REQUESTS
         if began >= self._cut_at and (before is not None or enough):
             cut = max(CEILING_CUT * rate, CEILING_MIN)
-            # After a hold the minute is nearly empty: that says nothing of what the endpoint bears.
+            # After a hold the minute is nearly empty: that says little of what the endpoint bears.
             self._cut = cut if before is None else min(before, max(cut, CEILING_CUT * before))
             self._cut_at = now
-            self._peak = max(rate, 1)
+            self._peak = max(rate, 1)  # so a cut that a hold left far above its minute is soon forgotten
         self._risen_from = max(self._risen_from, now)
 
     def ceiling(self, now: float) -> float | None:

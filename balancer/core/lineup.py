@@ -199,7 +199,7 @@ _NOBODY: Mapping[str, float] = {}
 
 def _unit(groups: Sequence[Group], need: Need) -> float | None:
     """What counts as a price of 1: the cheapest of everybody eligible, whatever group it stands in."""
-    if len(groups) < 2:
+    if not groups:
         return None
     return unit_of(need.costs([entry for group in groups for entry in group.entries]))
 

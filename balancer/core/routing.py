@@ -164,7 +164,8 @@ class Router:
             if trial is not None:
                 order = [trial, *[entry for entry in order if entry is not trial]][:places]
         model = first.model if single else _model(asked, order[0])
-        return Plan(model, order, groups[0].strategy.name, trial, False, home is not None, need)
+        sticky = home is not None and order[0] is home
+        return Plan(model, order, groups[0].strategy.name, trial, False, sticky, need)
 
     def rank(
         self, groups: Sequence[Group], need: Need, *, home: Entry | None, places: int, now: float, random: Random
@@ -216,10 +217,9 @@ class Router:
     def _trial(
         self, request: Request, asked: Sequence[Asked], lineup: Lineup, home: Entry | None, now: float
     ) -> Entry | None:
-        # A retry is the request's last hope and no place for experiments, and so is a request without fallbacks;
-        # and a trial must not overrule what the user asked for.
-        wishes = request.provider
-        if request.exclude or not (wishes.allow_fallbacks or wishes.order):
+        # A retry is the request's last hope and no place for experiments; and a trial must not overrule what the
+        # user asked for.
+        if request.exclude:
             return None
         leading = lineup.groups[0].key[:4]
         due = [
@@ -231,10 +231,13 @@ class Router:
             and entry.endpoint.id not in lineup.held
             and self.lineups.wanted(entry, place, request, now) <= leading
         ]
-        if home is not None:
-            # A session is not taken from where its prompt is cached, but to where it was before; or nobody would
-            # ever come back where one session is all the traffic.
-            first = {name for each in asked for name in self._homes(request, each, now)[:1]}
+        wishes = request.provider
+        if home is not None or not (wishes.allow_fallbacks or wishes.order):
+            # Neither a session that is cached elsewhere nor a request that allows no fallback should find out, but
+            # a session may go to where it was before, and where such are all the traffic somebody has to.
+            first: set[str] = set()
+            if home is not None:
+                first = {name for each in asked for name in self._homes(request, each, now)[:1]}
             due = [
                 entry
                 for entry in due

@@ -87,3 +87,9 @@ def ask() -> Callable[..., Request]:
 def fail() -> Callable[..., None]:
     """Report failures of one endpoint in a row."""
     return _fail
+
+
+@pytest.fixture
+def pair() -> Balancer:
+    """A table of `author/slug`, alias `slug`, on the endpoints a and b."""
+    return Balancer(_catalog(_endpoint("a"), _endpoint("b"), aliases={MODEL: ("slug",)}), seed=1)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from balancer.core.balancer import Balancer
 from balancer.core.journal import TRANSITIONS_MAX, Journal
 from balancer.core.model import Catalog, Endpoint
@@ -23,11 +21,6 @@ B = f"{MODEL}@b"
 OK = Outcome(kind="success", latency=1.0, ttft=0.2)
 BAD = Outcome(kind="server_error", status=500)
 LIMITED = Outcome(kind="rate_limited", status=429, retry_after=30.0)
-
-
-@pytest.fixture
-def pair(endpoint: MakeEndpoint, catalog: MakeCatalog) -> Balancer:
-    return Balancer(catalog(endpoint("a"), endpoint("b"), aliases={MODEL: ("slug",)}), seed=1)
 
 
 def events(table: Balancer, after: int = 0) -> list[tuple[str, str | None]]:

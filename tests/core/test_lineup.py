@@ -500,12 +500,12 @@ def test_a_free_one_in_another_group_counts_as_a_tenth_of_the_cheapest(
     assert told(world, ask()) == ["price 10.00", "price 20.00", "price 1.00"]
 
 
-def test_a_single_group_needs_no_unit_from_outside(endpoint: MakeEndpoint, ask: MakeRequest) -> None:
+def test_a_single_groups_unit_is_its_own_cheapest(endpoint: MakeEndpoint, ask: MakeRequest) -> None:
     world, request = World(endpoint("a", price=10.0), endpoint("b", price=1.0)), ask()
     asked = world.asked(request)
     need = world.lineups.need(request, asked)
     (group,) = world.lineups.lineup(request, asked, need, now=NOW).groups
-    assert need.unit is None
+    assert need.unit == min(need.costs(group.entries))
     lone = world.lineups.need(request, asked)
     entries = group.entries
     picks = [group.strategy.pick(entries, of, failed=(), places=2, random=Random(1)) for of in (need, lone)]

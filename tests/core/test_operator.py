@@ -25,11 +25,6 @@ BAD = Outcome(kind="server_error", status=500)
 LIMITED = Outcome(kind="rate_limited", status=429, retry_after=30.0)
 
 
-@pytest.fixture
-def pair(endpoint: MakeEndpoint, catalog: MakeCatalog) -> Balancer:
-    return Balancer(catalog(endpoint("a"), endpoint("b"), aliases={MODEL: ("slug",)}), seed=1)
-
-
 def events(table: Balancer, after: int = 0) -> list[tuple[str, str | None]]:
     return [(each.event, each.endpoint) for each in table.transitions(after)]
 

@@ -24,8 +24,8 @@ class Exacto(Sorted):
     name: Ranking = "sort:exacto"
     needs: frozenset[Figure] = frozenset({"quality"})
 
-    def _scores(self, candidates: Sequence[Candidate], need: Need) -> list[float]:  # noqa: ARG002
+    def _scores(self, candidates: Sequence[Candidate], need: Need) -> list[float]:
         return [each.quality + each.failure for each in candidates]
 
-    def _told(self, each: Candidate, score: float) -> str:  # noqa: ARG002
+    def _told(self, each: Candidate, score: float) -> str:
         return f"{QUALITY[each.quality]}, failure {each.failure:.1%}"

@@ -31,9 +31,9 @@ class LeastLoaded:
     def pick(
         self,
         candidates: Sequence[C],
-        need: Need,  # noqa: ARG002
+        need: Need,
         *,
-        failed: Sequence[Candidate],  # noqa: ARG002
+        failed: Sequence[Candidate],
         places: int,
         random: Random,
     ) -> list[C]:
@@ -50,9 +50,9 @@ class LeastLoaded:
     def figures(
         self,
         candidates: Sequence[Candidate],
-        need: Need,  # noqa: ARG002
+        need: Need,
         *,
-        failed: Sequence[Candidate],  # noqa: ARG002
+        failed: Sequence[Candidate],
     ) -> list[Figures]:
         """The load, and the chance to be the better of two."""
         lines: dict[int, Figures] = {}

@@ -26,7 +26,7 @@ class Price:
         candidates: Sequence[C],
         need: Need,
         *,
-        failed: Sequence[Candidate],  # noqa: ARG002  the classic does not ask who failed
+        failed: Sequence[Candidate],
         places: int,
         random: Random,
     ) -> list[C]:
@@ -41,7 +41,7 @@ class Price:
         candidates: Sequence[Candidate],
         need: Need,
         *,
-        failed: Sequence[Candidate],  # noqa: ARG002
+        failed: Sequence[Candidate],
     ) -> list[Figures]:
         """The price, the weight in the lottery, and the tier."""
         prices, _ = relative_prices(need.costs(candidates), need.unit)

@@ -9,6 +9,7 @@ What this module does not know: over which window OpenRouter sorts; it never sai
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from random import Random
 from statistics import median
@@ -19,7 +20,7 @@ from balancer.core.strategies.drawing import TIERS, by_tier, lowest, shares_of_l
 from balancer.core.strategies.interface import C, Candidate, Figure, Figures, Need
 
 
-class Sorted:
+class Sorted(ABC):
     """The lowest score first within each tier, the best tier first."""
 
     name: Ranking
@@ -30,7 +31,7 @@ class Sorted:
         candidates: Sequence[C],
         need: Need,
         *,
-        failed: Sequence[Candidate],  # noqa: ARG002  whoever sorts has said what matters
+        failed: Sequence[Candidate],
         places: int,
         random: Random,
     ) -> list[C]:
@@ -47,7 +48,7 @@ class Sorted:
         candidates: Sequence[Candidate],
         need: Need,
         *,
-        failed: Sequence[Candidate],  # noqa: ARG002
+        failed: Sequence[Candidate],
     ) -> list[Figures]:
         """The figure and the tier."""
         scores = self._scores(candidates, need)
@@ -60,11 +61,13 @@ class Sorted:
             for score, share, each in zip(scores, shares, candidates, strict=True)
         ]
 
+    @abstractmethod
     def _scores(self, candidates: Sequence[Candidate], need: Need) -> list[float]:
-        raise NotImplementedError
+        """The figure of each, lower is better."""
 
+    @abstractmethod
     def _told(self, each: Candidate, score: float) -> str:
-        raise NotImplementedError
+        """The figure of one in words."""
 
 
 class SortByPrice(Sorted):
@@ -76,7 +79,7 @@ class SortByPrice(Sorted):
     def _scores(self, candidates: Sequence[Candidate], need: Need) -> list[float]:
         return relative_prices(need.costs(candidates), need.unit)[0]
 
-    def _told(self, each: Candidate, score: float) -> str:  # noqa: ARG002
+    def _told(self, each: Candidate, score: float) -> str:
         return f"price {score:.2f}×"
 
 
@@ -86,7 +89,7 @@ class SortByLatency(Sorted):
     name: Ranking = "sort:latency"
     needs: frozenset[Figure] = frozenset({"ttft"})
 
-    def _scores(self, candidates: Sequence[Candidate], need: Need) -> list[float]:  # noqa: ARG002
+    def _scores(self, candidates: Sequence[Candidate], need: Need) -> list[float]:
         return _known([each.ttft for each in candidates])
 
     def _told(self, each: Candidate, score: float) -> str:
@@ -99,7 +102,7 @@ class SortByThroughput(Sorted):
     name: Ranking = "sort:throughput"
     needs: frozenset[Figure] = frozenset({"throughput"})
 
-    def _scores(self, candidates: Sequence[Candidate], need: Need) -> list[float]:  # noqa: ARG002
+    def _scores(self, candidates: Sequence[Candidate], need: Need) -> list[float]:
         return [0.0 - value for value in _known([each.throughput for each in candidates])]
 
     def _told(self, each: Candidate, score: float) -> str:

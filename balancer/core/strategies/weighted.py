@@ -22,9 +22,9 @@ class Weighted:
     def pick(
         self,
         candidates: Sequence[C],
-        need: Need,  # noqa: ARG002
+        need: Need,
         *,
-        failed: Sequence[Candidate],  # noqa: ARG002
+        failed: Sequence[Candidate],
         places: int,
         random: Random,
     ) -> list[C]:
@@ -38,9 +38,9 @@ class Weighted:
     def figures(
         self,
         candidates: Sequence[Candidate],
-        need: Need,  # noqa: ARG002
+        need: Need,
         *,
-        failed: Sequence[Candidate],  # noqa: ARG002
+        failed: Sequence[Candidate],
     ) -> list[Figures]:
         """The weight and the tier; the score is one over the weight."""
         first = min(each.tier for each in candidates)

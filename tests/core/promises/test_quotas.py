@@ -15,6 +15,9 @@ from balancer import Balancer, NoEndpoint, Outcome, Request
 from balancer.core.capacity import MINUTE
 from balancer.core.model import Catalog, Endpoint, Limits, Model, Pricing
 
+MakeEndpoint = Callable[..., Endpoint]
+MakeCatalog = Callable[..., Catalog]
+
 MODEL, SECOND = "author/slug", "author/second"
 A, B, C = f"{MODEL}@a", f"{MODEL}@b", f"{SECOND}@c"
 
@@ -213,3 +216,47 @@ def test_a_walk_from_the_asked_model_to_its_fallback_is_a_retry_of_the_asked_one
     budgets = {each.id: each.retry_budget for each in table.view(now=20.0).models}
     assert (budgets[MODEL].share, budgets[MODEL].exhausted) == (0.5, True)
     assert (budgets[SECOND].share, budgets[SECOND].exhausted) == (0.0, False)
+
+
+def test_a_limit_gives_what_it_says_however_long_an_answer_takes(
+    endpoint: MakeEndpoint, catalog: MakeCatalog
+) -> None:
+    limited = endpoint("a", price=1.0, limits=Limits(rpm=10), quota="a")
+    table = Balancer(catalog(limited, endpoint("b", price=9.0)), seed=1)
+    under_way: list[tuple[float, str, str]] = []
+    sent = 0
+    for second in range(600):
+        for ended, key, decision in [each for each in under_way if each[0] <= second]:
+            outcome = Outcome(kind="success", latency=20.0, prompt_tokens=100, completion_tokens=10)
+            table.record(key, outcome, now=ended, decision=decision)
+        under_way = [each for each in under_way if each[0] > second]
+        decided = table.best(Request(model="author/slug"), now=float(second))
+        under_way.append((second + 20.0, decided.selected.id, decided.id))
+        sent += decided.selected.tag == "a"
+    assert 95 <= sent <= 105  # ten a minute for ten minutes
+
+
+@pytest.mark.parametrize("request_of_all", [{"provider": {"allow_fallbacks": False}}, {"session_id": "s"}])
+def test_an_ejected_one_is_tried_even_where_nobody_should_try_it(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, request_of_all: dict[str, object]
+) -> None:
+    table = Balancer(catalog(endpoint("a", price=1.0), endpoint("b", price=2.0)), seed=1)
+    if "session_id" in request_of_all:  # it is cached at b, and was never at a
+        table.record("author/slug@b", Outcome(kind="success", latency=1.0), now=0.0, session_id="s")
+    for _ in range(5):
+        table.record("author/slug@a", Outcome(kind="server_error", status=500), now=1.0)
+    trials = []
+    for second in range(2, 120):
+        decided = table.best(Request(model="author/slug", **request_of_all), now=float(second))  # type: ignore[arg-type]
+        assert not (decided.trial and decided.sticky)
+        if decided.trial:
+            trials.append(second)
+        table.record(
+            decided.selected.id,
+            Outcome(kind="success", latency=0.1),
+            now=second + 0.1,
+            decision=decided.id,
+            session_id="s" if "session_id" in request_of_all else None,
+        )
+    assert len(trials) == 1
+    assert 60 < trials[0] < 80  # a minute after its hold of ten seconds at the most
