@@ -157,7 +157,7 @@ class Ceiling:
 
     @property
     def learned(self) -> bool:
-        """Whether a 429 ever taught it something, forgotten since or not."""
+        """Whether 429s taught it something that was not seen to be outgrown."""
         return self._cut is not None
 
     def took(self, now: float) -> None:

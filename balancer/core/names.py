@@ -10,7 +10,7 @@ What this module does not know: endpoints.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Final, NamedTuple
 
@@ -44,10 +44,6 @@ class Names:
         }
         self._suffixed: dict[str, Named] = {}
         self._near: dict[str, tuple[str, ...]] = {}
-
-    def all(self) -> Collection[str]:
-        """Every id and alias."""
-        return self._plain.keys()
 
     def find(self, name: str) -> Named | None:
         """What a name means; `None` when no such model is configured. Case does not matter."""

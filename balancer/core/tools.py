@@ -58,10 +58,6 @@ class ToolCalls:
         good, broken, _ = self._ring.counts(now)
         return broken / (good + broken) if good or broken else None
 
-    def changes_at(self, now: float) -> float:
-        """Until when the numbers stay as they are, if nothing comes: four minutes' border, or `inf` when empty."""
-        return self._ring.changes_at(now)
-
 
 def deranked(values: Sequence[float | None], *, sigmas: float, low_is_bad: bool) -> list[bool]:
     """Who is more than `sigmas` robust standard deviations worse than the median of all.

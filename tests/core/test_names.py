@@ -79,10 +79,6 @@ def test_a_name_that_is_configured_with_its_colons_is_itself() -> None:
     assert (found.model, found.sort) == (quick, None)
 
 
-def test_all_ids_and_aliases_are_listed(names: Names) -> None:
-    assert list(names.all()) == ["author/slug", "slug", "slug:latest", "author/slug:free", "author/other"]
-
-
 suffixes = st.lists(st.sampled_from(sorted(SUFFIXES)), max_size=5)
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from math import floor, inf
+from math import floor
 from statistics import median
 
 import pytest
@@ -43,14 +43,6 @@ def test_a_request_with_three_broken_calls_is_one_bad_request() -> None:
     for _ in range(3):
         calls.record(0.0, 0)
     assert (calls.requests(0.0), calls.rate(0.0)) == (4, 0.25)
-
-
-def test_the_numbers_tell_until_when_they_stand() -> None:
-    calls = ToolCalls()
-    assert calls.changes_at(0.0) == inf
-    calls.record(0.0, 0)
-    assert calls.changes_at(1.0) == BUCKET
-    assert calls.changes_at(TOOLS_SPAN) == inf
 
 
 @pytest.mark.parametrize(
