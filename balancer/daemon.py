@@ -24,6 +24,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from math import inf
 from random import Random
 from typing import Any, Final
 
@@ -32,17 +33,27 @@ from balancer.config.units import is_wide
 from balancer.core.balancer import Balancer
 from balancer.core.model import Endpoint, Transition
 from balancer.core.outcome import COUNTS
-from balancer.http import Hands, Server, Unprobed
+from balancer.http import Hands, Server, Unprobed, reporters
 from balancer.metrics import Metrics
 from balancer.probing import ProbeResult, Scheduler
 from balancer.service import clock
 from balancer.service.log import Log, silent
 
-TICK: Final = 0.5  # s; how often loop lag, self-suspicion and the wall clock are looked at
+TICK: Final = 0.5  # s; how often loop lag, doubts and the wall clock are looked at
+# s that the loop may be late. A batch of reports or a collection of garbage takes tenths of one; a second more or
+# less decides no probe of the usual ten, but it does decide a connect of two.
+STALL: Final = 1.0
 STOP_GRACE: Final = 1.5  # s; answers under way may finish, and SIGTERM still ends us within two
 
 _LOUD: Final = frozenset(
-    {"endpoint.ejected", "endpoint.misconfigured", "endpoint.throttled", "model.panic_entered"}
+    {
+        "endpoint.ejected",
+        "endpoint.misconfigured",
+        "endpoint.throttled",
+        "model.panic_entered",
+        "self.suspected",
+        "reporter.suspected",
+    }
 )
 
 
@@ -66,7 +77,7 @@ class Daemon:
         self._told = 0
         self._news = asyncio.Event()
         self._stopping = False
-        self._suspect = False
+        self._due = inf  # when the ticker should wake
         self._reloading = asyncio.Lock()
         self._metrics = Metrics(view=lambda: self.balancer.view(now=clock.monotonic()), version=version("balancer"))
         self._metrics.reloaded(successful=True, wall=clock.wall())
@@ -174,6 +185,9 @@ class Daemon:
     def _follow(self) -> None:
         self._scheduler.apply(self.config.endpoints, self.config.probes, self.config.credentials)
         self._metrics.providers(self.config.providers)
+        names = reporters(self.config.tokens)
+        self.balancer.retain_reporters(names, now=clock.monotonic())
+        self._metrics.reporters(names)
 
     def _fresh(self, endpoint: Endpoint, settings: ProbeSettings, now: float) -> bool:
         age = self.balancer.report_age(endpoint.id, now=now)
@@ -184,6 +198,7 @@ class Daemon:
         endpoint = self.config.endpoints.get(result.endpoint)
         if endpoint is None:
             return  # removed by a reload while its probe was under way
+        self._notice_stall(now)  # the ticker wakes at the same moment, and perhaps later
         self.balancer.record(
             result.endpoint,
             result.outcome,
@@ -219,12 +234,16 @@ class Daemon:
         return {**result.facts(), "state": self.balancer.endpoint(endpoint, now=clock.monotonic()).state}
 
     def _ready(self) -> dict[str, Any]:
+        now = clock.monotonic()
+        suspicion = self.balancer.self_suspicion(now)
         return {
             "ready": bool(self.addresses) and not self._stopping,
             "first_picture": self._scheduler.first_picture,
             "endpoints": len(self.config.endpoints),
             "config_generation": self.balancer.generation,
-            "self_suspect": self.balancer.self_suspect(clock.monotonic()),
+            "self_suspect": suspicion is not None,
+            "self_suspect_reason": None if suspicion is None else suspicion.reason,
+            "reporters_suspect": [each.name for each in self.balancer.reporters(now) if each.suspicion is not None],
         }
 
     async def _render(self, accept: str) -> tuple[bytes, str]:
@@ -247,13 +266,15 @@ class Daemon:
         facts = {
             key: value
             for key, value in asdict(transition).items()
-            if key in ("endpoint", "model", "state", "reason") and value not in (None, "")
+            if key in ("endpoint", "model", "reporter", "state", "reason") and value not in (None, "")
         }
         if transition.next_at is not None:
             facts["next_in"] = round(max(0.0, transition.next_at - transition.now), 3)
+        if not transition.enforced:
+            facts["enforced"] = False
         if transition.event == "endpoint.added":
             self._log.debug(transition.event, **facts)
-        elif transition.event in _LOUD:
+        elif transition.event in _LOUD and transition.enforced:  # what is only watched asks nobody to act
             self._log.warning(transition.event, **facts)
         else:
             self._log.info(transition.event, **facts)
@@ -268,15 +289,16 @@ class Daemon:
 
     async def _tick(self) -> None:
         while True:
-            due = clock.monotonic() + TICK
+            due = self._due = clock.monotonic() + TICK
             await asyncio.sleep(TICK)
             now = clock.monotonic()
             self._metrics.lag(max(0.0, now - due))
             self._tell_time()
-            suspect = self.balancer.self_suspect(now)
-            if suspect != self._suspect:
-                self._suspect = suspect
-                if suspect:
-                    self._log.warning("self.suspected", reason="our own network or resolver fails")
-                else:
-                    self._log.info("self.cleared")
+            self._notice_stall(now)
+            self.balancer.settle(now=now)
+            self._changed()
+
+    def _notice_stall(self, now: float) -> None:
+        if now - self._due > STALL:
+            self.balancer.stalled(since=self._due - TICK, now=now)
+            self._due = now  # told once, by whoever wakes first

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 import signal
 import sys
 import threading
@@ -14,7 +15,8 @@ import pytest
 
 from balancer import Request
 from balancer.config import parse_config
-from balancer.daemon import Daemon
+from balancer.daemon import STALL, TICK, Daemon
+from balancer.http.openapi import document
 from balancer.service.clock import monotonic, wall
 from balancer.service.log import configure
 
@@ -108,6 +110,22 @@ async def test_probes_find_who_is_there_and_who_is_not(daemon, http, models_serv
     assert [each["endpoint"] for each in ejected] == ["acme/large@gone"]
     assert ejected[0]["reason"] == "3 probes failed in a row (connect)"
     assert ejected[0]["next_in"] > 0
+
+
+async def test_what_would_be_an_ejection_is_logged_as_such_and_chooses_nothing(daemon, http):
+    config = LOCAL.format(url="http://127.0.0.1:9").replace("interval: 1s", "kind: none, interval: 1s")
+    running = await daemon(config + "\nhealth: {enforce: false}\n")
+    failures = {"reports": [{"endpoint": "acme/large@local", "error": "connect"}] * 12}
+    async with http.post(f"{running.url}/v1/reports", json=failures) as answer:
+        assert (await answer.json())["recorded"] == 12
+    (ejected,) = [
+        line for line in map(json.loads, running.log().splitlines()) if line["event"] == "endpoint.ejected"
+    ]
+    assert (ejected["level"], ejected["enforced"], ejected["state"]) == ("info", False, "ejected")
+    params = {"model": "acme/large", "ignore": "gone"}
+    async with http.get(f"{running.url}/v1/best-provider", params=params) as answer:
+        decision = await answer.json()
+    assert (decision["selected"]["id"], decision["panic"], decision["trial"]) == ("acme/large@local", False, False)
 
 
 async def test_sighup_takes_a_good_file_keeps_the_evidence_and_refuses_a_bad_one(daemon, http, tmp_path):
@@ -296,3 +314,112 @@ async def test_ctrl_c_ends_it_in_order(program, free_port, tmp_path):
     running.process.send_signal(signal.SIGINT)
     assert await asyncio.wait_for(running.process.wait(), DEADLINE) == 0
     assert "daemon.stopped" in running.log()
+
+
+UNRELATED = """\
+probe: {{{probe}}}
+providers:
+  one: {{base_url: "http://127.0.0.1:{ports[0]}/v1"}}
+  two: {{base_url: "http://127.0.0.1:{ports[1]}/v1"}}
+  three: {{base_url: "http://127.0.0.1:{ports[2]}/v1"}}
+models:
+  acme/large:
+    endpoints: [{{provider: one, model: large}}, {{provider: two, model: large}}, {{provider: three, model: large}}]
+"""
+TOKENS = """\
+auth:
+  tokens:
+    - {name: sound, scopes: [report], token: {env: SOUND}}
+    - {name: broken, scopes: [report], token: {env: BROKEN}}
+    - {name: ops, scopes: [admin], token: {env: OPS}}
+"""
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def test_a_proxy_whose_own_uplink_is_broken_is_named_and_ejects_nobody(daemon, http, tmp_path):
+    environ = {"SOUND": "s-secret", "BROKEN": "b-secret", "OPS": "o-secret"}
+    text = TOKENS + UNRELATED.format(probe="kind: none", ports=(9, 10, 11))
+    running = await daemon(text, environ=environ)
+    places = [f"acme/large@{tag}" for tag in ("one", "two", "three")]
+    failed = [{"endpoint": place, "error": "connect"} for place in places * 4]
+    worked = [{"endpoint": place, "status": 200, "latency": 0.1} for place in places]
+
+    async def samples():
+        async with http.get(f"{running.url}/metrics", headers=bearer("o-secret")) as answer:
+            lines = (await answer.text()).splitlines()
+        return dict(line.rsplit(" ", 1) for line in lines if line.startswith("balancer_reporter_"))
+
+    assert await samples() == {
+        f'balancer_reporter_{name}{{reporter="{each}"}}': "0"
+        for name in ("reports_total", "suspect")
+        for each in ("sound", "broken", "ops")
+    }
+    for token, reports in (("s-secret", worked), ("b-secret", failed)):
+        body = {"reports": reports}
+        async with http.post(f"{running.url}/v1/reports", json=body, headers=bearer(token)) as answer:
+            assert (await answer.json())["recorded"] == len(reports)
+    async with http.get(f"{running.url}/-/ready") as answer:
+        ready = await answer.json()
+    assert (ready["ready"], ready["self_suspect"], ready["self_suspect_reason"]) == (True, False, None)
+    assert ready["reporters_suspect"] == ["broken"]
+    assert set(ready) == set(json.loads(document())["components"]["schemas"]["Ready"]["properties"])
+    async with http.get(f"{running.url}/v1/endpoints", headers=bearer("o-secret")) as answer:
+        assert {each["state"] for each in (await answer.json())["endpoints"]} == {"healthy"}
+    told = await samples()
+    assert {key: told[f'balancer_reporter_{key}{{reporter="broken"}}'] for key in ("reports_total", "suspect")} == {
+        "reports_total": "12",
+        "suspect": "1",
+    }
+    assert told['balancer_reporter_suspect{reporter="sound"}'] == "0"
+    assert 0 <= float(told['balancer_reporter_silence_seconds{reporter="broken"}']) < DEADLINE
+    events = [json.loads(line) for line in running.log().splitlines()]
+    (suspected,) = [each for each in events if each["event"] == "reporter.suspected"]
+    assert (suspected["level"], suspected["reporter"]) == ("warning", "broken")
+    assert suspected["reason"] == "5 calls in a row got no answer, at 3 unrelated providers (connect)"
+    assert not [each for each in events if each["event"] == "endpoint.ejected"]
+    file = next(tmp_path.glob("balancer-*.yaml"))
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if "name: broken" not in line))
+    async with http.post(f"{running.url}/-/reload", headers=bearer("o-secret")) as answer:
+        assert answer.status == 200
+    assert not [key for key in await samples() if "broken" in key]
+    async with http.get(f"{running.url}/-/ready") as answer:
+        assert (await answer.json())["reporters_suspect"] == []
+
+
+async def test_when_no_provider_can_be_reached_at_all_the_daemon_doubts_itself(daemon, http, free_port):
+    ports = [free_port() for _ in range(3)]
+    running = await daemon(UNRELATED.format(probe="interval: 1s, timeout: 1s", ports=ports))
+
+    async def suspect():
+        async with http.get(f"{running.url}/-/ready") as answer:
+            ready = await answer.json()
+        return ready if ready["self_suspect"] else None
+
+    ready = await until(suspect)
+    assert ready["self_suspect_reason"] == "5 calls in a row got no answer, at 3 unrelated providers (connect)"
+    assert ready["reporters_suspect"] == []
+    async with http.get(f"{running.url}/metrics") as answer:
+        text = await answer.text()
+    assert "balancer_self_suspect 1\n" in text
+    assert 'balancer_endpoint_state{endpoint="acme/large@one",state="ejected"} 0\n' in text
+    assert '"self.suspected"' in running.log()
+    assert '"endpoint.ejected"' not in running.log()
+
+
+async def test_an_event_loop_that_stood_still_is_noticed_and_told():
+    out = io.StringIO()
+    text = UNRELATED.format(probe="kind: none", ports=(9, 10, 11))
+    config = parse_config(f"listen: 127.0.0.1:0\n{text}", source="test")
+    daemon = Daemon(config, log=configure(level="info", style="json", stream=out))
+    async with daemon.running():
+        await asyncio.sleep(0)
+        end = monotonic() + TICK + STALL + 0.2
+        while monotonic() < end:
+            pass  # nothing of the daemon's runs
+        await until(lambda: asyncio.sleep(0, "self.suspected" in out.getvalue()))
+        found = daemon.balancer.self_suspicion(monotonic())
+        assert found is not None
+        assert re.fullmatch(r"the event loop stood still for [12]\.\d s", found.reason)

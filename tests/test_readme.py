@@ -1,19 +1,25 @@
 """What the README says is what the code does: a name that is missing there, or only there, fails here."""
 
+import argparse
 import json
 import re
 from collections import defaultdict
 from pathlib import Path
 
-from balancer.cli import VERBS
+from msgspec.structs import fields
+
+from balancer.cli import VERBS, simulate
 from balancer.config import json_schema, parse_config
 from balancer.core.balancer import Balancer
-from balancer.core.health import CAUSES
 from balancer.core.model import STATES
 from balancer.core.outcome import ERROR_WORDS, KINDS, Outcome, classify
+from balancer.core.phases import CAUSES
 from balancer.http.openapi import document
 from balancer.metrics import Metrics
 from balancer.service.log import EVENTS
+from balancer.simulation import invented
+from balancer.simulation.policies import POLICIES
+from balancer.simulation.report import COLUMNS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 CHANGELOG = (Path(__file__).parents[1] / "CHANGELOG.md").read_text()
@@ -78,6 +84,8 @@ def test_every_metric_is_documented_and_the_other_way_round():
     metrics.lag(0.0)
     metrics.scheduler(in_flight=0, lateness=0.0)
     metrics.reloaded(successful=True, wall=1.0)
+    table.record("a/m@p", Outcome(kind="success"), now=1.0, reporter="proxy")
+    metrics.reporters(["proxy"])
     exposed = set(re.findall(r"^# TYPE (balancer_\w+)", metrics.render("")[0].decode(), re.MULTILINE))
     assert {word for word in words(section("Metrics")) if word.startswith("balancer_")} == exposed
     assert words(section("Metrics")) >= set(CAUSES)
@@ -158,6 +166,27 @@ def test_every_default_of_the_table_is_the_schemas():
     said = {path: default.removesuffix(".0") for path, default in defaults()}
     assert len(said) > 20
     assert {path: default_of(path, schema) for path in said} == said
+
+
+def test_every_option_policy_and_column_of_a_simulation_is_documented():
+    text = section("Simulation")
+    parser = argparse.ArgumentParser()
+    simulate.options(parser)
+    assert set(re.findall(r"--[a-z][a-z-]*", text)) == set(re.findall(r"--[a-z][a-z-]*", parser.format_help())) - {
+        "--help"
+    }
+    heads = {re.sub(r"@\d", "@k", re.split("[ /]", head)[0]) for head in COLUMNS}
+    assert words(text) >= {*POLICIES, *heads}
+
+
+def test_the_invented_world_of_the_readme_can_be_read_and_shows_every_key():
+    text = section("Simulation")
+    world = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert world is not None
+    assert invented.parse(world[1], source="README.md").tracks
+    shapes = (invented.WorldShape, invented.ModelShape, invented.EndpointShape, invented.EpisodeShape)
+    names = {each.encode_name for shape in shapes for each in fields(shape)}
+    assert {name for name in names if not re.search(rf"\b{name}:|`{name}`", text)} == set()
 
 
 def test_the_changelog_has_what_is_not_released():

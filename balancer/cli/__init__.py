@@ -23,6 +23,7 @@ VERBS = {
     "drain": "take an endpoint, tag, provider or model out of service",
     "resume": "put a drained target back into service",
     "reload": "reload the running daemon's configuration; non-zero when it is refused",
+    "simulate": "compare policies, our own among them, in a recorded or invented world",
     "schema": "print the JSON Schema of the configuration",
 }
 

@@ -1,4 +1,7 @@
-"""`balancer status [MODEL] [--watch]`: every endpoint's state with its reason and its next moment."""
+"""`balancer status [MODEL] [--watch]`: every endpoint's state with its reason and its next moment.
+
+Where health is only watched the table says so, above it and beside each reason: those states choose nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ from typing import Any, Final
 from balancer.cli import client, table
 
 WATCH: Final = 2.0  # s between two redraws
-_ELIGIBLE: Final = ("recovering", "degraded", "unverified", "healthy")
 
 
 def options(verb: argparse.ArgumentParser) -> None:
@@ -53,13 +55,15 @@ def page(endpoints: list[dict[str, Any]]) -> str:
     parts = []
     for model, group in groupby(endpoints, key=lambda each: str(each["model"])):
         members = list(group)
-        eligible = sum(each["state"] in _ELIGIBLE for each in members)
+        eligible = sum(each["eligible"] for each in members)
+        watched = "" if all(each["enforced"] for each in members) else "; health is only watched"
         windows = list(members[0]["error_ratio"]["report"])
         window = windows[min(1, len(windows) - 1)]
         rows = [_row(each, window) for each in members]
         header = ["ENDPOINT", "STATE", f"ERRORS {window}", "TTFT p50", "PICKS", "WHY"]
         parts.append(
-            f"{model}   {eligible} of {len(members)} eligible\n" + table.render(header, rows, right=(2, 3, 4))
+            f"{model}   {eligible} of {len(members)} eligible{watched}\n"
+            + table.render(header, rows, right=(2, 3, 4))
         )
     return "\n\n".join(parts) if parts else "no endpoints"
 
@@ -82,6 +86,8 @@ def _row(endpoint: dict[str, Any], window: str) -> list[str]:
 def why(endpoint: dict[str, Any]) -> str:
     """The reason and what happens next, as one phrase."""
     story = [endpoint["reason"]] if endpoint["reason"] else []
+    if story and not endpoint["enforced"] and endpoint["eligible"] and endpoint["state"] != "unverified":
+        story[0] = f"only watched: {story[0]}"
     if endpoint["next"]:
         wait = endpoint["next_in"]
         story.append(f"{endpoint['next']} in {table.seconds(wait)}" if wait else str(endpoint["next"]))

@@ -16,7 +16,7 @@ from functools import cache
 from math import isfinite
 from re import compile as pattern
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -25,6 +25,8 @@ from balancer.config.problems import Path, Problems, near, one_of, shown
 from balancer.config.shape import FileShape, SecretShape
 from balancer.config.units import Duration, Size, parse_duration, parse_size
 from balancer.config.vocabulary import Shape
+
+S = TypeVar("S", bound=Shape)
 
 BROKEN: Final[Any] = object()
 """Stands for a value that was refused; never part of the plain tree."""
@@ -82,16 +84,21 @@ class _Hint:
         return text if self.default is None else f"{text} (default {self.default})"
 
 
-def check_tree(root: Node, problems: Problems) -> Checked:
+def check_tree(root: Node, problems: Problems, shape: type[Shape] = FileShape) -> Checked:
     """Tell every value that does not fit, and keep those that do."""
     walk = _Walk(problems)
-    tree = walk.value(root, FileShape, (), _Hint())
+    tree = walk.value(root, shape, (), _Hint())
     return Checked(tree=tree, numbers=walk.numbers)
 
 
 def decode(checked: Checked) -> FileShape:
     """Make the typed file of a tree that fits."""
-    return msgspec.convert(checked.tree, FileShape, dec_hook=_decode_unit)
+    return decode_as(checked, FileShape)
+
+
+def decode_as(checked: Checked, shape: type[S]) -> S:
+    """Make the typed value of a tree that fits another shape than the configuration's."""
+    return msgspec.convert(checked.tree, shape, dec_hook=_decode_unit)
 
 
 def _decode_unit(kind: type, value: object) -> Duration | Size:
@@ -103,7 +110,7 @@ def _decode_unit(kind: type, value: object) -> Duration | Size:
 def _fields(shape: type[Shape]) -> dict[str, tuple[Any, bool]]:
     """Give each key's type and whether it is required."""
     hints = get_type_hints(shape, include_extras=True)
-    return {one.name: (hints[one.name], one.required) for one in msgspec.structs.fields(shape)}
+    return {one.encode_name: (hints[one.name], one.required) for one in msgspec.structs.fields(shape)}
 
 
 class _Walk:
@@ -146,8 +153,8 @@ class _Walk:
         if node.value is None and NoneType in members:
             return None
         members = [member for member in members if member is not NoneType]
-        # At most two are left, one of them a list: text or a secret's place that may also be a list of them.
-        fitting = [member for member in members if _is_list(member) == isinstance(node.value, list)]
+        # At most two are left, and written apart: a place or a list of them, a number or a mapping.
+        fitting = [member for member in members if _holder(member) is _holder_of(node)]
         return self.value(node, (fitting or members)[0], path, hint)
 
     def _list(self, node: Node, item: Any, path: Path, hint: _Hint) -> Any:
@@ -233,6 +240,8 @@ class _Walk:
         if get_origin(base) is Literal:
             hint = replace(hint, words=get_args(base))
         wanted, otherwise = _wanted(base)
+        if node.written in hint.words:
+            return node.written  # a word may look like a number: 429
         if not _is_a(value, wanted):
             unit = " without a unit" if base in (Duration, Size) and _is_a(value, float) else ""
             allowed = hint.allowed(otherwise)
@@ -268,10 +277,17 @@ def _is_shape(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Shape)
 
 
-def _is_list(kind: Any) -> bool:
+def _holder(kind: Any) -> type | None:
+    """What values of a kind are written as: a list, a mapping, or `None` for a scalar."""
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
-    return get_origin(kind) is list
+    if get_origin(kind) is list:
+        return list
+    return dict if get_origin(kind) is dict or _is_shape(kind) else None
+
+
+def _holder_of(node: Node) -> type | None:
+    return type(node.value) if isinstance(node.value, (list, dict)) else None
 
 
 def _wanted(base: Any) -> tuple[type, str]:

@@ -29,7 +29,14 @@ from balancer.config.references import Vault
 from balancer.config.rules import Sheet, as_written, listens
 from balancer.config.secret import Secret
 from balancer.config.settings import Config, LogSettings, ProbeSettings, Token
-from balancer.config.shape import EndpointShape, ModelShape, ProviderShape, SecretShape, VariantShape
+from balancer.config.shape import (
+    EndpointShape,
+    ModelHealthShape,
+    ModelShape,
+    ProviderShape,
+    SecretShape,
+    VariantShape,
+)
 from balancer.core.model import Endpoint, HealthPolicy, Limits, Model, Provider, Routing
 
 
@@ -96,6 +103,7 @@ class _Build:
             output_modalities=_modalities(shape.output_modalities),
             distillable=first(shape.distillable),
             endpoints=tuple(one.id for one in self._endpoints.values() if one.model == name),
+            enforce=first(shape.health.enforce) if isinstance(shape.health, ModelHealthShape) else None,
         )
 
     def _add(self, path: Path, name: str, model: ModelShape, shape: EndpointShape) -> None:

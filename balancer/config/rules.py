@@ -45,7 +45,7 @@ class Sheet:
         """Give what the file has at a place; `None` when it has nothing there."""
         node = self.root
         for step in path:
-            child = _child(node, step)
+            child = child_of(node, step)
             if child is None:
                 return None
             node = child
@@ -80,7 +80,8 @@ class Sheet:
                 yield (*within, self.checked.number(within, index)), name, model, endpoint
 
 
-def _child(node: Node, step: str | int) -> Node | None:
+def child_of(node: Node, step: str | int) -> Node | None:
+    """Give what a mapping or a list holds at one step of a path; `None` when it holds nothing there."""
     if isinstance(node.value, dict) and isinstance(step, str):
         return node.value.get(step)
     if isinstance(node.value, list) and isinstance(step, int) and step < len(node.value):

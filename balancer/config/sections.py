@@ -30,8 +30,8 @@ from balancer.config.vocabulary import (
     told,
     whole,
 )
-from balancer.core.health import RECENT_MAX
 from balancer.core.model import HealthPolicy, Routing, StrategyName
+from balancer.core.recent import RECENT_MAX
 
 _ROUTING: Final = Routing()
 _STICKY: Final = _ROUTING.sticky
@@ -226,6 +226,16 @@ class RoutingShape(Shape, frozen=True, kw_only=True):
 class HealthShape(Shape, frozen=True, kw_only=True):
     """When an endpoint is out, for how long, and how it comes back."""
 
+    enforce: Given[
+        Annotated[
+            bool,
+            told(
+                "false only watches: states and would-be ejections are computed, shown and counted, and choose "
+                "nothing.",
+                _HEALTH.enforce,
+            ),
+        ]
+    ] = UNSET
     windows: Given[
         Annotated[
             list[Annotated[Duration, lasts(1.0, 30 * DAY)]],

@@ -205,6 +205,17 @@ class EndpointShape(Shape, frozen=True, kw_only=True):
     base_url: Given[Annotated[Url | None, told("Where the API is; default: the variant's or provider's.")]] = UNSET
 
 
+class ModelHealthShape(Shape, frozen=True, kw_only=True):
+    """What of health differs for one model."""
+
+    enforce: Given[
+        Annotated[
+            bool | None,
+            told("Whether health chooses among its endpoints (false only watches); default: the top level's."),
+        ]
+    ] = UNSET
+
+
 class ModelShape(Shape, frozen=True, kw_only=True):
     """What a client asks for."""
 
@@ -219,6 +230,7 @@ class ModelShape(Shape, frozen=True, kw_only=True):
     distillable: Given[
         Annotated[bool | None, told("Whether its text may train other models; not given is unknown.")]
     ] = UNSET
+    health: Given[Annotated[ModelHealthShape | None, told("What differs from the top level's health.")]] = UNSET
     endpoints: Annotated[list[EndpointShape], Meta(min_length=1, max_length=1000), told("Where it can be called.")]
 
 

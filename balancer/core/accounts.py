@@ -4,17 +4,23 @@ Theory of operation: a decision counts at once for the endpoint that it selects,
 tells of; limits and ceilings believe whichever tell more. A report of another endpoint than the decision's own (the
 id carries its mark) is a retry that nobody asked us for. Nothing is kept per decision.
 
+A 429 that was said of the whole account holds every endpoint of that quota domain: each takes the hint, or where
+none came a step of its own exponent, as if the 429 had been its own. Ceilings learn nothing of another's 429: how
+much of what the account bears went there is unknown.
+
 What this module does not know: health and price.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from random import Random
 
 from balancer.core.affinity import Sessions, session_key
 from balancer.core.capacity import Quota
-from balancer.core.model import Catalog, RetryBudget
+from balancer.core.model import Catalog, Endpoint, RetryBudget
 from balancer.core.outcome import COUNTS, Outcome
+from balancer.core.phases import Change
 from balancer.core.pool import Entry
 from balancer.core.request import Request
 from balancer.core.retries import Retries, first_mark, is_first, mark
@@ -28,6 +34,7 @@ class Accounts:
     def __init__(self, catalog: Catalog) -> None:
         self.sessions = Sessions(catalog.routing.sticky)
         self.quotas: Mapping[str, Quota] = {}
+        self._domains: Mapping[str, list[str]] = {}
         self._retries: Mapping[str, Retries] = {}
         self._models: Mapping[int, str] = {}
         self._budget = catalog.routing.retry_budget
@@ -39,6 +46,9 @@ class Accounts:
         self.sessions.forget(gone)
         domains = {each.quota for each in catalog.endpoints.values() if each.limits is not None}
         self.quotas = {key: self.quotas.get(key, Quota()) for key in domains}
+        self._domains = {}
+        for each in catalog.endpoints.values():
+            self._domains.setdefault(domain(each), []).append(each.id)
         self._retries = {key: self._retries.get(key, Retries()) for key in catalog.models}
         self._models = {mark(each.id): each.model for each in catalog.endpoints.values()}
 
@@ -72,6 +82,7 @@ class Accounts:
         decision: str | None,
         session_id: str | None,
         ended: float,
+        now: float,
     ) -> None:
         """A report of a try at `row` came, which counts when it `ended`, however late it is."""
         endpoint = row.endpoint
@@ -81,7 +92,7 @@ class Accounts:
         retries = self._retries[model]
         retries.reported(ended)
         if own:
-            row.flight.end(began=None if outcome.latency is None else ended - outcome.latency)
+            row.flight.end(now, began=None if outcome.latency is None else ended - outcome.latency)
         else:
             retries.retried(ended)
         # Counted when it began, as its decision was: or it would take the room of two.
@@ -97,3 +108,28 @@ class Accounts:
                 self.sessions.succeeded(key, endpoint.id, now=ended, ttl=endpoint.cache_ttl)
             else:
                 self.sessions.failed(key, endpoint.id, now=ended)
+
+    def hold(
+        self,
+        rows: Mapping[str, Row],
+        row: Row,
+        outcome: Outcome,
+        *,
+        began: float,
+        ended: float,
+        now: float,
+        longest: float,
+        random: Random,
+    ) -> list[tuple[Row, list[Change]]]:
+        """Hold what shares an account with `row`, of which all of it an outcome spoke; tell what changed where."""
+        of = f" of the whole account, at {row.endpoint.id}"
+        others = [rows[key] for key in self._domains[domain(row.endpoint)] if key != row.endpoint.id]
+        return [
+            (other, other.hold(outcome, of, began=began, ended=ended, now=now, longest=longest, random=random))
+            for other in others
+        ]
+
+
+def domain(endpoint: Endpoint) -> str:
+    """The quota domain of an endpoint; where none was named, what is called at its provider with its credential."""
+    return f"{endpoint.provider} {endpoint.credential}" if endpoint.quota == "" else endpoint.quota

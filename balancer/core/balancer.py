@@ -15,6 +15,7 @@ somebody says what time it is (`set_wall`), and uses it for prices that depend o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from math import inf
 from random import Random
@@ -25,22 +26,34 @@ from msgspec import structs
 from balancer.core import explain as explaining
 from balancer.core import snapshot
 from balancer.core.accounts import Accounts
-from balancer.core.health import Change
-from balancer.core.journal import Journal
+from balancer.core.detectors import Detectors
+from balancer.core.discount import heed, nothing, set_aside
+from balancer.core.doubt import Doubt, ReporterView
+from balancer.core.drains import Drains, meant
 from balancer.core.lineup import Asked
-from balancer.core.model import Catalog, Considered, Decision, Model, NoEndpoint, RetryBudget, Source, Transition
+from balancer.core.model import (
+    Catalog,
+    Considered,
+    Decision,
+    NoEndpoint,
+    RetryBudget,
+    Source,
+    Transition,
+    enforced,
+)
 from balancer.core.notes import Drain
-from balancer.core.outcome import COUNTS, Outcome
+from balancer.core.outcome import Outcome
 from balancer.core.refusal import UNKNOWN_MODEL, refused, unknown
 from balancer.core.request import Request
 from balancer.core.retries import decision_id
 from balancer.core.routing import Plan, Router, decided
 from balancer.core.row import Row
-from balancer.core.standing import standing
-from balancer.core.view import EndpointView, ModelView, TableView, endpoint_views, model_view
+from balancer.core.telling import Teller
+from balancer.core.view import EndpointView, TableView, all_views, endpoint_views
+from balancer.core.witness import Suspicion
 
 ALL_BITS: Final = 2**64 - 1
-LOCAL_AGE: Final = 60.0  # s for which a failure of our own network casts doubt
+OUT: Final = frozenset({"ejected", "half_open"})  # phases in which another failure is no news
 
 
 class Balancer:
@@ -50,15 +63,14 @@ class Balancer:
         self._random = Random(seed)
         self._catalog = Catalog()
         self._rows: dict[str, Row] = {}
-        self._drains: dict[str, Drain] = {}
-        self._panics: set[str] = set()
-        self._decisions: dict[tuple[str, str, str], int] = {}
+        self._drains = Drains()
+        self._decisions: Counter[tuple[str, str, str]] = Counter()
         self._accounts = Accounts(catalog)
-        self._journal = Journal()
+        self._teller = Teller()
         self._generation = 0
         self._wall: float | None = None
-        self._local_at = -inf
-        self._worked_at = -inf
+        self._doubt = Doubt()
+        self._detectors = Detectors()
         self.apply(catalog, now=now)
 
     # ---- configuration -------------------------------------------------------------------------------
@@ -69,38 +81,39 @@ class Balancer:
         Shape: an endpoint whose address, upstream model or credential changed starts anew; new spans of the
         windows empty the windows and nothing else.
         """
-        self._journal.make_room(max(len(catalog.endpoints), len(self._rows)))
+        self._teller.make_room(max(len(catalog.endpoints), len(self._rows)))
         respan = catalog.health.windows != self._catalog.health.windows
         rows: dict[str, Row] = {}
         for key, endpoint in catalog.endpoints.items():
             row = self._rows.get(key)
             if row is None or row.endpoint.identity != endpoint.identity:
-                fresh = row is None
+                reason = "configured" if row is None else "address, model or credential changed"
                 row = Row(endpoint, catalog.health, random=self._random, now=now)
-                reason = "configured" if fresh else "address, model or credential changed"
-                self._tell(now, "endpoint.added", key, reason, row)
+                row.shown = row.state(now)  # of the others, what only time has changed is still to be told
+                self._teller.endpoint(now, "endpoint.added", key, reason, row)
                 if endpoint.misconfigured is not None:
-                    self._tell(now, "endpoint.misconfigured", key, endpoint.misconfigured, row)
+                    self._teller.endpoint(now, "endpoint.misconfigured", key, endpoint.misconfigured, row)
             else:
                 row.configure(endpoint)
                 if respan:
                     row.forget_windows(catalog.health)
             rows[key] = row
-        gone = {
-            key for key, row in self._rows.items() if rows.get(key) is not row
-        }  # their prompts are not cached now
+        # Of these no prompt is cached any more.
+        gone = {key for key, row in self._rows.items() if rows.get(key) is not row}
         for key in self._rows:
             if key not in rows:
-                self._tell(now, "endpoint.removed", key, "no longer configured", None)
+                self._teller.endpoint(now, "endpoint.removed", key, "no longer configured", None)
         self._rows = rows
         self._catalog = catalog
         self._accounts.apply(catalog, gone)
-        self._panics &= catalog.models.keys()
+        self._teller.forget_models(catalog.models)
         self._generation += 1
+        self._drains.assign(rows.values())
         for row in rows.values():
-            self._assign_drains(row)
-            row.shown = row.state(now)
+            row.enforced = enforced(catalog.models[row.endpoint.model], catalog.health)
         self._router = Router(catalog, rows, self._accounts, now=now)
+        self._doubt.apply(self._router.fates, gone)
+        self._detectors.apply(self._router.fates, rows)
 
     @property
     def catalog(self) -> Catalog:
@@ -125,6 +138,7 @@ class Balancer:
         *,
         now: float,
         source: Source = "report",
+        reporter: str | None = None,
         decision: str | None = None,
         session_id: str | None = None,
         age: float = 0.0,
@@ -132,8 +146,9 @@ class Balancer:
     ) -> bool:
         """Take one outcome that ended `age` seconds before `now`; false when older than the longest window.
 
-        Shape: it began `duration` before it ended; the outcome's latency where that is not given. `session_id` is
-        the request's own, so that the session stays where it was answered.
+        Shape: it began `duration` before it ended; the outcome's latency where that is not given. `reporter` names
+        who saw it, `None` for whoever holds the table, as with every probe. `session_id` is the request's own, so
+        that the session stays where it was answered.
         Raises: KeyError for an endpoint that is not configured, ValueError for a time that is negative or no
         number. Nothing is recorded in any of these cases.
         """
@@ -144,84 +159,105 @@ class Balancer:
         policy = self._catalog.health
         if age >= policy.windows[-1]:
             return False
-        if outcome.kind == "local":
-            self._local_at = now - age
-        elif COUNTS[outcome.kind] == "success":
-            self._worked_at = max(self._worked_at, now - age)
-        self._lapse(row, now)
-        if source == "report":
-            self._accounts.reported(row, outcome, decision=decision, session_id=session_id, ended=now - age)
-        changes = row.record(
-            outcome,
-            source=source,
-            ended=now - age,
-            duration=duration,
-            now=now,
-            decision=decision,
-            policy=policy,
-            random=self._random,
+        self._teller.lapse(row, now, policy)
+        ended = now - age
+        took = outcome.latency if duration is None else duration
+        began = ended if took is None else ended - took
+        out, fresh = row.health.phase in OUT, began >= row.health.since
+        verdict = self._doubt.take(
+            endpoint, outcome, source=source, reporter=reporter, began=began, ended=ended, now=now, out=out
         )
-        self._publish(row, changes, now)
+        if self._doubt.news:
+            self._heed(now)
+        believed = outcome if verdict == "evidence" else nothing(outcome)
+        if source == "report":
+            self._detectors.reported(row, now)
+            self._accounts.reported(row, believed, decision=decision, session_id=session_id, ended=ended, now=now)
+        if verdict == "doubted":
+            changes = set_aside(
+                row, outcome, source=source, began=began, ended=ended, now=now, decision=decision, policy=policy
+            )
+        else:
+            changes = row.record(
+                believed,
+                source=source,
+                ended=ended,
+                duration=duration,
+                now=now,
+                decision=decision,
+                policy=policy,
+                random=self._random,
+                company=self._router.pools[row.endpoint.model].rows,
+            )
+            for other, found in self._detectors.recorded(
+                row, believed, fresh=fresh, ended=ended, now=now, policy=policy
+            ):
+                self._teller.changes(other, found, now, policy)
+        self._teller.changes(row, changes, now, policy)
+        if believed.account:
+            facts = {"began": began, "ended": ended, "now": now, "longest": policy.throttle_max}
+            for other, held in self._accounts.hold(self._rows, row, believed, **facts, random=self._random):
+                self._teller.changes(other, held, now, policy)
         return True
+
+    def stalled(self, *, since: float, now: float) -> None:
+        """Say that whoever holds the table did not run between the two: probes under way then measured that."""
+        self._doubt.stalled(since=since, now=now)
+        self._heed(now)
+
+    def settle(self, *, now: float) -> None:
+        """End and tell what only time has ended: doubts of which nothing was heard any more."""
+        self._doubt.settle(now)
+        self._heed(now)
+
+    def retain_reporters(self, names: Iterable[str], *, now: float) -> None:
+        """Forget every reporter but these."""
+        self._doubt.retain(names)
+        self._heed(now)
+
+    def _heed(self, now: float) -> None:
+        policy = self._catalog.health
+        heed(self._doubt, self._rows, self._detectors, self._teller, policy=policy, now=now)
 
     def drain(self, target: str, *, now: float, until: float | None = None, reason: str = "") -> list[str]:
         """Take a target (endpoint id, tag, provider or model) out of service; tell which endpoints it meant.
 
         Raises: KeyError when the target names nothing that is configured.
         """
-        key, meant = self._meant(target)
+        key, those = meant(target, self._rows.values(), self._router.names)
         story = reason or "drained by the operator"
-        self._drains = {name: drain for name, drain in self._drains.items() if drain.holds(now)}
-        self._drains[key] = Drain(key, story, now, until)
-        for row in meant:
-            self._assign_drains(row)
-            self._tell(now, "endpoint.drained", row.endpoint.id, story, row, next_at=until)
-        return [row.endpoint.id for row in meant]
+        self._drains.begin(Drain(key, story, now, until), now=now)
+        self._drains.assign(those)
+        for row in those:
+            self._teller.endpoint(now, "endpoint.drained", row.endpoint.id, story, row, next_at=until)
+        return [row.endpoint.id for row in those]
 
     def resume(self, target: str, *, now: float) -> list[str]:
         """End the drain of exactly this target, and forget that its provider refused us; tell what changed.
 
         Raises: KeyError when the target names nothing that is configured.
         """
-        key, meant = self._meant(target)
-        ended = self._drains.pop(key, None)
-        held = ended is not None and ended.holds(now)
+        key, those = meant(target, self._rows.values(), self._router.names)
+        held = self._drains.end(key, now=now)
+        self._drains.assign(those)
         changed: list[str] = []
-        for row in meant:
-            self._assign_drains(row)
-            row.touch()
+        for row in those:
             if row.health.forgive() or held:
                 changed.append(row.endpoint.id)
-                self._tell(now, "endpoint.resumed", row.endpoint.id, "resumed by the operator", row)
+                self._teller.endpoint(now, "endpoint.resumed", row.endpoint.id, "resumed by the operator", row)
         return changed
 
     def dump(self, *, now: float) -> dict[str, Any]:
         """Tell all that a restart keeps, in values that JSON can spell, changing nothing (see `snapshot`)."""
-        return snapshot.dump(self._catalog, self._rows, self._drains, self._accounts, now=now)
+        return snapshot.dump(self._catalog, self._rows, self._drains.kept, self._accounts, now=now)
 
     def restore(self, state: object, *, now: float, away: float) -> None:
         """Take back what `dump` told `away` seconds ago. Raises: ValueError, and then nothing is changed."""
-        snapshot.restore(state, self._catalog, self._rows, self._drains, self._accounts, now=now, away=away)
+        snapshot.restore(state, self._catalog, self._rows, self._drains.kept, self._accounts, now=now, away=away)
+        self._drains.assign(self._rows.values())
         for row in self._rows.values():
-            self._assign_drains(row)
             row.shown = row.state(now)
-
-    def _meant(self, target: str) -> tuple[str, list[Row]]:
-        word = target.lower()
-        model = self._model(word)
-        key = word if model is None else model.id  # a drain by an alias is the model's
-        meant = [row for row in self._rows.values() if _means(key, row)]
-        if not meant:
-            raise KeyError(target)
-        return key, meant
-
-    def _assign_drains(self, row: Row) -> None:
-        row.drains = tuple(drain for target, drain in self._drains.items() if _means(target, row))
-        row.touch()
-
-    def _model(self, name: str) -> Model | None:
-        found = self._router.names.find(name)
-        return None if found is None else found.model
+        self._detectors.apply(self._router.fates, self._rows)
 
     # ---- the decision --------------------------------------------------------------------------------
 
@@ -300,42 +336,41 @@ class Balancer:
         return refusal
 
     def _lease(self, plan: Plan, request: Request, asked: list[Asked], decision: str, now: float) -> RetryBudget:
+        policy = self._catalog.health
         for each in asked:
             pool = each.pool
             # A request's own filters may leave only the ejected: that is its panic, and not yet the model's.
-            if pool.leaderless is not (pool.model.id in self._panics):
-                self._note_panic(pool.model.id, pool.leaderless, now)
+            self._teller.panic(pool.model.id, pool.leaderless, now)
         first = plan.order[0]
         if plan.trial is not None:
             row = first.row
-            self._lapse(row, now)
+            self._teller.lapse(row, now, policy)
             limit = row.speed.timeouts(request.prompt_tokens, now=now, policy=self._catalog.routing.timeouts).total
             started = row.health.start_trial(decision=decision, now=now, expires=now + limit)
             row.touch()
-            self._publish(row, [started], now)
+            self._teller.changes(row, [started], now, policy)
         self._count(plan.model.id, plan.strategy, "panic" if plan.panic else "trial" if plan.trial else "selected")
-        return self._accounts.sent(first, request, plan.need, now)
+        budget = self._accounts.sent(first, request, plan.need, now)
+        hanging = self._detectors.sent(first.row, now, policy)
+        if hanging:
+            self._teller.changes(first.row, hanging, now, policy)
+        return budget
 
     # ---- reading -------------------------------------------------------------------------------------
 
     def view(self, *, now: float) -> TableView:
         """Take a snapshot of everything, changing nothing."""
-        catalog = self._catalog
-        endpoints: list[EndpointView] = []
-        models: list[ModelView] = []
-        for model in catalog.models.values():
-            views = endpoint_views([self._rows[key] for key in model.endpoints], catalog, now)
-            models.append(model_view(model, views, self._accounts.retry_budget(model.id, now)))
-            endpoints += views
+        endpoints, models = all_views(self._catalog, self._rows, self._accounts, now)
         return TableView(
             now=now,
             generation=self._generation,
-            endpoints=tuple(endpoints),
-            models=tuple(models),
-            drains=tuple(drain for drain in self._drains.values() if drain.holds(now)),
+            endpoints=endpoints,
+            models=models,
+            drains=self._drains.holding(now),
             decisions=dict(self._decisions),
             sessions=len(self._accounts.sessions),
-            self_suspect=self.self_suspect(now),
+            self_suspicion=self._doubt.own(now),
+            reporters=self._doubt.reporters(now),
         )
 
     def endpoint(self, key: str, *, now: float) -> EndpointView:
@@ -349,52 +384,17 @@ class Balancer:
         row = self._rows.get(key)
         return None if row is None or row.last_report is None else max(0.0, now - row.last_report)
 
-    def self_suspect(self, now: float) -> bool:
-        """Whether our own network failed lately and nothing has worked since."""
-        return now - self._local_at < LOCAL_AGE and self._worked_at < self._local_at
+    def self_suspicion(self, now: float) -> Suspicion | None:
+        """Why and since when our own sight is in doubt; `None` while it is not."""
+        return self._doubt.own(now)
+
+    def reporters(self, now: float) -> tuple[ReporterView, ...]:
+        """Every reporter that was heard of, and whether it is believed."""
+        return self._doubt.reporters(now)
 
     def transitions(self, after: int) -> list[Transition]:
         """The state changes with a higher number than `after`, oldest first, as far back as remembered."""
-        return self._journal.after(after)
-
-    # ---- telling -------------------------------------------------------------------------------------
-
-    def _lapse(self, row: Row, now: float) -> None:
-        lapsed = row.health.lapse(now)
-        if lapsed is not None:
-            row.touch()
-            self._publish(row, [lapsed], now)
-
-    def _publish(self, row: Row, changes: Iterable[Change], now: float) -> None:
-        policy = self._catalog.health
-        for change in changes:
-            following = standing(row, now, policy).next_at
-            self._tell(now, change.event, row.endpoint.id, change.reason, row, next_at=following)
-        state = row.state(now)
-        if state != row.shown and not changes and state in ("degraded", "healthy"):
-            self._tell(now, f"endpoint.{state}", row.endpoint.id, standing(row, now, policy).reason, row)
-        row.shown = state
-
-    def _note_panic(self, model: str, panic: bool, now: float) -> None:
-        if panic:
-            self._panics.add(model)
-            self._journal.tell(now, "model.panic_entered", "health leaves no endpoint", model=model)
-        else:
-            self._panics.remove(model)
-            self._journal.tell(now, "model.panic_left", "health no longer leaves it without one", model=model)
-
-    def _tell(
-        self, now: float, event: str, key: str, reason: str, row: Row | None, next_at: float | None = None
-    ) -> None:
-        state = None if row is None else row.state(now)
-        model = None if row is None else row.endpoint.model
-        self._journal.tell(now, event, reason, endpoint=key, model=model, state=state, next_at=next_at)
+        return self._teller.after(after)
 
     def _count(self, model: str, strategy: str, result: str) -> None:
-        key = (model, strategy, result)
-        self._decisions[key] = self._decisions.get(key, 0) + 1
-
-
-def _means(target: str, row: Row) -> bool:
-    endpoint = row.endpoint
-    return target in (endpoint.id, endpoint.tag, endpoint.door, endpoint.provider, endpoint.model)
+        self._decisions[model, strategy, result] += 1

@@ -9,7 +9,7 @@ A hold says "not now"; the others say "not that much". `Quota` counts what the o
 `Ceiling` learns the same from 429s, as TCP learns a path's width: down by a share at a burst of 429s, and up again
 with time. Both count over the trailing minute, exactly, as providers state their limits, and both count decisions
 and reports apart and believe the larger number: some proxies ask and never report, others use one answer for many
-requests. `InFlight` guesses the load from decisions that nobody reported on yet.
+requests. `InFlight` guesses the load from decisions that nobody reported on yet, and whether the endpoint hangs.
 
 What this module does not know: which endpoints share a quota, and requests that were made without asking us.
 """
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Sequence
-from math import floor, inf
+from math import exp, floor, inf, log
 from random import Random
 from typing import Final
 
@@ -33,15 +33,25 @@ HOLD_MIN: Final = 1.0  # s; "Retry-After: 0" is not an invitation to spin
 MINUTE: Final = 60.0  # s; rpm and tpm are stated per minute
 
 CEILING_CUT: Final = 0.8  # of the rate at which a 429 came; TCP's CUBIC keeps 0.7, and a hold comes on top here
-CEILING_RISE: Final = 0.1  # each minute without 429s: back at the old rate after 2.5 min
+CEILING_AGAIN: Final = 0.5  # of the ceiling at the least, when a 429 comes below it: it may have been far too high
+CEILING_RISE: Final = 0.01  # each minute without 429s; with 0.1 a steady quota refuses each twentieth request
 CEILING_SHARE: Final = 0.05  # of the minute's requests; fewer 429s are noise and no limit
-CEILING_BURST: Final = 3  # 429s in the minute; one may be chance, and a full quota goes on answering so
-CEILING_REQUESTS: Final = 10  # in the minute; of fewer no rate can be learned, and the hold is enough
+CEILING_BURST: Final = 3  # 429s in a busy minute; one may be chance, and a full quota goes on answering so
+CEILING_REQUESTS: Final = 10  # in a busy minute; of fewer the first 429 is the tenth part already, and no chance
+CEILING_QUIET: Final = 2  # requests in the minute; of one no rate can be learned, and the hold is enough
 CEILING_MIN: Final = 1.0  # request a minute; nobody would find out at 0 that the quota is back
 CEILING_FORGET: Final = 2.0  # times the highest rate since the cut: so far above it, it limits nothing
 CEILING_AGE_MAX: Final = 3600.0  # s since the last 429; quotas are raised without notice
 
 IN_FLIGHT_MAX: Final = 1000  # decisions remembered of one endpoint
+LOST_AGE: Final = 600.0  # s; no answer takes longer
+SETTLED_MAX: Final = 1024  # decisions, reported or lost; then both counts are halved, so that they follow a change
+SILENCE_DECAY: Final = 600.0  # s; a proxy that tells in batches does so at least every few minutes
+SILENCE_MARGIN: Final = 1.5  # times the longest silence is no usual one any more
+REPORTED_MIN: Final = 20  # reports before it is known whether there usually are any
+OVERDUE_MIN: Final = 5  # in a row; as of failures
+UNREPORTED_MIN: Final = 0.05  # some reports are lost, and one answer of a hundred is slower than its p99
+HANGING_SURE: Final = log(10 * 86400 * 5.0)  # by chance once in ten days at five requests a second
 
 _REQUESTS: Final[Column] = 0
 _TOKENS: Final[Column] = 1
@@ -146,10 +156,12 @@ def _take(ring: Ring, now: float, tokens: int) -> None:
 class Ceiling:
     """The requests a minute that one endpoint bears before 429s begin, learned from them."""
 
-    __slots__ = ("_cut", "_cut_at", "_peak", "_ring", "_risen_from")
+    __slots__ = ("_began", "_counted", "_cut", "_cut_at", "_peak", "_ring", "_risen_from")
 
     def __init__(self) -> None:
         self._ring = Ring(MINUTE)
+        self._began = float("inf")  # since when there were requests without a minute's pause
+        self._counted = float("-inf")
         self._cut: float | None = None
         self._cut_at = float("-inf")
         self._risen_from = float("-inf")  # the last 429
@@ -171,6 +183,9 @@ class Ceiling:
     def _count(self, now: float, column: Column) -> None:
         self._forget(now)  # before the peak moves: what is forgotten must not come back
         self._ring.record(now, column)
+        if now - self._counted >= MINUTE:
+            self._began = now
+        self._counted = max(self._counted, now)
         if self._cut is not None:
             self._peak = max(self._peak, self._rate(now))
 
@@ -185,7 +200,7 @@ class Ceiling:
     def limited(self, *, began: float, now: float) -> None:
         """Take a 429 to a request that `began` then: the first of a burst cuts, each begins the rise anew.
 
-        Shape: among many answers a few 429s are noise, and of a few requests no rate can be learned.
+        Shape: among many answers a few 429s are noise, and of a single request no rate can be learned.
         """
         self._forget(now)
         self._ring.record(now, _LIMITED)
@@ -193,11 +208,13 @@ class Ceiling:
         if limited < CEILING_SHARE * rate:
             return
         before = self.ceiling(now)
-        enough = limited >= CEILING_BURST and rate >= CEILING_REQUESTS
+        # A minute that has only begun, or that a hold cut short, is not quiet: it says nothing of the rate.
+        quiet = rate >= CEILING_QUIET and limited == 1 and now - self._began >= MINUTE
+        enough = limited >= CEILING_BURST if rate >= CEILING_REQUESTS else quiet
         if began >= self._cut_at and (before is not None or enough):
             cut = max(CEILING_CUT * rate, CEILING_MIN)
             # After a hold the minute is nearly empty: that says little of what the endpoint bears.
-            self._cut = cut if before is None else min(before, max(cut, CEILING_CUT * before))
+            self._cut = cut if before is None else min(before, max(cut, CEILING_AGAIN * before))
             self._cut_at = now
             self._peak = max(rate, 1)  # so a cut that a hold left far above its minute is soon forgotten
         self._risen_from = max(self._risen_from, now)
@@ -241,38 +258,97 @@ class Ceiling:
 
 
 class InFlight:
-    """Decisions for one endpoint that nobody reported on yet: a guess at its load.
+    """Decisions for one endpoint that nobody reported on yet: a guess at its load, and at whether it hangs.
 
-    It is a guess because a proxy may use a fallback, or never report.
+    It is a guess because a proxy may use a fallback, lose a report, tell many at once, or never report. So what
+    counts as overdue begins behind the last decision that was answered, and is older than the longest silence that
+    an answer ended lately; and how many usually stay without a report is learned.
     """
 
-    __slots__ = ("_begun",)
+    __slots__ = ("_answered", "_begun", "_heard", "_lost", "_silence", "_told")
 
     def __init__(self) -> None:
         self._begun: list[float] = []  # ascending
+        self._answered = float("-inf")  # when the latest decision began that was reported on
+        self._heard = float("-inf")  # when that was
+        self._silence = 0.0
+        self._told = 0
+        self._lost = 0
 
     def begin(self, now: float) -> None:
-        """Take note of a decision. Of more than `IN_FLIGHT_MAX` the oldest is forgotten."""
+        """Take note of a decision. What is older than `LOST_AGE` is forgotten, of too many the oldest."""
         begun = self._begun
-        if len(begun) >= IN_FLIGHT_MAX:
-            del begun[0]
+        if begun and (begun[0] < now - LOST_AGE or len(begun) >= IN_FLIGHT_MAX):
+            lost = max(bisect_left(begun, now - LOST_AGE), len(begun) - IN_FLIGHT_MAX + 1)
+            del begun[:lost]
+            self._lost += lost
+            self._settle()
         if begun and now < begun[-1]:
             insort(begun, now)
         else:
             begun.append(now)
 
-    def end(self, *, began: float | None = None) -> None:
+    def end(self, now: float, *, began: float | None = None) -> None:
         """Take note of a report. It ends the last decision before the request `began`; the oldest where unknown.
 
         With `began` a decision that is never reported grows old and stops counting. Without it each report takes
-        the oldest, so that a lost one goes on counting as long as there is traffic.
+        the oldest, so that a lost one goes on counting as long as there is traffic, and any may have been answered.
         """
         begun = self._begun
-        if begun:
-            # A proxy that times its own question too began before the decision: then it is the oldest.
-            del begun[0 if began is None else max(0, bisect_right(begun, began) - 1)]
+        if not begun:
+            return
+        # A proxy that times its own question too began before the decision: then it is the oldest.
+        place = 0 if began is None else max(0, bisect_right(begun, began) - 1)
+        answered = begun[-1 if began is None else place]
+        if answered > self._answered:
+            silent = now - begun[bisect_right(begun, self._answered)]
+            kept = exp(min(0.0, self._heard - now) / SILENCE_DECAY)
+            self._silence = max(silent, self._silence * kept)
+            self._answered, self._heard = answered, now
+        del begun[place]
+        self._told += 1
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._told + self._lost >= SETTLED_MAX:
+            self._told //= 2
+            self._lost //= 2
 
     def count(self, now: float, *, longest: float) -> int:
         """How many are under way; what began more than `longest` seconds ago was lost, or is over."""
         begun = self._begun
         return len(begun) - bisect_left(begun, now - longest) if begun else 0
+
+    def overdue(self, now: float, *, than: float, longest: float) -> int:
+        """How many in a row have been under way for more than `than` seconds, and for no more than `longest`.
+
+        Shape: what began before a decision that was answered is not in the row: an endpoint that answers does not
+        hang, and a report may be lost. Nor is what began so lately that silence is usual.
+        """
+        begun = self._begun
+        first = max(bisect_right(begun, self._answered), bisect_left(begun, now - longest))
+        return max(0, bisect_left(begun, now - max(than, self._silence * SILENCE_MARGIN)) - first)
+
+    def unreported(self, now: float, *, than: float) -> float | None:
+        """The share of decisions that is usually never reported, `None` until enough were.
+
+        Shape: what began more than `than` seconds ago counts as soon as a later decision was answered.
+        """
+        if self._told < REPORTED_MIN:
+            return None
+        missing = self._lost + bisect_left(self._begun, min(now - than, self._answered))
+        return missing / (self._told + missing)
+
+    def hanging(self, now: float, *, than: float, longest: float) -> int | None:
+        """How many in a row are overdue, if they are too many for chance; `None` while they may be.
+
+        Shape: always `None` of proxies that do not report. It cannot tell a hanging endpoint from a proxy that
+        stopped reporting: ask whether any other endpoint was reported on meanwhile.
+        """
+        overdue = self.overdue(now, than=than, longest=longest)
+        if overdue < OVERDUE_MIN:
+            return None
+        unreported = self.unreported(now, than=than)
+        if unreported is None or overdue * -log(max(unreported, UNREPORTED_MIN)) < HANGING_SURE:
+            return None
+        return overdue

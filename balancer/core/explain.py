@@ -153,13 +153,13 @@ def _shares(
 ) -> dict[str, float]:
     """Each endpoint's chance to be first."""
     turns = router.lineups.passing(request, asked)
-    ramps = [entry for _, entry in turns if entry.row.health.admission(policy) < 1][:RAMPS_MAX]
+    ramps = [entry for _, entry in turns if entry.row.admission(policy) < 1][:RAMPS_MAX]
     shares: dict[str, float] = {}
     for drawn in product((True, False), repeat=len(ramps)):
         chance = 1.0
         leads: dict[str, bool] = {}
         for entry, wins in zip(ramps, drawn, strict=True):
-            share = entry.row.health.admission(policy)
+            share = entry.row.admission(policy)
             chance *= share if wins else 1 - share
             leads[entry.endpoint.id] = wins
         lineup = router.lineups.lineup(request, asked, need, now=now, leads=partial(_leads, leads))

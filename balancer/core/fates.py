@@ -1,14 +1,21 @@
 """Which endpoints fail together: those of one provider, and those on one host, whatever it is called.
 
+What usually becomes of calls to those of one fate says something of each: `Kin` keeps the mean. It moves in small
+steps, so that the others need be looked at again only now and then.
+
 What this module does not know: how much likelier a shared failure is (`strategies.adaptive`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Final
 from urllib.parse import urlsplit
 
 from balancer.core.model import Endpoint
+from balancer.core.row import Row
+
+KIN_STEP: Final = 0.005  # of a failure share; less would not change anybody's place
 
 
 def shared_fates(endpoints: Iterable[Endpoint]) -> dict[str, int]:
@@ -27,3 +34,35 @@ def shared_fates(endpoints: Iterable[Endpoint]) -> dict[str, int]:
         parents[root(f"host {host}")] = root(providers[endpoint.id])
     numbers: dict[str, int] = {}
     return {key: numbers.setdefault(root(name), len(numbers)) for key, name in providers.items()}
+
+
+class Kin:
+    """The rows of one fate, and the mean share of failures that is usual among those that were seen."""
+
+    __slots__ = ("_own", "_rows", "_sum", "usual")
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+        self._own = {row: row.belief.own for row in rows if row.belief.seen}
+        self._sum = sum(self._own.values())
+        self.usual = self._sum / len(self._own) if self._own else None
+        told = next((row.kin for row in rows if row.kin is not None), None)
+        if self.usual is not None and told is not None and abs(self.usual - told) < KIN_STEP:
+            self.usual = told  # a reload that changes nothing moves nobody
+        self._tell()
+
+    def take(self, row: Row) -> None:
+        """Take note that a row was recorded to; tell all of them when the mean has moved a step."""
+        own = row.belief.own
+        self._sum += own - self._own.get(row, 0.0)
+        self._own[row] = own
+        usual = self._sum / len(self._own)
+        if self.usual is None or abs(usual - self.usual) >= KIN_STEP:
+            self.usual = usual
+            self._tell()
+
+    def _tell(self) -> None:
+        for row in self._rows:
+            if row.kin != self.usual:
+                row.kin = self.usual
+                row.touch()

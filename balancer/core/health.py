@@ -1,11 +1,11 @@
 """Evidence about one endpoint → ejected or not, and the way back.
 
 Theory of operation: four phases, and every change between them is a row of `TRANSITIONS`; anything else is a
-programmer's error. An endpoint is tripped by failures in a row, or by a failure share of its last outcomes
-whose Wilson lower bound is above the policy's ratio (few and noisy outcomes: a bound, not a bare ratio), or
-by failed probes in a row. It is then held for a time that doubles with each ejection, jittered and capped. When
-the hold is over, one real request (or one probe that does real work) is the trial; success leads to
-`recovering`, which ramps by number of requests.
+programmer's error. An endpoint is tripped by what its last outcomes show (`recent`), by failed probes in a row, or
+by the word of a detector that looks elsewhere (slow calls, calls that do not come back, its whole provider). It is
+then held for a time that doubles with each ejection, jittered and capped. When the hold is over, one real request
+(or one probe that does real work) is the trial; success leads to `recovering`, which ramps by number of requests.
+An endpoint that is only watched is not kept from requests, so there each of them may be the trial.
 
 Three rules keep stragglers and cheap checks from lying:
 - an outcome that began before the last change of phase decides nothing;
@@ -23,95 +23,49 @@ time between calls. `phase_at(now)` is a projection; the only thing that time al
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from math import inf, sqrt
-from operator import itemgetter
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf
 from random import Random
-from typing import Final, Literal, get_args
+from typing import Final
 
 from balancer.core.kept import COUNT_MAX, SPAN_MAX, Ended, HealthKept, span
 from balancer.core.model import HealthPolicy, Source
 from balancer.core.outcome import COUNTS, Outcome
+from balancer.core.phases import TRANSITIONS, Cause, Change, Event, Lease, Phase
+from balancer.core.recent import RECENT_AGE, Peers, Recent
 
-Phase = Literal["closed", "ejected", "half_open", "recovering"]
-Event = Literal["trip", "lease", "pass", "fail", "lapse", "ramped"]
-
-Cause = Literal["consecutive_failures", "failure_share", "failed_probes", "failed_trial"]
-CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
-"""Why endpoints are ejected: the closed set behind the label `reason` of the ejection counter."""
-
-TRANSITIONS: Final[Mapping[tuple[Phase, Event], Phase]] = {
-    ("closed", "trip"): "ejected",
-    ("recovering", "trip"): "ejected",
-    ("recovering", "ramped"): "closed",
-    ("ejected", "lease"): "half_open",
-    ("ejected", "pass"): "recovering",  # a probe that does real work, after the hold
-    ("ejected", "fail"): "ejected",  # the same, failed: a longer hold
-    ("half_open", "pass"): "recovering",
-    ("half_open", "fail"): "ejected",
-    ("half_open", "lapse"): "ejected",  # the report never came, or said nothing about the provider
-}
-
-RECENT_MAX: Final = 20  # outcomes in the test; the simulated detector's size
-RECENT_AGE: Final = 900.0  # s; older outcomes say nothing about now
-WILSON_Z: Final = 2.58  # 99 %: 0.5 false trips a day at half a request a second and a 2 % floor (simulated)
 SHALLOW_FAILURES: Final = 3  # probes in a row; kubelet's failureThreshold and HAProxy's fall
 SHALLOW_AGE: Final = 300.0  # s; a failed probe postpones trials no longer than this, lest probing stopped
 RECOVERING_FAILURES: Final = 2  # in a row; one failure is within the normal floor of 1-3 %
 REFUSALS: Final = 3  # without a success between; one 401 may be a rotation under way
 LEASE_SLACK: Final = 1.0  # s; a proxy's clock for the trial may start before it asked us
-EJECTION_DECAY: Final = 600.0  # s of good time that take one ejection off the count
+EJECTION_DECAY: Final = 900.0  # s of good time that take one off the count; 600 let one flap six times an hour
+FLAPPING: Final = 4  # ejections not yet decayed; then one good probe is no proof, and it takes two in a row
+SLOW_HOLD_MAX: Final = 60.0  # s; a slow endpoint still serves, and finding out costs one slow answer and no failure
 
 
-def wilson(failures: int, outcomes: int, z: float) -> tuple[float, float]:
-    """Bounds of the true failure share behind `failures` of `outcomes`.
-
-    Shape: (lower, upper), (0, 1) for no outcomes: no opinion without a special case.
-    Source: Wilson 1927, score interval.
-    """
-    if outcomes == 0:
-        return 0.0, 1.0
-    share = failures / outcomes
-    spread = z * z / outcomes
-    centre = share + spread / 2
-    half = z * sqrt(share * (1 - share) / outcomes + spread / (4 * outcomes))
-    return max(0.0, (centre - half) / (1 + spread)), min(1.0, (centre + half) / (1 + spread))
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """Permission for one request to be the trial. `due` is false for one that panic sent before its time."""
-
-    decision: str
-    expires: float
-    due: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What a call did: the log event, the reason in words, and for an ejection its cause."""
-
-    event: str
-    reason: str
-    cause: Cause | None = None
+def _nobody() -> Peers | None:
+    return None
 
 
 class Health:
     """One endpoint's phase and the evidence since its last change.
 
     `until` is when the hold ends, `since` when the phase began, `generation` counts changes of phase,
-    `ejections` the trips that have not yet decayed, `ramp_left` the successes until fully back.
+    `ejections` the trips that have not yet decayed, `cause` what the last was for, `ramp_left` the successes until
+    fully back.
     """
 
     __slots__ = (
+        "_before",
+        "_proved",
         "_random",
-        "_recent",
         "_refusals",
         "_refused_deep",
         "_shallow_failed",
         "_shallow_streak",
+        "cause",
         "ejections",
         "generation",
         "lease",
@@ -119,6 +73,7 @@ class Health:
         "phase",
         "ramp_left",
         "reason",
+        "recent",
         "since",
         "until",
     )
@@ -134,7 +89,10 @@ class Health:
         self.lease: Lease | None = None
         self.ramp_left = 0
         self.misconfigured: str | None = None
-        self._recent: list[tuple[float, bool]] = []
+        self._proved = False
+        self._before: tuple[float, Phase, float, float, float, int, str, Cause | None] | None = None
+        self.recent = Recent()
+        self.cause: Cause | None = None
         self._shallow_streak = 0
         self._shallow_failed = float("-inf")
         self._refusals = 0
@@ -148,24 +106,10 @@ class Health:
             return "ejected"
         return self.phase
 
-    def streak(self, now: float, *, age: float) -> int:
-        """How many of the last outcomes failed in a row, none of them older than `age`."""
-        failures = 0
-        for ended, good in reversed(self._recent):
-            if good or now - ended >= age:
-                break
-            failures += 1
-        return failures
-
     @property
-    def failing(self) -> bool:
-        """Whether the last outcome was a failure."""
-        return bool(self._recent) and not self._recent[-1][1]
-
-    def streak_ends(self, now: float, *, age: float) -> float:
-        """When the oldest failure of the streak grows too old to count; `inf` without a streak."""
-        failures = self.streak(now, age=age)
-        return inf if failures == 0 else self._recent[-failures][0] + age
+    def was_slow(self) -> bool:
+        """Whether it is out of service because it was slow."""
+        return self.cause == "slow_calls" and self.phase in ("ejected", "half_open")
 
     def trial_due(self, now: float) -> bool:
         """Whether the next request may be the trial: the hold is over, and no failed probe speaks against it."""
@@ -190,7 +134,10 @@ class Health:
             reason=self.reason,
             ejections=self.ejections,
             ramp_left=min(max(0, self.ramp_left), COUNT_MAX),
-            recent=[Ended(span(now - ended), good) for ended, good in self._recent],
+            cause=self.cause,
+            recent=[Ended(span(now - ended), good) for ended, good in self.recent.outcomes],
+            usual=self.recent.usual,
+            learned=min(self.recent.learned, COUNT_MAX),
             shallow_streak=min(self._shallow_streak, COUNT_MAX),
             shallow_age=None if self._shallow_failed == -inf else span(now - self._shallow_failed),
             refusals=min(self._refusals, COUNT_MAX),
@@ -205,7 +152,7 @@ class Health:
 
         Shape: good time goes on while we are away, so the ejections decay, and holds are never longer than policy.
         """
-        if self.generation or self._recent or self._refusals or self._shallow_streak:
+        if self.generation or self.recent.outcomes or self._refusals or self._shallow_streak:
             return
         self.phase = kept.phase
         self.since = then - kept.age
@@ -216,8 +163,9 @@ class Health:
         away = now - then if kept.phase == "ejected" else 0.0
         self.ejections = max(0.0, kept.ejections - away / EJECTION_DECAY)
         self.ramp_left = kept.ramp_left
-        self._recent = sorted([(then - each.age, each.good) for each in kept.recent], key=itemgetter(0))
-        del self._recent[:-RECENT_MAX]
+        self.cause = kept.cause
+        outcomes = [(then - each.age, each.good) for each in kept.recent]
+        self.recent.restore(outcomes, usual=kept.usual, learned=kept.learned)
         self._shallow_streak = kept.shallow_streak
         self._shallow_failed = -inf if kept.shallow_age is None else then - kept.shallow_age
         self._refusals, self._refused_deep = kept.refusals, kept.refused_deep
@@ -256,13 +204,20 @@ class Health:
         now: float,
         decision: str | None,
         policy: HealthPolicy,
+        enforced: bool = True,
+        slow: bool = False,
+        others: Callable[[], Peers | None] = _nobody,
     ) -> Change | None:
-        """Take one outcome; tell what it changed."""
+        """Take one outcome; tell what it changed.
+
+        Shape: where it is not `enforced`, requests come in spite of an ejection, and any that began after the hold
+        is as good as a trial. `slow`: it was a success, and slow. `others` tells what the peers do, if asked.
+        """
         self.lapse(now)
         counts = COUNTS[outcome.kind]
         leased = self.phase == "half_open" and self.lease is not None and decision == self.lease.decision
         if leased and not outcome.shallow and began >= self.since - LEASE_SLACK:
-            change = self._decide_trial(counts, outcome, now, policy)
+            change = self._decide_trial(counts, outcome, now, policy, slow=slow)
             refused = self._refuse(outcome, now)
             if change is not None and refused is not None and outcome.kind == "refused":
                 return replace(refused, cause=change.cause)
@@ -276,15 +231,36 @@ class Health:
         if outcome.shallow:
             return self._take_shallow(outcome, good, now, policy)
         if self.phase in ("ejected", "half_open"):
-            if source == "probe" and self.phase == "ejected" and ended >= self.until:
-                return self._decide_trial(counts, outcome, now, policy)
+            free = source == "probe" or not enforced
+            if good and source == "probe" and self.ejections >= FLAPPING and not self._proved:
+                self._proved = ended >= self.until
+                return None
+            if free and self.phase == "ejected" and (ended if source == "probe" else began) >= self.until:
+                return self._decide_trial(counts, outcome, now, policy, slow=slow)
             return None
-        return self._take(outcome, good, ended, now, policy)
+        return self._take(outcome, good, ended, now, policy, others)
 
-    def _take(self, outcome: Outcome, good: bool, ended: float, now: float, policy: HealthPolicy) -> Change | None:
-        # Reports may come late: a streak is one of endings, not of arrivals.
-        insort(self._recent, (ended, good), key=itemgetter(0))
-        del self._recent[:-RECENT_MAX]
+    def trip(
+        self, cause: Cause, reason: str, now: float, policy: HealthPolicy, *, grows: bool = True
+    ) -> Change | None:
+        """Eject on the word of another detector, if it is in service. `grows`: the next hold will be longer."""
+        if self.phase not in ("closed", "recovering") or self.misconfigured is not None:
+            return None
+        return self._trip(cause, reason, now, policy, grows=grows)
+
+    def _take(
+        self,
+        outcome: Outcome,
+        good: bool,
+        ended: float,
+        now: float,
+        policy: HealthPolicy,
+        others: Callable[[], Peers | None],
+    ) -> Change | None:
+        recent = self.recent
+        recent.record(good, ended)
+        if self.phase == "closed":
+            recent.learn(good)
         if good:
             self._shallow_streak = 0
             if self.phase == "recovering":
@@ -293,8 +269,16 @@ class Health:
                     self._move("ramped", now)
                     return Change("endpoint.recovered", "slow start is over")
             return None
-        verdict = self._verdict(outcome, now, policy)
-        return None if verdict is None else self._trip(*verdict, now, policy)
+        if self.phase == "recovering":
+            streak = recent.streak(now, age=RECENT_AGE)
+            if streak >= min(RECOVERING_FAILURES, policy.consecutive_failures):
+                reason = f"{streak} failures in a row while recovering ({_what(outcome)})"
+                return self._trip("consecutive_failures", reason, now, policy)
+        verdict = recent.verdict(now, policy, others())
+        if verdict is None:
+            return None
+        cause, reason = verdict
+        return self._trip(cause, f"{reason} ({_what(outcome)})", now, policy)
 
     def _take_shallow(self, outcome: Outcome, good: bool, now: float, policy: HealthPolicy) -> Change | None:
         if good:
@@ -308,28 +292,20 @@ class Health:
             return self._trip("failed_probes", reason, now, policy)
         return None
 
-    def _verdict(self, outcome: Outcome, now: float, policy: HealthPolicy) -> tuple[Cause, str] | None:
-        fresh = [good for ended, good in self._recent if now - ended < RECENT_AGE]
-        streak = self.streak(now, age=RECENT_AGE)
-        if self.phase == "recovering" and streak >= min(RECOVERING_FAILURES, policy.consecutive_failures):
-            return "consecutive_failures", f"{streak} failures in a row while recovering ({_what(outcome)})"
-        if streak >= policy.consecutive_failures:
-            return "consecutive_failures", f"{streak} failures in a row ({_what(outcome)})"
-        failures = len(fresh) - sum(fresh)
-        lower, _ = wilson(failures, len(fresh), WILSON_Z)
-        if len(fresh) >= policy.min_outcomes and lower > policy.error_ratio:
-            return "failure_share", f"{failures} of the last {len(fresh)} failed ({_what(outcome)})"
-        return None
-
-    def _decide_trial(self, counts: str, outcome: Outcome, now: float, policy: HealthPolicy) -> Change | None:
-        if counts == "success":
+    def _decide_trial(
+        self, counts: str, outcome: Outcome, now: float, policy: HealthPolicy, *, slow: bool
+    ) -> Change | None:
+        still_slow = counts == "success" and slow and self.cause == "slow_calls"
+        if counts == "success" and not still_slow:
             self._move("pass", now)
             self.ramp_left = policy.ramp_requests
             if self.ramp_left == 0:
                 self._move("ramped", now)
             return Change("endpoint.readmitted", "trial passed")
-        if counts == "failure":
-            reason = f"trial failed ({_what(outcome)})"
+        if counts == "failure" or still_slow:
+            reason = "trial was slow" if still_slow else f"trial failed ({_what(outcome)})"
+            if not still_slow:
+                self.cause = "failed_trial"  # it answers no longer: that is more than slow
             # In panic every request is a trial: only one whose time had come makes the hold grow, or an outage
             # of seconds would end in holds of minutes.
             self._hold(now, policy, grows=self.lease is None or self.lease.due)
@@ -354,13 +330,19 @@ class Health:
         self._refused_deep = self._refused_deep or not outcome.shallow
         if self.misconfigured is not None or self._refusals < REFUSALS:
             return None
-        self._recent.clear()
+        self.recent.clear()
         self.misconfigured = f"refused {REFUSALS} times without a success between ({_what(outcome)})"
         return Change("endpoint.misconfigured", self.misconfigured)
 
-    def _trip(self, cause: Cause, reason: str, now: float, policy: HealthPolicy) -> Change:
+    def _trip(self, cause: Cause, reason: str, now: float, policy: HealthPolicy, *, grows: bool = True) -> Change:
+        here = self.phase, self.since, self.until, self.ejections, self.ramp_left, self.reason, self.cause
+        self._before = (now, *here)
         self.ejections = max(0.0, self.ejections - max(0.0, now - self.since) / EJECTION_DECAY)
+        self.cause = cause
+        before = self.ejections
         self._hold(now, policy, grows=True)
+        if not grows:
+            self.ejections = before
         self._move("trip", now)
         self.reason = reason
         return Change("endpoint.ejected", reason, cause)
@@ -369,20 +351,38 @@ class Health:
         if not grows:
             return
         grown = policy.hold * 2.0 ** min(self.ejections, 32.0)
-        hold = min(grown, policy.hold_max)
+        longest = min(policy.hold_max, SLOW_HOLD_MAX) if self.cause == "slow_calls" else policy.hold_max
+        hold = min(grown, longest)
         # Equal jitter (Finagle): never shorter than half, and many daemons do not try at the same moment.
         self.until = max(self.until, now + hold / 2 + self._random.random() * hold / 2)
         # Past the cap the count stands still: a day of failed trials must not cost days of good time to decay.
-        if grown < policy.hold_max:
+        if grown < longest:
             self.ejections += 1
 
     def _move(self, event: Event, now: float) -> None:
         self.phase = TRANSITIONS[self.phase, event]
+        self._proved = False
         self.since = now
         self.generation += 1
         self.lease = None
-        self._recent.clear()
+        self.recent.clear()
         self._shallow_streak = 0
+
+    def absolve(self, *, since: float) -> bool:
+        """Forget the failures since then, whose witness is suspect; true if a trip since then was undone.
+
+        Shape: it stands where it stood before that trip, and what is under way counts as if there had been none.
+        """
+        self.recent.forgive(since=since)
+        self._shallow_streak = 0
+        self._shallow_failed = -inf if self._shallow_failed >= since else self._shallow_failed
+        before = self._before
+        if before is None or before[0] < since:
+            return False
+        _, self.phase, self.since, self.until, self.ejections, self.ramp_left, self.reason, self.cause = before
+        self._before, self.lease = None, None
+        self.generation += 1
+        return True
 
 
 def _what(outcome: Outcome) -> str:

@@ -36,8 +36,10 @@ class Journal:
         *,
         endpoint: str | None = None,
         model: str | None = None,
+        reporter: str | None = None,
         state: State | None = None,
         next_at: float | None = None,
+        enforced: bool = True,
     ) -> None:
         """Add one."""
         self._number += 1
@@ -48,9 +50,11 @@ class Journal:
                 event=event,
                 endpoint=endpoint,
                 model=model,
+                reporter=reporter,
                 state=state,
                 reason=reason,
                 next_at=next_at,
+                enforced=enforced,
             )
         )
 

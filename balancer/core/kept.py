@@ -18,6 +18,7 @@ from msgspec import Meta, Struct, convert
 
 from balancer.core.model import Source
 from balancer.core.outcome import Kind
+from balancer.core.phases import Cause
 
 VERSION: Final = 1
 
@@ -81,13 +82,54 @@ class HealthKept(_Strict, kw_only=True):
     hold: Annotated[float, Meta(ge=-SPAN_MAX, le=SPAN_MAX)]
     reason: str
     ejections: Annotated[float, Meta(ge=0, le=COUNT_MAX)]
+    cause: Cause | None
     ramp_left: Count
     recent: list[Ended]
+    usual: Annotated[float, Meta(ge=0, le=1)]
+    learned: Count
     shallow_streak: Count
     shallow_age: Span | None
     refusals: Count
     refused_deep: bool
     misconfigured: str | None
+
+
+NORMALS_MAX: Final = 48  # kinds and sizes of which `slow` knows what is normal
+
+
+class NormalKept(Struct, array_like=True, forbid_unknown_fields=True):
+    """What is normal of one kind and size: its place among them, seconds, of how many answers; the last's age."""
+
+    place: Annotated[int, Meta(ge=0, lt=NORMALS_MAX)]
+    normal: Annotated[float, Meta(ge=0.001, le=100_000)]  # the bounds of `latency`
+    samples: Count
+    age: Span
+
+
+class SlownessKept(_Strict, kw_only=True):
+    """Of slowness: the usual share of slow answers, of how many judged, and what is normal."""
+
+    usual: Annotated[float, Meta(ge=0, le=1)]
+    judged: Count
+    normals: Annotated[list[NormalKept], Meta(max_length=NORMALS_MAX)]
+
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Shares = tuple[Share, Share, Share, Share, Share]
+Spans = tuple[Span, Span, Span, Span, Span]
+
+
+class BeliefKept(_Strict, kw_only=True):
+    """Of the estimate: the newest outcome's age and whether it was good, and the belief in each level.
+
+    `places` is the time spent at each.
+    """
+
+    age: Span
+    good: bool
+    levels: Shares
+    places: Spans
+    degraded: bool
 
 
 class FailureKept(_Strict, kw_only=True):
@@ -101,17 +143,23 @@ class FailureKept(_Strict, kw_only=True):
 
 
 class EndpointKept(_Strict, kw_only=True):
-    """Of one endpoint. The ages are the newest outcome's and report's; `windows` are cells by source and span."""
+    """Of one endpoint. `windows` are cells by source and span.
+
+    The ages are the newest outcome's, the newest report's, and that of the newest probe that did real work.
+    """
 
     identity: str
     age: Span | None
     report_age: Span | None
     verified: bool
     probes_deep: bool
+    probe_age: Span | None
     windows: dict[Source, list[list[Cell]]]
     health: HealthKept
     throttle: ThrottleKept
     ceiling: CeilingKept
+    belief: BeliefKept | None
+    slowness: SlownessKept
     failures: list[FailureKept]
 
 

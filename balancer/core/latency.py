@@ -1,4 +1,4 @@
-"""How long calls take: quantiles over a trailing span, a peak-sensitive average, and the timeouts that follow.
+"""How long calls take: quantiles over a trailing span, and the timeouts that follow.
 
 Theory of operation: values fall into buckets whose bounds grow by a constant factor, so that any quantile is
 known to within `ERROR` of its true value (DDSketch's rule); dicts of counts per slice of time, and a slice
@@ -10,8 +10,8 @@ own. A timeout comes from the class of the request where that has been seen ofte
 an allowance for reading the prompt.
 
 Quantiles cost tens of microseconds to read, and a busy endpoint's change thousands of times a second. So `Speed`
-takes samples in small batches: how far the quantiles lag (a sixteenth of the samples, and a second) is decided when
-something is recorded. What is read is then a pure function of what was taken and of the slice of `now`, and is
+takes samples in small batches: how far the quantiles lag (a sixteenth of the samples, and half a minute) is decided
+when something is recorded. What is read is then a pure function of what was taken and of the slice of `now`, and is
 remembered until either changes.
 
 What this module does not know: failures, and how a provider's queue stands at this moment.
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from math import ceil, exp, floor, log
+from math import ceil, floor, log
 from typing import Final, Literal, NamedTuple
 
 from balancer.core.model import TimeoutPolicy, Timeouts
@@ -52,11 +52,7 @@ PREFILL: Final = 2000.0
 BATCH: Final = 16  # samples, or a sixteenth of those in the span where that is more
 BATCH_MAX: Final = 1000  # samples
 _BATCH_FROM: Final = 64  # samples ever; before it each counts at once
-_LAG: Final = 1.0  # s; a slow endpoint's samples are taken one by one
-
-PEAK_DECAY: Final = 120.0
-"""Time constant of the peaks. Source: Finagle's 10 s forgets between two LLM requests and is then nearly random;
-with two minutes an endpoint that was ten times slower than its peers is tried again after five."""
+_LAG: Final = 30.0  # s; half a slice
 
 
 class _Slice:
@@ -117,6 +113,13 @@ class Quantiles:
             value = VALUE_MAX
         bucket = ceil(log(value) * _SCALE)
         counts[bucket] = counts.get(bucket, 0) + 1
+
+    def forget(self) -> None:
+        """Forget the values of the last five minutes; the count and sum of all time stay."""
+        self._slices.clear()
+        self._index, self._open = None, _Slice()
+        self._closed.clear()
+        self._closed_since = None
 
     def _turn(self, index: int) -> bool:
         """Make that slice the open one; false when it is too old."""
@@ -194,40 +197,6 @@ class Quantiles:
         return floor(now / SLICE) - SLICES
 
 
-class PeakEwma:
-    """An average that jumps to a peak at once and comes down slowly; with no news it sinks towards 0.
-
-    Units: seconds. Shape: sinking is what lets an endpoint that was slow be tried again.
-    Source: Finagle's `PeakEwma`.
-    """
-
-    __slots__ = ("_at", "_value")
-
-    def __init__(self) -> None:
-        self._value: float | None = None
-        self._at = 0.0
-
-    def record(self, ended: float, value: float) -> None:
-        """Take one value. A late one counts as what would be left of it by now."""
-        before = self._value
-        if before is None:
-            self._value, self._at = value, ended
-            return
-        passed = ended - self._at
-        if passed < 0:
-            self._value = max(before, value * exp(passed / PEAK_DECAY))
-            return
-        keep = exp(-passed / PEAK_DECAY)
-        self._value = max(value, before * keep + value * (1.0 - keep))
-        self._at = ended
-
-    def value(self, now: float) -> float | None:
-        """What a call is feared to take; `None` when nothing was ever seen."""
-        if self._value is None:
-            return None
-        return self._value * exp(min(0.0, self._at - now) / PEAK_DECAY)
-
-
 class Percentiles(NamedTuple):
     """What so many percent of requests do at least as well as: a high time, or a low throughput."""
 
@@ -300,6 +269,15 @@ class Speed:
         waiting.append((ended, size_class(prompt_tokens), latency, ttft, throughput))
         if len(waiting) >= self._batch or self._samples < _BATCH_FROM or not 0 <= now - self._taken < _LAG:
             self._take(now)
+
+    def forget(self) -> None:
+        """Forget how fast it was: it is another now."""
+        for quantiles in (self.latency, self.ttft, self.throughput):
+            quantiles.forget()
+        self._waiting.clear()
+        self._samples = 0  # so that the next ones count at once
+        self._slice = None
+        self.version += 1
 
     def _take(self, now: float) -> None:
         for ended, kind, latency, ttft, throughput in self._waiting:

@@ -133,7 +133,7 @@ class Lineups:
         policy = self._health
 
         def admitted(entry: Entry) -> bool:
-            share = entry.row.health.admission(policy)
+            share = entry.row.admission(policy)
             return share >= 1 or random.random() < share
 
         return admitted
@@ -166,7 +166,7 @@ class Lineups:
             # not, whatever it did before: it would never lead, and so never recover.
             if entry.state == "degraded":
                 level = next((other for other in sound if other > level), level)
-            ahead = leads(entry) and not (row.ceiling.learned and row.ceiling.full(now))
+            ahead = leads(entry) and not (row.enforced and row.ceiling.learned and row.ceiling.full(now))
             key = (*self.wanted(entry, place, request, now), int(not ahead), level)
             found.setdefault(key, []).append(entry)
         return [Group(key, self._strategy_for(key, request, asked), found[key]) for key in sorted(found)]

@@ -110,7 +110,10 @@ class Provider:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """What a client asks for, and the ids of its endpoints in the configured order."""
+    """What a client asks for, and the ids of its endpoints in the configured order.
+
+    `enforce`: whether health chooses here or only watches; `None` is as the policy says (see `enforced`).
+    """
 
     id: str
     name: str
@@ -121,6 +124,7 @@ class Model:
     output_modalities: frozenset[str] = frozenset({"text"})
     distillable: bool | None = None
     endpoints: tuple[str, ...] = ()
+    enforce: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +237,7 @@ class HealthPolicy:
     of the recorded simulations; holds follow Finagle (equal jitter, cap 300 s).
     """
 
+    enforce: bool = True
     windows: tuple[float, ...] = (30.0, 300.0, 1800.0, 86400.0)
     consecutive_failures: int = 5
     error_ratio: float = 0.2
@@ -241,6 +246,11 @@ class HealthPolicy:
     hold_max: float = 300.0
     throttle_max: float = 300.0
     ramp_requests: int = 10
+
+
+def enforced(model: Model, policy: HealthPolicy) -> bool:
+    """Whether health chooses among the model's endpoints; where not, all of it is computed, shown and counted."""
+    return policy.enforce if model.enforce is None else model.enforce
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,8 +292,7 @@ class Selected:
 class Considered:
     """Why one endpoint stands where it does.
 
-    `score` is lower-is-better; `weight` its part in a lottery, or the operator's multiplier where there is none;
-    `share` its part of first picks.
+    `score` is lower-is-better; `weight` its part in a lottery, else the operator's factor; `share` of first picks.
     """
 
     id: str
@@ -306,9 +315,7 @@ class RetryBudget:
 class Decision(Struct, frozen=True, kw_only=True):
     """The answer to "which provider now?". `evidence_age` is `None` where nothing was ever observed.
 
-    A struct and no dataclass: one is made for each decision, for a tenth of the cost.
-
-    `sticky`: the session's own provider was chosen, whatever the strategy says.
+    A struct and no dataclass: it is made for a tenth of the cost. `sticky`: the session's own provider was chosen.
     """
 
     id: str
@@ -375,10 +382,10 @@ class NoEndpoint(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """One change of an endpoint's (or a model's) state. `number` grows by one and never repeats.
+    """One change of an endpoint's (or a model's) state, or of trust. `number` grows by one and never repeats.
 
-    `event` is the log event: `endpoint.ejected`, `endpoint.trial_started`, `endpoint.readmitted`, …
-    `next_at` is the monotonic moment of what happens next, `None` where nothing is scheduled.
+    `event` is the log event, such as `endpoint.ejected`; `next_at` the monotonic moment of what happens next, if it
+    is scheduled; `enforced` is false where health is only watched: whatever changed, it chooses nothing.
     """
 
     number: int
@@ -389,3 +396,5 @@ class Transition:
     state: State | None
     reason: str
     next_at: float | None = None
+    reporter: str | None = None
+    enforced: bool = True

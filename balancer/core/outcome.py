@@ -8,6 +8,9 @@ metrics, README table) looks only at the kind. `COUNTS` says what a kind does to
 - `rate_limited` is the provider shedding load: a failed try in the estimate and a hold, nothing else;
 - the rest counts for nothing.
 
+`Outcome.holds` says whether the endpoint is to be left alone after it, and `account` whether all that share its
+credential are: an empty purse is the same for each, and finding it out one after another loses a request at each.
+
 What this module does not know: which endpoint it was, and wall time. An HTTP date in `Retry-After` needs
 the caller's wall clock, so `retry_after` takes it as an argument.
 """
@@ -73,6 +76,10 @@ _SERVER_4XX: Final = frozenset({408, 421, 423, 424, 425, 426, 498})
 
 RETRY_AFTER_MAX: Final = 86_400.0  # a day: longer is a quota that a hold cannot describe, or nonsense
 
+# Whoever names a time is left alone until then: an overload, an empty purse, and a success that was the last of its
+# quota. A plain 500 with a Retry-After promises nothing.
+_HINTED: Final = frozenset[Kind]({"overloaded", "refused", "success"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -81,6 +88,8 @@ class Outcome:
     `shallow` is true for a probe that did no real work (listed models, opened a socket): it can eject an
     endpoint, and cannot readmit one. `cached_tokens` are those of the prompt that the provider had cached;
     `tool_call_errors` counts broken tool calls, and is `None` for an answer that called no tool.
+    `retry_after` is how long the provider asks to be left alone; of a success, for how long its quota is used up.
+    `account`: that was said of the whole account or credential, and not of this endpoint alone.
     Units: seconds; tokens are counts. `None` is unknown.
     """
 
@@ -95,6 +104,12 @@ class Outcome:
     tool_call_errors: int | None = None
     detail: str = ""
     shallow: bool = False
+    account: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether the endpoint is to be left alone for a while."""
+        return self.kind == "rate_limited" or (self.retry_after is not None and self.kind in _HINTED)
 
 
 def classify(

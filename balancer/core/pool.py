@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from math import inf
 from typing import Final, NamedTuple
 
@@ -25,6 +26,7 @@ from balancer.core.eligibility import asked, excluded_by, out_of_tier, soft_excl
 from balancer.core.estimate import failure_probability, peers_prior
 from balancer.core.latency import SLICE
 from balancer.core.model import HealthPolicy, Model, Selected, Sort, State, Tier, TimeoutPolicy
+from balancer.core.picture import picture
 from balancer.core.pricing import effective, next_change, prices_at, thresholds
 from balancer.core.request import Request
 from balancer.core.row import ELIGIBLE, Row
@@ -35,20 +37,20 @@ WORDS_KEPT: Final = 60  # of a request that is remembered: lists of hundreds are
 PASSING_MAX: Final = 128  # answers of the filters that one model remembers
 FLIGHT_LONGEST: Final = 120.0  # s; a report that has not come by then was lost, or the proxy sends none
 THROUGHPUT_SAMPLES_MIN: Final = 17  # in five minutes; OpenRouter asks for 100 requests in half an hour
+TTFT_SAMPLES_MIN: Final = 10  # in five minutes; the median of fewer is off by a third
 MEDIAN: Final = 0  # the place of p50 among the percentiles
 
 
 class Entry(Candidate):
     """One endpoint of a pool: its row and its present state beside the figures that strategies read."""
 
-    __slots__ = ("alarm", "base", "degraded", "own", "priced", "row", "slope", "state", "until")
+    __slots__ = ("base", "degraded", "own", "priced", "row", "slope", "state", "until")
 
     row: Row
     state: State
     degraded: bool
     base: float
     slope: float
-    alarm: float
     own: float
     until: float
     priced: bool
@@ -56,6 +58,14 @@ class Entry(Candidate):
     def __init__(self, row: Row, fate: int) -> None:
         super().__init__(endpoint=row.endpoint, fate=fate, weight=row.endpoint.weight)
         self.row = row
+
+    def recovered(self, failure: float) -> Entry:
+        """What it would be if it were well, and failed as often as that."""
+        well = copy(self)
+        well.failure, well.tier, well.stale = failure, 0, False
+        if self.row.health.was_slow:
+            well.ttft, well.latency, well.load = self.row.slowness.typical(), None, None
+        return well
 
 
 class Group(NamedTuple):
@@ -95,6 +105,7 @@ class Pool:
         now: float,
     ) -> None:
         self.model = model
+        self.rows = tuple(rows)
         self.entries = tuple([Entry(row, fates[row.endpoint.id]) for row in rows])
         self.by_id = {entry.endpoint.id: entry for entry in self.entries}
         self.version = 0
@@ -118,15 +129,14 @@ class Pool:
         self._answers = _limits(row.endpoint.max_completion_tokens for row in rows)
         self._passing: dict[object, Passing] = {}
         self._at = now
-        pictures = [row.picture(now, policy) for row in rows]
-        self._own = sorted(picture.own for picture in pictures)
+        pictures = [picture(row, now, policy) for row in rows]
+        self._own = sorted(seen.own for seen in pictures)
         self.prior = peers_prior(self._own)
-        for entry, picture in zip(self.entries, pictures, strict=True):
-            entry.state, entry.degraded, entry.until = picture.state, picture.degraded, picture.until
-            entry.base, entry.slope = picture.base, picture.slope
-            entry.alarm, entry.own = picture.alarm, picture.own
-            entry.tier, entry.stale = picture.tier, picture.stale
-            entry.failure = failure_probability(entry.base, entry.slope, entry.alarm, self.prior)
+        for entry, seen in zip(self.entries, pictures, strict=True):
+            entry.state, entry.degraded, entry.until = seen.state, seen.degraded, seen.until
+            entry.base, entry.slope = seen.base, seen.slope
+            entry.own, entry.tier, entry.stale = seen.own, seen.tier, seen.stale
+            entry.failure = failure_probability(entry.base, entry.slope, self.prior)
         self._until = min([entry.until for entry in self.entries], default=inf)
         self.price(0, now)
         self._settle()
@@ -153,8 +163,8 @@ class Pool:
         shares, policy = self._own, self._policy
         for entry in entries:
             row = entry.row
-            seen = row.picture(now, policy)
-            state, degraded, entry.base, entry.slope, entry.alarm, own, entry.tier, stale, until = seen
+            seen = picture(row, now, policy)
+            state, degraded, entry.base, entry.slope, own, entry.tier, stale, until = seen
             if own != entry.own:
                 del shares[bisect_left(shares, entry.own)]
                 insort(shares, own)
@@ -163,7 +173,7 @@ class Pool:
                 state is not entry.state
                 or stale is not entry.stale
                 or degraded is not entry.degraded
-                or row.ceiling.learned
+                or (row.ceiling.learned and row.enforced)
             ):
                 changed = True
                 entry.state, entry.degraded, entry.stale = state, degraded, stale
@@ -176,7 +186,7 @@ class Pool:
         if prior != self.prior:
             self.prior, entries = prior, self.entries
         for entry in entries:
-            entry.failure = failure_probability(entry.base, entry.slope, entry.alarm, prior)
+            entry.failure = failure_probability(entry.base, entry.slope, prior)
         if repriced:
             self._price(repriced, now)
         if changed or not (self.calm or self.limited):  # a ceiling may have been forgotten meanwhile
@@ -192,7 +202,8 @@ class Pool:
         self.leaderless = ELIGIBLE.isdisjoint(ordinary) and ("ejected" in ordinary or "half_open" in ordinary)
         # Slow starts are drawn anew by each decision, and limits fill with each: no memo of groups then.
         self.calm = not self.limited and not any(
-            entry.state == "recovering" or entry.row.ceiling.learned for entry in self.entries
+            entry.state == "recovering" or (entry.row.ceiling.learned and entry.row.enforced)
+            for entry in self.entries
         )
 
     def _turn(self, wall: float) -> None:
@@ -292,6 +303,9 @@ class Pool:
                 entry.latency = row.speed.latency.mean(now)
             if "ttft" in needs:
                 entry.ttft = _median(row.speed.percentiles("ttft", now))
+                if row.speed.ttft.samples(now) < TTFT_SAMPLES_MIN:  # a few say less than what it always was
+                    usual = row.slowness.typical()
+                    entry.ttft = entry.ttft if usual is None else usual
             if "throughput" in needs:
                 entry.throughput = _median(row.speed.percentiles("throughput", now))
             if "load" in needs:

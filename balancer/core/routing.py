@@ -5,8 +5,9 @@ given; the table (`balancer.py`) then leases, sticks, counts and tells. The line
 equals, and the strategy chooses within each. A session's own endpoint leads if it is well and stands in the first
 group, or would but for its place in `order`: affinity beats the strategy, and neither health nor the operator.
 
-When health leaves nobody, that is panic: those who are ejected are ranked by whose trial is soonest. A hold of
-the provider's own (429) is never overruled, and neither is a filter, a limit, a drain or a misconfiguration.
+When health leaves nobody, that is panic: those who are ejected are ranked by how likely they fail, equals by whose
+trial is soonest. A hold of the provider's own (429) is never overruled, and neither is a filter, a limit, a drain
+or a misconfiguration.
 
 What this module does not know: how evidence is kept, and what becomes of the plan.
 """
@@ -31,6 +32,7 @@ from balancer.core.request import Preferences, Request
 from balancer.core.row import UNUSABLE, Row
 from balancer.core.strategies import Need
 
+TRIAL_ANYWAY: Final = 600.0  # s after the hold; then even one that would not lead may show that it is a fallback
 TRIAL_OVERDUE: Final = 60.0  # s; then sessions that are cached elsewhere may find out, too
 NO_TIERS: Final = frozenset[Tier]()
 TIERS: Final[Mapping[str, frozenset[Tier]]] = {
@@ -66,13 +68,13 @@ class Router:
         self._catalog = catalog
         self._sessions = accounts.sessions
         self.lineups = Lineups(catalog.routing, catalog.health, accounts.quotas)
-        fates = shared_fates(catalog.endpoints.values())
+        self.fates = shared_fates(catalog.endpoints.values())
         self.pools = {
             key: Pool(
                 model,
                 [rows[each] for each in model.endpoints],
                 policy=catalog.health,
-                fates=fates,
+                fates=self.fates,
                 now=now,
             )
             for key, model in catalog.models.items()
@@ -160,7 +162,7 @@ class Router:
         order = self.rank(groups, need, home=home, places=places, now=now, random=random)
         trial = None
         if trials and (first.ejected or not single):
-            trial = self._trial(request, asked, lineup, home, now)
+            trial = self._trial(request, asked, lineup, home, need, now, random)
             if trial is not None:
                 order = [trial, *[entry for entry in order if entry is not trial]][:places]
         model = first.model if single else _model(asked, order[0])
@@ -215,35 +217,64 @@ class Router:
         return None
 
     def _trial(
-        self, request: Request, asked: Sequence[Asked], lineup: Lineup, home: Entry | None, now: float
+        self,
+        request: Request,
+        asked: Sequence[Asked],
+        lineup: Lineup,
+        home: Entry | None,
+        need: Need,
+        now: float,
+        random: Random,
     ) -> Entry | None:
         # A retry is the request's last hope and no place for experiments; and a trial must not overrule what the
         # user asked for.
         if request.exclude:
             return None
-        leading = lineup.groups[0].key[:4]
-        due = [
-            entry
+        group = lineup.groups[0]
+        leading = group.key[:4]
+        due = {
+            entry: wanted
             for place, entry in self.lineups.passing(request, asked)
             if entry.state == "ejected"
-            and entry.row.health.trial_due(now)
+            and entry.row.trial_due(now)
             and entry.row.states(now) == ("ejected",)
             and entry.endpoint.id not in lineup.held
-            and self.lineups.wanted(entry, place, request, now) <= leading
-        ]
+            and (wanted := self.lineups.wanted(entry, place, request, now)) <= leading
+        }
+        # Where the session was before, it would go again.
+        own: set[str] = set()
+        if home is not None:
+            own = {name for each in asked for name in self._homes(request, each, now)[:1]}
         wishes = request.provider
         if home is not None or not (wishes.allow_fallbacks or wishes.order):
             # Neither a session that is cached elsewhere nor a request that allows no fallback should find out, but
             # a session may go to where it was before, and where such are all the traffic somebody has to.
-            first: set[str] = set()
-            if home is not None:
-                first = {name for each in asked for name in self._homes(request, each, now)[:1]}
-            due = [
-                entry
-                for entry in due
-                if entry.endpoint.id in first or now - entry.row.health.until >= TRIAL_OVERDUE
-            ]
+            due = {
+                entry: wanted
+                for entry, wanted in due.items()
+                if entry.endpoint.id in own or now - entry.row.health.until >= TRIAL_OVERDUE
+            }
+        # A trial may well fail: it is worth it where this very request would go there, were the endpoint well.
+        due = {
+            entry: wanted
+            for entry, wanted in due.items()
+            if entry.endpoint.id in own or self._would_lead(entry, wanted, group, need, now, random)
+        }
         return min(due, key=lambda entry: entry.row.health.until, default=None)
+
+    def _would_lead(
+        self, entry: Entry, wanted: tuple[int, ...], group: Group, need: Need, now: float, random: Random
+    ) -> bool:
+        if now - entry.row.health.until >= TRIAL_ANYWAY:
+            return True
+        key = (*wanted, 0, entry.endpoint.priority)
+        if key != group.key:
+            return key < group.key
+        group = group._replace(entries=[*group.entries, entry])
+        self.fill(group, now)
+        *others, _ = group.entries
+        well = entry.recovered(self.pools[entry.endpoint.model].prior)
+        return group.strategy.pick([*others, well], need, failed=(), places=1, random=random)[0] is well
 
     def _homes(self, request: Request, asked: Asked, now: float) -> tuple[str, ...]:
         session = request.conversation if request.session_id is None else request.session_id
@@ -273,13 +304,14 @@ class Router:
         need.explore = False
         ranked = self.rank([group], need, home=None, places=len(usable), now=now, random=random)
 
-        def soonest(entry: Entry) -> tuple[int, int, bool, float]:
+        def least_bad(entry: Entry) -> tuple[int, int, bool, float, float]:
             health = entry.row.health
             place = 0 if request.provider.partition == "none" else usable[entry]
             rank = order_rank(entry.endpoint, request.provider)
-            return place, rank, health.phase_at(now) == "half_open", health.until
+            # One that is back shows it in its estimate long before its hold ends.
+            return place, rank, health.phase_at(now) == "half_open", round(entry.failure, 1), health.until
 
-        return sorted(ranked, key=soonest)
+        return sorted(ranked, key=least_bad)
 
 
 def decided(

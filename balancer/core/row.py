@@ -4,98 +4,76 @@ Theory of operation: a row joins what `window`, `latency`, `health`, `capacity`,
 and is the only place where they meet. Its totals live in it, so that a removed endpoint takes its series with it.
 `states` is a projection at `now`; several states may hold, and the first in the order of `STATES` is shown.
 
-A `Picture` is what decisions go by, with the moment until which time alone will not change it: a ring forgets at
-the border of a bucket and only if it holds something, a hold ends, a lease expires. Whoever changes a row puts it
-into `news`, so that a model's pool looks again at those and no others.
+Whoever changes a row puts it into `news`, so that a model's pool looks again at those and no others (`picture`). A
+row that is not `enforced` is only watched: it has all of its states, and they choose nothing.
 
-What this module does not know: other rows. Ranking and peers are the table's.
+What this module does not know: ranking. Of other rows it is told only which are its company.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from math import floor, inf
+from collections.abc import Sequence
+from math import inf
 from random import Random
-from typing import Final, NamedTuple
+from typing import Final
 
 from balancer.core.capacity import Ceiling, InFlight, Throttle
-from balancer.core.estimate import failure_probability, terms
-from balancer.core.health import Cause, Change, Health, wilson
-from balancer.core.latency import SLICE, PeakEwma, Speed
+from balancer.core.estimate import FLOOR, PROVIDER_WEIGHT, Belief, failure_probability
+from balancer.core.health import Health
+from balancer.core.latency import SLICE, Speed
 from balancer.core.model import SOURCES, Endpoint, HealthPolicy, Selected, Source, State, TimeoutPolicy
 from balancer.core.notes import Drain, Failure
 from balancer.core.outcome import COUNTS, Kind, Outcome
+from balancer.core.peak import PeakEwma
+from balancer.core.phases import Cause, Change
 from balancer.core.pricing import CacheHits
+from balancer.core.recent import RECENT_AGE, Peers, peers
 from balancer.core.retries import mark
+from balancer.core.slow import Slowness
 from balancer.core.tools import ToolCalls
-from balancer.core.window import BUCKETS, FAILURE, RATE_LIMITED, SUCCESS, Column, Counts, Windows
+from balancer.core.window import FAILURE, RATE_LIMITED, SUCCESS, Column, Counts, Windows
 
 ELIGIBLE: Final = frozenset[State]({"recovering", "degraded", "unverified", "healthy"})
 UNUSABLE: Final = frozenset[State]({"drained", "misconfigured"})
 
-DEGRADED: Final = 0.05  # OpenRouter: 95 % and more is normal
-DEGRADED_Z: Final = 1.96  # 95 %: two failures of five, or three of twenty, are significant
-DEGRADED_MIN: Final = 5  # outcomes; below it there is no verdict
-DEGRADED_STREAK: Final = 3  # at a 2 % error floor and ten requests a second it comes by chance once in three hours
-OUTAGE_FAILURES: Final = 2  # in the shortest window; one failure is no outage
+PROBES_FIRST: Final = 90.0  # s since the last probe that did real work; the next one is a trial that costs no user
+SLOW_TOGETHER: Final = 0.5  # of a model's other endpoints; if so many are slow it is the hour, and nobody's fault
 FAILURES_MAX: Final = 20  # kept after many successes have come
 
 _COLUMN: Final[dict[str, Column]] = {"success": SUCCESS, "failure": FAILURE, "rate_limited": RATE_LIMITED}
-
-
-class Evidence(NamedTuple):
-    """Counts of real work in the shortest, the second and the longest window."""
-
-    alarm: Counts
-    memory: Counts
-    long: Counts
-
-
-class Picture(NamedTuple):
-    """What a decision goes by, good from now to `until` if nothing is recorded.
-
-    `base`, `slope` and `alarm` make the chance of failure of the peers' prior, `own` is its part in that prior;
-    `tier` is 0 stable, 1 degraded, 2 an outage in the shortest window; `stale`: nothing was seen of it lately, by
-    reports or by probes that do real work.
-    """
-
-    state: State
-    degraded: bool
-    base: float
-    slope: float
-    alarm: float
-    own: float
-    tier: int
-    stale: bool
-    until: float
 
 
 class Row:
     """Everything about one endpoint."""
 
     __slots__ = (
-        "_live",
-        "_until",
-        "_widths",
+        "belief",
         "ceiling",
         "drains",
         "endpoint",
+        "enforced",
+        "failed_at",
         "failures",
         "flight",
         "health",
         "hits",
+        "kin",
         "last_outcome",
         "last_report",
         "mark",
         "news",
         "outcomes",
         "peak",
+        "probed_at",
         "probes_deep",
         "ready",
         "ready_tick",
         "ready_version",
         "selections",
         "shown",
+        "slow",
+        "slowness",
         "speed",
         "throttle",
         "tools",
@@ -108,6 +86,12 @@ class Row:
         self.endpoint = endpoint
         self.mark = mark(endpoint.id)
         self.health = Health(random=random, now=now)
+        self.belief = Belief()
+        self.failed_at = -inf
+        self.enforced = True
+        self.kin: float | None = None
+        self.slowness = Slowness()
+        self.slow = False
         self.throttle = Throttle()
         self.ceiling = Ceiling()
         self.flight = InFlight()
@@ -116,13 +100,14 @@ class Row:
         self.hits = CacheHits()
         self.tools = ToolCalls()
         self.outcomes: dict[tuple[Source, Kind], int] = {}
-        self.trips: dict[Cause, int] = {}
+        self.trips: dict[tuple[Cause, bool], int] = {}
         self.failures: deque[Failure] = deque(maxlen=FAILURES_MAX)
         self.drains: tuple[Drain, ...] = ()
         self.selections = 0
         self.last_outcome: float | None = None
         self.last_report: float | None = None
         self.probes_deep = False
+        self.probed_at = -inf
         self.verified = False
         self.shown: State = "unverified"
         self.news: set[Row] = set()
@@ -134,9 +119,6 @@ class Row:
     def forget_windows(self, policy: HealthPolicy) -> None:
         """Begin new windows, because their spans changed."""
         self.windows = {source: Windows(policy.windows) for source in SOURCES}
-        self._live = ([0, 0, 0], [0, 0, 0], [0, 0, 0])
-        self._until = [-inf, -inf, -inf]
-        self._widths = tuple([policy.windows[index] / BUCKETS for index in (0, 1, -1)])
 
     # ---- changing ------------------------------------------------------------------------------------
 
@@ -151,20 +133,27 @@ class Row:
         decision: str | None,
         policy: HealthPolicy,
         random: Random,
+        company: Sequence[Row] = (),
     ) -> list[Change]:
-        """Take one outcome into every piece of evidence; tell what it changed."""
+        """Take one outcome into every piece of evidence; tell what it changed.
+
+        Shape: `company` are the rows of the same model, which are asked only when something looks wrong here.
+        """
         self.touch()
         took = outcome.latency if duration is None else duration
         began = ended if took is None else ended - took
         counts = COUNTS[outcome.kind]
         self.outcomes[source, outcome.kind] = self.outcomes.get((source, outcome.kind), 0) + 1
-        if source == "probe" and self.probes_deep is outcome.shallow:
+        if source == "probe":
             self.probes_deep = not outcome.shallow
-            self._until = [-inf, -inf, -inf]
+            if self.probes_deep and counts in ("success", "failure"):  # what decides nothing is no trial
+                self.probed_at = max(self.probed_at, ended)
         if counts != "none":
             self.windows[source].record(ended, _COLUMN[counts])
-            if source == "report" or self.probes_deep:
-                self._grow(_COLUMN[counts], ended, now)
+            if not outcome.shallow:
+                self.belief.record(counts == "success", ended, hard=counts == "failure")
+                if counts == "failure":
+                    self.failed_at = max(self.failed_at, ended)
             self.last_outcome = ended if self.last_outcome is None else max(ended, self.last_outcome)
             if source == "report":
                 self.last_report = ended if self.last_report is None else max(ended, self.last_report)
@@ -173,36 +162,111 @@ class Row:
         if counts in ("failure", "rate_limited") or outcome.kind == "probe_invalid":
             self.failures.append(Failure(ended, source, outcome.kind, outcome.status, outcome.detail))
         changes = self._throttle(outcome, began=began, ended=ended, now=now, policy=policy, random=random)
+        slow = False
         if counts == "success" and not outcome.shallow:
-            self._measure(outcome, ended=ended, now=now)
+            slow = self._measure(outcome, began=began, ended=ended, now=now)
         change = self.health.record(
-            outcome, source=source, began=began, ended=ended, now=now, decision=decision, policy=policy
+            outcome,
+            source=source,
+            began=began,
+            ended=ended,
+            now=now,
+            decision=decision,
+            policy=policy,
+            enforced=self.enforced,
+            slow=slow,
+            others=lambda: self._others(company, now),
         )
+        if change is not None and change.event == "endpoint.readmitted":
+            self.slowness.forget()
+            self.slow = False
+        if change is None and (slow or self.slow):
+            change = self._slow(company, now, policy)
         if change is not None:
             changes.append(change)
-            if change.cause is not None:
-                self.trips[change.cause] = self.trips.get(change.cause, 0) + 1
+            self._count(change)
         return changes
+
+    def eject(
+        self, cause: Cause, reason: str, now: float, policy: HealthPolicy, *, grows: bool = True
+    ) -> list[Change]:
+        """Take it out of service on the word of a detector that looks elsewhere; tell what that changed."""
+        change = self.health.trip(cause, reason, now, policy, grows=grows)
+        if change is None:
+            return []
+        self.touch()
+        self._count(change)
+        return [change]
+
+    def _count(self, change: Change) -> None:
+        if change.cause is not None:
+            key = change.cause, self.enforced
+            self.trips[key] = self.trips.get(key, 0) + 1
+
+    def _slow(self, company: Sequence[Row], now: float, policy: HealthPolicy) -> Change | None:
+        """Judge whether its answers have become slow, which those of others at the same time have not."""
+        found = self.slowness.verdict(now)
+        self.slow = found is not None
+        if found is None:
+            return None
+        others = [row for row in company if row is not self]
+        lately = [row for row in others if row.slow and now - row.belief.at < RECENT_AGE]
+        if others and len(lately) >= SLOW_TOGETHER * len(others):
+            return None
+        change = self.health.trip("slow_calls", f"{found[0]} of the last {found[1]} answers were slow", now, policy)
+        if change is not None:
+            self.slowness.forget()
+        return change
+
+    def _others(self, company: Sequence[Row], now: float) -> Peers | None:
+        shares: list[float] = []
+        for row in company:
+            if row is not self and row.belief.seen:
+                seen = row.belief.terms(now)
+                shares.append(seen.base + seen.slope * FLOOR)
+        return peers(shares)
 
     def _throttle(
         self, outcome: Outcome, *, began: float, ended: float, now: float, policy: HealthPolicy, random: Random
     ) -> list[Change]:
-        if COUNTS[outcome.kind] == "success" and not outcome.shallow:
+        if not outcome.shallow and outcome.kind == "success":
             self.throttle.ease(began=began)
-        hinted = outcome.kind == "overloaded" and outcome.retry_after is not None
-        if outcome.kind != "rate_limited" and not hinted:
-            return []
-        if outcome.kind == "rate_limited" and not outcome.shallow:
+        elif not outcome.shallow and outcome.kind == "rate_limited":
             self.ceiling.limited(began=began, now=now)
+        longest = policy.throttle_max
+        return self.hold(outcome, "", began=began, ended=ended, now=now, longest=longest, random=random)
+
+    def hold(
+        self, outcome: Outcome, of: str, *, began: float, ended: float, now: float, longest: float, random: Random
+    ) -> list[Change]:
+        """Leave it alone for as long as an outcome says, its own or one `of` another's; tell what that changed."""
+        if not outcome.holds:
+            return []
+        self.touch()
         held = self.throttle.holds(now)
-        self.throttle.limit(
-            hint=outcome.retry_after, began=began, ended=ended, hold_max=policy.throttle_max, random=random
-        )
+        self.throttle.limit(hint=outcome.retry_after, began=began, ended=ended, hold_max=longest, random=random)
         if held or not self.throttle.holds(now):
             return []
-        return [Change("endpoint.throttled", f"{outcome.kind} ({self.throttle.until - now:.1f} s)")]
+        what = "quota used up" if outcome.kind == "success" else outcome.kind
+        return [Change("endpoint.throttled", f"{what}{of} ({self.throttle.until - now:.1f} s)")]
 
-    def _measure(self, outcome: Outcome, *, ended: float, now: float) -> None:
+    def _measure(self, outcome: Outcome, *, began: float, ended: float, now: float) -> bool:
+        """Take what a success shows of speed, cache and tools; tell whether it was slow."""
+        read = outcome.prompt_tokens
+        if read is not None and outcome.cached_tokens is not None:
+            read = max(0, read - outcome.cached_tokens)
+        # What began before the last change of phase says nothing of now.
+        fresh = began >= self.health.since
+        slow = fresh and self.slowness.record(
+            ended,
+            ttft=outcome.ttft,
+            latency=outcome.latency,
+            prompt_tokens=read,
+            completion_tokens=outcome.completion_tokens,
+        )
+        if not slow and fresh and self.enforced and self.health.was_slow:
+            self.speed.forget()  # its slow trials would keep it out of first place for minutes
+            self.peak = PeakEwma()
         self.speed.record(
             ended=ended,
             latency=outcome.latency,
@@ -217,117 +281,33 @@ class Row:
             self.hits.record(ended, prompt_tokens=outcome.prompt_tokens, cached_tokens=outcome.cached_tokens)
         if outcome.tool_call_errors is not None:
             self.tools.record(ended, outcome.tool_call_errors)
+        return slow
 
     # ---- reading -------------------------------------------------------------------------------------
 
-    def evidence(self, now: float) -> Evidence:
-        """What the windows say about real work: reports, and probes where they do real work."""
-        return Evidence(*[Counts._make(self._count(index, now)) for index in (0, 1, 2)])
+    def evidence(self, index: int, now: float) -> Counts:
+        """What the window at that place counts of real work: reports, and probes where they do real work."""
+        counts = self.windows["report"].counts(index, now)
+        return counts.plus(self.windows["probe"].counts(index, now)) if self.probes_deep else counts
 
-    def _count(self, index: int, now: float) -> list[int]:
-        """The counts of one window as they stand at `now`, kept while they only grow."""
-        if not self._until[index] - self._widths[index] <= now < self._until[index]:
-            self._read(index, now)
-        return self._live[index]
+    def success_estimate(self, now: float, *, prior: float) -> float:
+        """The chance that the next call succeeds, enforced or not, where its peers usually fail as `prior` says."""
+        base, slope = self.belief.terms(now)
+        like = prior if self.kin is None else PROVIDER_WEIGHT * self.kin + (1 - PROVIDER_WEIGHT) * prior
+        return 1 - failure_probability(base, slope, like)
 
-    def _read(self, index: int, now: float) -> float:
-        """Read the counts of one window anew; tell until when they hold."""
-        width, place = self._widths[index], (0, 1, -1)[index]
-        counts = self.windows["report"].counts(place, now)
-        if self.probes_deep:
-            counts = counts.plus(self.windows["probe"].counts(place, now))
-        self._live[index][:] = counts
-        self._until[index] = (floor(now / width) + 1) * width
-        return self._until[index]
+    def admission(self, policy: HealthPolicy) -> float:
+        """The share of first picks that it may take: less than 1 in slow start, if that is enforced."""
+        return self.health.admission(policy) if self.enforced else 1.0
 
-    def _grow(self, column: Column, ended: float, now: float) -> None:
-        # A memo of a pure function, not state: counts change only with an outcome or with a bucket's border. An
-        # outcome of the present bucket counts in every window, and so the memo grows with it; any other outcome
-        # makes the windows be read again.
-        for index, width in enumerate(self._widths):
-            until = self._until[index]
-            if until - width <= ended <= now < until:
-                self._live[index][column] += 1
-            else:
-                self._until[index] = -inf
-
-    def picture(self, now: float, policy: HealthPolicy) -> Picture:
-        """What decisions go by."""
-        health, (alarm, memory, long), (ends_alarm, ends_memory, ends_long) = self.health, self._live, self._until
-        width_alarm, width_memory, width_long = self._widths
-        if not ends_memory - width_memory <= now < ends_memory:
-            ends_memory = self._read(1, now)
-        if not ends_long - width_long <= now < ends_long:
-            ends_long = self._read(2, now)
-        # Successes alone raise no alarm, nor do fewer of them: then it need not be read again.
-        # What is asked of the past may have had some.
-        if now < ends_alarm - width_alarm or (now >= ends_alarm and (alarm[1] or alarm[2] or ends_alarm < 0)):
-            ends_alarm = self._read(0, now)
-        base, slope, least, own = terms(long, memory, alarm, policy.min_outcomes)
-        seen = memory[0] or memory[1] or memory[2]
-        # An empty window does not change by itself; the long one is empty only if the others are.
-        until = ends_memory if seen and ends_memory < ends_long else ends_long if long[0] or any(long) else inf
-        if self.hits.seen:  # and with the rate of cache hits goes the price
-            until = min(until, self.hits.changes_at(now))
-        tier = 0
-        if alarm[1] or alarm[2]:
-            until = min(until, ends_alarm)
-            if alarm[1] >= OUTAGE_FAILURES and alarm[1] >= policy.error_ratio * (alarm[0] + alarm[1]):
-                tier = 2
-        degraded = False
-        if memory[1] or health.failing:
-            degraded = self.degraded(now)
-            if degraded and tier == 0:
-                tier = 1
-            if health.failing:
-                until = min(until, health.streak_ends(now, age=self._memory))
-        stale = not seen
-        if (
-            health.phase == "closed"
-            and now >= self.throttle.until
-            and not self.drains
-            and health.misconfigured is None
-            and self.endpoint.misconfigured is None
-        ):
-            state: State = "degraded" if degraded else "healthy" if self.verified else "unverified"
-            return Picture._make((state, degraded, base, slope, least, own, tier, stale, until))
-        moments = [self.throttle.until, *[drain.until for drain in self.drains if drain.until is not None]]
-        if health.lease is not None:
-            moments.append(health.lease.expires)
-        until = min([until, *[moment for moment in moments if moment > now]])
-        return Picture(self.states(now)[0], degraded, base, slope, least, own, tier, stale, until)
-
-    def failure_probability(self, now: float, *, prior: float, policy: HealthPolicy) -> float:
-        """The chance that the next call fails."""
-        seen = self.picture(now, policy)
-        return failure_probability(seen.base, seen.slope, seen.alarm, prior)
+    def trial_due(self, now: float) -> bool:
+        """Whether a request may be its trial: the hold is over, and no probe that does real work will be it."""
+        return now - self.probed_at >= PROBES_FIRST and self.health.trial_due(now)
 
     def drained(self, now: float) -> Drain | None:
         """The drain that lasts longest, if one holds."""
         holding = [drain for drain in self.drains if drain.holds(now)]
         return max(holding, key=lambda drain: inf if drain.until is None else drain.until, default=None)
-
-    def degraded(self, now: float) -> bool:
-        """Whether the errors of the last minutes are significantly above the normal share, or the last all failed.
-
-        Without the second a router that quickly goes elsewhere would call what it fled from healthy: three
-        failures among hundreds of successes are no share.
-        """
-        if self.health.failing and self.streak(now) >= DEGRADED_STREAK:
-            return True
-        succeeded, failed, _ = self._count(1, now)
-        outcomes = succeeded + failed
-        if outcomes < DEGRADED_MIN or failed <= DEGRADED * outcomes:  # a lower bound is below the share itself
-            return False
-        return wilson(failed, outcomes, DEGRADED_Z)[0] > DEGRADED
-
-    def streak(self, now: float) -> int:
-        """Failures in a row, none older than the counts beside it: with no traffic nothing else would end it."""
-        return self.health.streak(now, age=self._memory)
-
-    @property
-    def _memory(self) -> float:
-        return self._widths[1] * BUCKETS
 
     def states(self, now: float) -> tuple[State, ...]:
         """Every state that holds, in the order in which one of them is shown."""
@@ -343,7 +323,7 @@ class Row:
             holding.append("throttled")
         if phase == "recovering":
             holding.append("recovering")
-        elif phase == "closed" and self.degraded(now):
+        elif phase == "closed" and self.belief.degraded(now):
             holding.append("degraded")
         elif phase == "closed" and not self.verified:
             holding.append("unverified")

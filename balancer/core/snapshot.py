@@ -27,6 +27,7 @@ What this module does not know: files, and how long we were away.
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
+from math import inf
 from typing import Any
 
 from msgspec import to_builtins
@@ -44,6 +45,7 @@ from balancer.core.kept import (
 )
 from balancer.core.model import Catalog, HealthPolicy
 from balancer.core.notes import Drain, Failure
+from balancer.core.outcome import COUNTS
 from balancer.core.row import Row
 
 
@@ -116,10 +118,13 @@ def _dump_row(row: Row, now: float) -> dict[str, Any]:
         report_age=None if row.last_report is None else span(now - row.last_report),
         verified=row.verified,
         probes_deep=row.probes_deep,
+        probe_age=None if row.probed_at == -inf else span(now - row.probed_at),
         windows={},
         health=row.health.dump(now),
         throttle=row.throttle.dump(now),
         ceiling=row.ceiling.dump(now),
+        belief=row.belief.dump(now),
+        slowness=row.slowness.dump(now),
         failures=[
             FailureKept(
                 age=span(now - failure.ended),
@@ -144,12 +149,16 @@ def _restore_row(
             row.windows[source].restore(told, then=then, now=now)
     if not any(source == "probe" for source, _ in row.outcomes):
         row.probes_deep = kept.probes_deep
-    counted = row.windows
-    row.forget_windows(policy)  # and with them what it remembers of their counts
-    row.windows = counted
+    if kept.probe_age is not None:
+        row.probed_at = max(row.probed_at, then - kept.probe_age)
+    failed = [then - each.age for each in kept.failures if COUNTS[each.kind] == "failure"]
+    row.failed_at = max([row.failed_at, *failed])
     row.health.restore(kept.health, then=then, now=now, policy=policy)
     row.throttle.restore(kept.throttle, then=then, hold_max=policy.throttle_max)
     row.ceiling.restore(kept.ceiling, then=then, now=now)
+    if kept.belief is not None:
+        row.belief.restore(kept.belief, then=then)
+    row.slowness.restore(kept.slowness, then=then)
     row.last_outcome = _newer(row.last_outcome, kept.age, then)
     row.last_report = _newer(row.last_report, kept.report_age, then)
     row.verified = row.verified or kept.verified

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from balancer.core.model import HealthPolicy, State
-from balancer.core.row import DEGRADED_STREAK, Row
+from balancer.core.recent import RECENT_AGE
+from balancer.core.row import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ def _story(row: Row, state: State, now: float, policy: HealthPolicy) -> tuple[st
             return reason, "waits for a change of configuration", None
         case "ejected":
             if health.trial_due(now):
-                return health.reason, "trial with the next request", now
+                by = "request that would go there" if row.trial_due(now) else "probe"
+                return health.reason, f"trial with the next {by}", now
             following = "trial" if now < health.until else "trial after a good probe"
             return health.reason, following, health.until if now < health.until else None
         case "half_open":
@@ -62,9 +64,12 @@ def _story(row: Row, state: State, now: float, policy: HealthPolicy) -> tuple[st
             done = max(0, policy.ramp_requests - health.ramp_left)
             return f"trial passed; {done} of {policy.ramp_requests} requests of the ramp", None, None
         case "degraded":
-            streak, counts = row.streak(now), row.evidence(now).memory
-            if streak >= DEGRADED_STREAK:
+            streak = health.recent.streak(now, age=RECENT_AGE)
+            if streak > 1:
                 return f"{streak} failures in a row", None, None
+            # Belief may be older than the shorter windows.
+            seen = [row.evidence(index, now) for index in range(1, len(policy.windows))]
+            counts = next((counts for counts in seen if counts.failure), seen[-1])
             return f"{counts.failure} of {counts.outcomes} failed lately", None, None
         case "unverified":
             return "no success yet" if row.failures else "no evidence yet", None, None

@@ -12,15 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from balancer.core.accounts import Accounts
+from balancer.core.doubt import ReporterView
 from balancer.core.estimate import peers_prior
-from balancer.core.health import Cause
 from balancer.core.model import SOURCES, Catalog, Endpoint, Model, RetryBudget, Source, State, Timeouts
 from balancer.core.notes import Drain, Failure
 from balancer.core.outcome import Kind
+from balancer.core.phases import Cause
 from balancer.core.pool import FLIGHT_LONGEST
 from balancer.core.row import ELIGIBLE, UNUSABLE, Row
 from balancer.core.standing import standing
 from balancer.core.window import Counts
+from balancer.core.witness import Suspicion
 
 RANKS: Final = (0.5, 0.75, 0.9, 0.99)  # OpenRouter's percentiles
 
@@ -39,10 +42,14 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class EndpointView:
-    """One endpoint at one moment. `windows` is by source, then by the window's name."""
+    """One endpoint at one moment. `windows` is by source, then by the window's name.
+
+    `enforced`: health chooses here and does not only watch; `ejections` are by cause, and by whether it chose then.
+    """
 
     id: str
     endpoint: Endpoint
+    enforced: bool
     state: State
     states: tuple[State, ...]
     reason: str
@@ -59,10 +66,17 @@ class EndpointView:
     timeouts: Timeouts
     outcomes: Mapping[tuple[Source, Kind], int]
     selections: int
-    ejections: Mapping[Cause, int]
+    ejections: Mapping[tuple[Cause, bool], int]
     failures: tuple[Failure, ...]
     evidence_age: float | None
     report_age: float | None
+
+    @property
+    def eligible(self) -> bool:
+        """Whether a decision may choose it, outside of panic and whatever the request asks for."""
+        if self.enforced:
+            return self.state in ELIGIBLE
+        return "drained" not in self.states and self.endpoint.misconfigured is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,27 +101,46 @@ class TableView:
     drains: tuple[Drain, ...]
     decisions: Mapping[tuple[str, str, str], int]
     sessions: int
-    self_suspect: bool
+    self_suspicion: Suspicion | None
+    reporters: tuple[ReporterView, ...]
+
+    @property
+    def self_suspect(self) -> bool:
+        """Whether whoever holds the table is rather at fault than the providers."""
+        return self.self_suspicion is not None
+
+
+def all_views(
+    catalog: Catalog, rows: Mapping[str, Row], accounts: Accounts, now: float
+) -> tuple[tuple[EndpointView, ...], tuple[ModelView, ...]]:
+    """Take a snapshot of every endpoint, in the order of the models, and of every model."""
+    endpoints: list[EndpointView] = []
+    models: list[ModelView] = []
+    for model in catalog.models.values():
+        views = endpoint_views([rows[key] for key in model.endpoints], catalog, now)
+        models.append(model_view(model, views, accounts.retry_budget(model.id, now)))
+        endpoints += views
+    return tuple(endpoints), tuple(models)
 
 
 def endpoint_views(rows: Sequence[Row], catalog: Catalog, now: float) -> list[EndpointView]:
     """Take a snapshot of all rows of one model: each one's estimate leans on its peers."""
-    prior = peers_prior(sorted(row.picture(now, catalog.health).own for row in rows))
+    prior = peers_prior(sorted(row.belief.own for row in rows))
     return [_endpoint_view(row, prior, catalog, now) for row in rows]
 
 
 def model_view(model: Model, views: Sequence[EndpointView], retries: RetryBudget) -> ModelView:
     """Judge a model by its endpoints."""
-    eligible = sum(view.state in ELIGIBLE for view in views)
+    eligible = sum(view.eligible for view in views)
     # A tier is chosen only when it is asked for, so it keeps no ordinary request out of panic.
     plain = [view for view in views if view.endpoint.tier is None]
     ordinary = plain or views
-    panic = not any(view.state in ELIGIBLE for view in ordinary) and any(map(_last_resort, ordinary))
+    panic = not any(view.eligible for view in ordinary) and any(map(_last_resort, ordinary))
     return ModelView(model.id, eligible, len(views), panic=panic, retry_budget=retries)
 
 
 def _last_resort(view: EndpointView) -> bool:
-    down = "ejected" in view.states or "half_open" in view.states
+    down = view.enforced and ("ejected" in view.states or "half_open" in view.states)
     return down and "throttled" not in view.states and UNUSABLE.isdisjoint(view.states)
 
 
@@ -118,6 +151,7 @@ def _endpoint_view(row: Row, prior: float, catalog: Catalog, now: float) -> Endp
     return EndpointView(
         id=row.endpoint.id,
         endpoint=row.endpoint,
+        enforced=row.enforced,
         state=found.state,
         states=found.states,
         reason=found.reason,
@@ -129,7 +163,7 @@ def _endpoint_view(row: Row, prior: float, catalog: Catalog, now: float) -> Endp
         },
         latency=Distribution(speed.percentiles("latency", now), speed.latency.count, speed.latency.sum),
         ttft=Distribution(speed.percentiles("ttft", now), speed.ttft.count, speed.ttft.sum),
-        success_estimate=1 - row.failure_probability(now, prior=prior, policy=policy),
+        success_estimate=row.success_estimate(now, prior=prior),
         throughput=Distribution(speed.percentiles("throughput", now), speed.throughput.count, speed.throughput.sum),
         cache_hit_rate=row.hits.rate(now),
         in_flight=row.flight.count(now, longest=FLIGHT_LONGEST),

@@ -107,6 +107,16 @@ class Ring:
         cells[cell + column] += amount
         self.totals[column] += amount
 
+    def take_back(self, ended: float, column: Column) -> None:
+        """Count one less of what ended then; nothing where it is not counted any more."""
+        bucket, head, cells = floor(ended / self._width), self._head, self._cells
+        if head is None or cells is None or not 0 <= head - bucket < BUCKETS:
+            return
+        cell = bucket % BUCKETS * _COLUMNS + column
+        if cells[cell]:
+            cells[cell] -= 1
+            self.totals[column] -= 1
+
     def add(self, column: Column, amount: int) -> None:
         """Count more in the newest bucket, in which something was counted before."""
         assert self._head is not None
@@ -264,6 +274,12 @@ class Windows:
         else:
             for ring in self._rings:
                 ring.record(ended, column)
+
+    def take_back(self, ended: float, column: Column) -> None:
+        """Count one less of what ended then, in every window that counted it."""
+        self._settle()
+        for ring in self._rings:
+            ring.take_back(ended, column)
 
     def counts(self, index: int, now: float) -> Counts:
         """Count what is inside the window at `index` (0 is the shortest, -1 the longest)."""

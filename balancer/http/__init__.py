@@ -3,7 +3,8 @@
 `server` is the door; `routes` is the table of everything that can be asked; `openapi` says the same to machines.
 """
 
+from balancer.http.access import reporters
 from balancer.http.hands import Hands, Unprobed
 from balancer.http.server import Server
 
-__all__ = ["Hands", "Server", "Unprobed"]
+__all__ = ["Hands", "Server", "Unprobed", "reporters"]

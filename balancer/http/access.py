@@ -5,17 +5,31 @@ loopback and unix sockets. With tokens every one is compared in constant time, w
 time of an answer tells nothing about them. A web page that somebody has open may reach an open loopback port
 too: a POST that a browser marks as coming from another site is refused.
 
+Reports are told apart by the name of their token. Where none is needed all of them are `ANONYMOUS`: the peer of a
+loopback or unix socket says nothing about which proxy it is.
+
 What this module does not know: which route needs which scope; `routes` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from aiohttp import web
 
 from balancer.config import Scope, Token
 from balancer.http.answers import Refused
+
+ANONYMOUS: Final = "anonymous"
+"""The reporter of every report that came without a token."""
+
+
+def reporters(tokens: Sequence[Token]) -> tuple[str, ...]:
+    """The names of all who may report: the closed set behind the label `reporter`."""
+    if not tokens:
+        return (ANONYMOUS,)
+    return tuple(token.name for token in tokens if not token.scopes.isdisjoint({"report", "admin"}))
 
 
 def authorize(request: web.BaseRequest, tokens: Sequence[Token], scope: Scope) -> str | None:

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Final, cast
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from balancer.core.model import State, Transition
 from balancer.http.answers import Refused, encode
@@ -41,7 +41,11 @@ _HEADERS: Final = {
 
 
 class Event(Struct, kw_only=True):
-    """One change. Units: `at` is Unix seconds, `next_in` seconds from then."""
+    """One change. Units: `at` is Unix seconds, `next_in` seconds from then.
+
+    `enforced` is false where health is only watched: the change is what would be, and chooses nothing. `reporter`
+    is there where the change is of our trust in one.
+    """
 
     number: int
     event: str
@@ -51,6 +55,8 @@ class Event(Struct, kw_only=True):
     state: State | None
     reason: str
     next_in: float | None
+    enforced: bool
+    reporter: str | UnsetType = UNSET
 
 
 class Events:
@@ -148,6 +154,8 @@ class Events:
             state=transition.state,
             reason=transition.reason,
             next_in=None if transition.next_at is None else max(0.0, transition.next_at - transition.now),
+            enforced=transition.enforced,
+            reporter=UNSET if transition.reporter is None else transition.reporter,
         )
         return _written(transition.event, f"{hands.boot}-{transition.number}", encode(event))
 

@@ -311,7 +311,9 @@ def _schemas() -> dict[str, Any]:
         "first_picture": {"type": "boolean", "description": "Every probed endpoint was probed once, or given up."},
         "endpoints": {"type": "integer"},
         "config_generation": {"type": "integer"},
-        "self_suspect": {"type": "boolean", "description": "Our own network or resolver seems to be at fault."},
+        "self_suspect": {"type": "boolean", "description": "We seem to be at fault rather than the providers."},
+        "self_suspect_reason": {"type": ["string", "null"]},
+        "reporters_suspect": {"type": "array", "items": {"type": "string"}, "description": "Names of tokens."},
     }
     schemas["Ready"] = {"type": "object", "properties": state, "required": ["ready"]}
     schemas["NotReady"] = {

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from balancer.core.health import Cause
 from balancer.core.model import (
     Dialect,
     Endpoint,
@@ -31,6 +30,7 @@ from balancer.core.model import (
     Timeouts,
 )
 from balancer.core.outcome import Kind
+from balancer.core.phases import Cause
 from balancer.core.view import Distribution, EndpointView, ModelView
 from balancer.core.window import Counts
 
@@ -74,6 +74,9 @@ class PricingItem(Struct, kw_only=True):
 class EndpointItem(Struct, kw_only=True):
     """One endpoint in a list. `next_in` is `null` where nothing is scheduled.
 
+    `eligible`: a decision may choose it now, outside of panic. `enforced` is false where health is only watched:
+    state, reason and next moment are what would be, and choose nothing.
+
     `cache_hit_rate` is the share of a prompt that is expected to be cached, as prices count it; `in_flight` are the
     decisions of the last two minutes that nobody reported on; `ceiling` the requests a minute beyond which it
     answered 429, `null` while it never did. `credential` says where its key is, `limits` and `cache_ttl` (seconds
@@ -84,6 +87,8 @@ class EndpointItem(Struct, kw_only=True):
     model: str
     provider: str
     tag: str
+    eligible: bool
+    enforced: bool
     state: State
     states: tuple[State, ...]
     reason: str
@@ -148,7 +153,10 @@ class Upstream(Struct, kw_only=True):
 
 
 class EndpointDetail(EndpointItem, kw_only=True):
-    """One endpoint with everything that is known about it. Totals count since it was added."""
+    """One endpoint with everything that is known about it. Totals count since it was added.
+
+    `would_be_ejections` are those while health was only watched; `ejections` are all others.
+    """
 
     provider_name: str
     upstream: Upstream
@@ -157,6 +165,7 @@ class EndpointDetail(EndpointItem, kw_only=True):
     outcomes: dict[Source, dict[Kind, int]]
     failures: list[FailureItem]
     ejections: dict[Cause, int]
+    would_be_ejections: dict[Cause, int]
     report_age: float | None
 
 
@@ -241,7 +250,8 @@ def endpoint_detail(view: EndpointView, now: float) -> EndpointDetail:
             )
             for each in view.failures
         ],
-        ejections=dict(view.ejections),
+        ejections=_ejections(view, enforced=True),
+        would_be_ejections=_ejections(view, enforced=False),
         report_age=view.report_age,
     )
 
@@ -273,6 +283,8 @@ def _item(view: EndpointView, now: float) -> dict[str, Any]:
         "model": endpoint.model,
         "provider": endpoint.provider,
         "tag": endpoint.tag,
+        "eligible": view.eligible,
+        "enforced": view.enforced,
         "state": view.state,
         "states": view.states,
         "reason": view.reason,
@@ -356,6 +368,10 @@ def _override(override: PriceOverride) -> OverrideItem:
         completion=override.completion,
         input_cache_read=override.input_cache_read,
     )
+
+
+def _ejections(view: EndpointView, *, enforced: bool) -> dict[Cause, int]:
+    return {cause: count for (cause, chose), count in view.ejections.items() if chose is enforced}
 
 
 def _by_window(view: EndpointView, number: Callable[[Counts], T]) -> ByWindow[T]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 from aiohttp import web
@@ -20,6 +20,7 @@ from msgspec import Meta, Raw, Struct
 
 from balancer.core.outcome import ERROR_WORDS, RETRY_AFTER_MAX, ErrorWord, Kind, Outcome, classify
 from balancer.core.request import NAME_MAX, SESSION_MAX, TOKENS_MAX
+from balancer.http.access import ANONYMOUS
 from balancer.http.answers import Refused, answer
 from balancer.http.api import Ask
 from balancer.http.body import NDJSON_TYPES, fields, read
@@ -35,6 +36,7 @@ COMMAS_MAX: Final = 100 * BATCH_MAX  # a report has some thirty; bounds what one
 LATENCY_MAX: Final = 86_400.0  # s; a day
 
 Verdict = Literal["recorded", "duplicate", "stale", "rejected"]
+Scope = Literal["endpoint", "account"]
 
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
 Seconds = Annotated[float, Meta(ge=0)]
@@ -46,11 +48,17 @@ UNUSED: Final = ("stream", "app")
 
 
 class RateLimit(Struct, kw_only=True, forbid_unknown_fields=True):
-    """What the provider told of its quota. Units: `reset` in seconds from then."""
+    """What the provider told of its quota. Units: `reset` in seconds from then.
+
+    `reset` is that of the limit that was met: so long a 429 without `retry_after` holds the endpoint, and a success
+    whose `remaining_requests` or `remaining_tokens` is 0. `scope` is `account` where the provider said it of the
+    whole account or credential; then all endpoints that share it are held.
+    """
 
     remaining_requests: Count | None = None
     remaining_tokens: Count | None = None
     reset: Seconds | None = None
+    scope: Scope | None = None
 
 
 class App(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -109,6 +117,7 @@ class Tally(Struct, kw_only=True):
     rejected: list[Rejected]
 
 
+_WORDS: Final = {"error": ("an error word", ERROR_WORDS), "ratelimit.scope": ("a scope", get_args(Scope))}
 _KNOWN: Final = (*fields(Report), *fields(RateLimit), *fields(App))
 _outer: Final = msgspec.json.Decoder(dict[str, Raw])
 _list: Final = msgspec.json.Decoder(list[Raw])
@@ -132,7 +141,7 @@ class Reports:
         counts: dict[Verdict, int] = {"recorded": 0, "duplicate": 0, "stale": 0, "rejected": 0}
         rejected: list[Rejected] = []
         try:
-            await self._take_all(reports, counts, rejected)
+            await self._take_all(reports, ANONYMOUS if ask.who is None else ask.who, counts, rejected)
         finally:
             self._tell(counts, rejected, ask.who)
         tally = Tally(
@@ -144,7 +153,7 @@ class Reports:
         return answer(tally)
 
     async def _take_all(
-        self, reports: list[bytes | Raw], counts: dict[Verdict, int], rejected: list[Rejected]
+        self, reports: list[bytes | Raw], reporter: str, counts: dict[Verdict, int], rejected: list[Rejected]
     ) -> None:
         now = self._hands.clock()
         removed: frozenset[str] | None = None
@@ -162,7 +171,7 @@ class Reports:
                 reason = _told(error)
             if reason is None:
                 if report.endpoint in self._hands.balancer.catalog.endpoints:
-                    verdict = self._record(report, now)
+                    verdict = self._record(report, reporter, now)
                 else:
                     removed = self._removed() if removed is None else removed
                     verdict = "stale" if report.endpoint in removed else "rejected"
@@ -171,7 +180,7 @@ class Reports:
             if verdict == "rejected" and reason is not None:
                 rejected.append(Rejected(index, reason))
 
-    def _record(self, report: Report, now: float) -> Verdict:
+    def _record(self, report: Report, reporter: str, now: float) -> Verdict:
         key = None if report.id is None else (report.endpoint, report.id)
         if key is not None and key in self._seen:
             self._seen.move_to_end(key)
@@ -181,6 +190,7 @@ class Reports:
             outcome(report),
             now=now,
             source="report",
+            reporter=reporter,
             decision=report.decision,
             age=0.0 if report.age is None else report.age,
             session_id=report.session_id or None,
@@ -224,9 +234,7 @@ def outcome(report: Report) -> Outcome:
         finish_reason=report.finish_reason,
         completion_tokens=report.completion_tokens,
     )
-    wait = report.retry_after
-    if wait is None and kind == "rate_limited" and report.ratelimit is not None:
-        wait = report.ratelimit.reset
+    wait = _wait(report, kind)
     return Outcome(
         kind=kind,
         latency=report.latency,
@@ -238,7 +246,23 @@ def outcome(report: Report) -> Outcome:
         cached_tokens=report.cached_tokens,
         tool_call_errors=_tool_call_errors(report),
         detail="" if report.finish_reason is None else f"finish_reason {shown(report.finish_reason)}",
+        account=report.ratelimit is not None and report.ratelimit.scope == "account",
     )
+
+
+def _wait(report: Report, kind: Kind) -> float | None:
+    """How long the provider asked to be left alone, by whatever told it.
+
+    Shape: after a success only the reset of a quota of which nothing is left. Providers reset when a quota is whole
+    again, and a part may be back before. To wait for the whole loses nothing of it, since none flows over; the next
+    request, sent at once, would be refused.
+    """
+    told = report.ratelimit
+    if kind == "success":
+        return told.reset if told is not None and 0 in (told.remaining_requests, told.remaining_tokens) else None
+    if report.retry_after is None and kind == "rate_limited" and told is not None:
+        return told.reset
+    return report.retry_after
 
 
 def _tool_call_errors(report: Report) -> int | None:
@@ -306,8 +330,9 @@ def _fault(report: Report) -> str | None:
 
 
 def _told(error: Exception) -> str:
-    text: Any = fault(error, _KNOWN)
-    if text.startswith("error: invalid enum value"):
-        word = text.partition("'")[2].rpartition("'")[0]
-        return f"error: {shown(word)} is not an error word; {hint(word, ERROR_WORDS)}"
-    return str(text)
+    text = fault(error, _KNOWN)
+    for place, (what, words) in _WORDS.items():
+        if text.startswith(f"{place}: invalid enum value"):
+            word = text.partition("'")[2].rpartition("'")[0]
+            return f"{place}: {shown(word)} is not {what}; {hint(word, words)}"
+    return text

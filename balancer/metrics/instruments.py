@@ -21,7 +21,7 @@ from prometheus_client import ProcessCollector
 
 from balancer.core.view import TableView
 from balancer.metrics.histogram import Histogram
-from balancer.metrics.table import table_families
+from balancer.metrics.table import reporter_families, table_families
 from balancer.metrics.text import OPENMETRICS, TEXT, Family, collected, exposition, line, wants_openmetrics
 
 PHASES: Final = ("resolve", "connect", "tls", "first_byte", "transfer")
@@ -56,6 +56,7 @@ class Metrics:
         self._phases: dict[str, dict[str, Histogram]] = {}
         self._costs: dict[str, float] = {}
         self._gauges: dict[str, float] = {}
+        self._reporters: tuple[str, ...] = ()
 
     # ---- counting ------------------------------------------------------------------------------------
 
@@ -111,12 +112,18 @@ class Metrics:
                     for phase in PHASES
                 }
 
+    def reporters(self, names: Iterable[str]) -> None:
+        """Show these reporters and no others."""
+        self._reporters = tuple(names)
+
     # ---- reading -------------------------------------------------------------------------------------
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Write down everything in the format that an `Accept` header asks for; return the body and its type."""
         openmetrics = wants_openmetrics(accept)
-        families = [*self._own(), *table_families(self._view()), *map(collected, self._process.collect())]
+        view = self._view()
+        process = map(collected, self._process.collect())
+        families = [*self._own(), *table_families(view), *reporter_families(view, self._reporters), *process]
         return exposition(families, openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
 
     def _own(self) -> list[Family]:

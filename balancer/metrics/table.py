@@ -9,6 +9,9 @@ Choices a reader of the series should know:
   would be a lie; `balancer_endpoint_window_outcomes` is always there and says how much evidence there is.
 - `balancer_endpoint_state` is 1 for the one state that is shown, so a sum by `state` counts each endpoint once.
   In OpenMetrics it is a gauge: that format's state set would want the label to bear the metric's name.
+- `balancer_ejections_total` says `enforced="false"` of those that were only watched, so every alert on ejections
+  should ask for `enforced="true"`. Of an endpoint there are the series of what is configured now, and of the other
+  only what was counted: a reload that changes it makes them at 0, before anything can be counted.
 - `balancer_decisions_total` exists for each model, each strategy and each result; of models that are not
   configured, all under one label value, there is only `model_not_found`. A request's own `sort` replaces the
   strategy, and has its series (`sort:price`, …) from the first such request on: few ask for one.
@@ -24,9 +27,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, get_args
 
 from balancer.core.capacity import MINUTE
-from balancer.core.health import CAUSES
 from balancer.core.model import SOURCES, STATES, Refusal, Source, StrategyName
 from balancer.core.outcome import KINDS
+from balancer.core.phases import CAUSES
 from balancer.core.refusal import UNKNOWN_MODEL
 from balancer.core.view import RANKS, Distribution, EndpointView, TableView
 from balancer.core.window import Counts
@@ -43,7 +46,11 @@ _OUTCOMES: Final = [
     ((source, kind), f',source="{source}",outcome="{kind}"}} ') for source in SOURCES for kind in KINDS
 ]
 _STATES: Final = [(state, f',state="{state}"}} ') for state in STATES]
-_CAUSES: Final = [(cause, f',reason="{cause}"}} ') for cause in CAUSES]
+_EJECTIONS: Final = [
+    ((cause, enforced), f',reason="{cause}",enforced="{str(enforced).lower()}"}} ')
+    for enforced in (True, False)
+    for cause in CAUSES
+]
 _RANKS: Final = [f',quantile="{rank}"}} ' for rank in RANKS]
 _RANKS_OF_SPEED: Final = [f',quantile="{round(1 - rank, 2)}"}} ' for rank in RANKS]
 
@@ -61,6 +68,42 @@ def table_families(view: TableView) -> list[Family]:
         *_capacities(endpoints),
         *_decisions(view),
         *_models(view),
+    ]
+
+
+def reporter_families(view: TableView, names: Iterable[str]) -> list[Family]:
+    """Write down who reports: those that are configured, whether they were heard of yet or not."""
+    heard = {each.name: each for each in view.reporters}
+    known = [({"reporter": name}, heard.get(name)) for name in names]
+    return [
+        Family(
+            name="balancer_reporter_reports",
+            kind="counter",
+            help="Reports that were taken from the reporter.",
+            lines=[
+                line("balancer_reporter_reports_total", labels, 0 if each is None else each.reports)
+                for labels, each in known
+            ],
+        ),
+        Family(
+            name="balancer_reporter_silence_seconds",
+            kind="gauge",
+            help="Time since the reporter's last report; no sample before the first.",
+            lines=[
+                line("balancer_reporter_silence_seconds", labels, each.silence)
+                for labels, each in known
+                if each is not None
+            ],
+        ),
+        Family(
+            name="balancer_reporter_suspect",
+            kind="gauge",
+            help="1 while the reporter rather than the providers seems to be at fault.",
+            lines=[
+                line("balancer_reporter_suspect", labels, int(each is not None and each.suspicion is not None))
+                for labels, each in known
+            ],
+        ),
     ]
 
 
@@ -97,11 +140,12 @@ def _counters(endpoints: Labelled) -> list[Family]:
         Family(
             name="balancer_ejections",
             kind="counter",
-            help="Ejections of the endpoint by what caused them.",
+            help="Ejections of the endpoint by what caused them; not enforced are those that were only watched.",
             lines=[
-                f"balancer_ejections_total{opening}{labels}{each.ejections.get(cause, 0)}"
+                f"balancer_ejections_total{opening}{labels}{each.ejections.get(key, 0)}"
                 for opening, each in endpoints
-                for cause, labels in _CAUSES
+                for key, labels in _EJECTIONS
+                if key[1] is each.enforced or key in each.ejections
             ],
         ),
     ]
@@ -294,7 +338,7 @@ def _models(view: TableView) -> list[Family]:
         Family(
             name="balancer_self_suspect",
             kind="gauge",
-            help="1 while our own network seems to be at fault rather than the providers.",
+            help="1 while we ourselves seem to be at fault rather than the providers.",
             lines=[line("balancer_self_suspect", {}, int(view.self_suspect))],
         ),
     ]

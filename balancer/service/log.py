@@ -49,6 +49,8 @@ EVENTS: Final = frozenset(
         "operator.acted",
         "self.suspected",
         "self.cleared",
+        "reporter.suspected",
+        "reporter.cleared",
     }
 )
 

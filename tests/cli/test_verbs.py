@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import struct
 import sys
@@ -159,6 +160,18 @@ async def test_status_lines_up_and_tells_why(command, daemon, config):
         for each in json.loads((await command("status", "--json", "--url", running.url)).out)["endpoints"]
     ]
     assert ids == ["acme/large@down", "acme/large@keyed"]
+
+
+async def test_status_says_where_health_is_only_watched(command, daemon, config):
+    running = await daemon(config + "health: {enforce: false}\n")
+    failures = {"reports": [{"endpoint": "acme/large@down", "error": "connect"}] * 12}
+    async with aiohttp.ClientSession() as client, client.post(f"{running.url}/v1/reports", json=failures) as answer:
+        assert (await answer.json())["recorded"] == 12
+    ran = await command("status", "large", "--url", running.url)
+    title, _, first, second = ran.out.splitlines()
+    assert title == "acme/large   1 of 2 eligible; health is only watched"
+    assert re.search(r" ejected .* only watched: \d+ failures in a row \(connect\); trial in ", first) is not None
+    assert "only watched" not in second  # a key that is missing rules it out whatever health may choose
 
 
 async def test_best_shows_the_choice_and_leases_nothing(command, daemon, config):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from balancer.config import Config, ConfigError, parse_config
-from balancer.core.model import Endpoint
+from balancer.core.model import Endpoint, enforced
 
 TEXT = """
 providers:
@@ -137,3 +137,30 @@ def test_a_broken_endpoint_does_not_shift_the_places_of_those_behind_it() -> Non
         "models.openai/gpt-4.1.endpoints[0].provider",
         "models.openai/gpt-4.1.endpoints[5].max_prompt_tokens",
     ]
+
+
+@pytest.mark.parametrize(
+    ("top", "own", "says", "holds"),
+    [
+        ("", "", None, True),
+        ("{enforce: true}", "", None, True),
+        ("{enforce: false}", "", None, False),
+        ("{enforce: false}", "{}", None, False),
+        ("{enforce: false}", "{enforce: null}", None, False),
+        ("{enforce: false}", "{enforce: true}", True, True),
+        ("{enforce: true}", "{enforce: false}", False, False),
+        ("", "{enforce: false}", False, False),
+    ],
+)
+def test_a_model_may_watch_or_enforce_by_itself(top: str, own: str, says: bool | None, holds: bool) -> None:
+    text = f"""
+providers: {{a: {{base_url: "https://a.example"}}}}
+models:
+  x/y: {{health: {own}, endpoints: [{{provider: a, model: m}}]}}
+  x/z: {{endpoints: [{{provider: a, model: m}}]}}
+health: {top}
+"""
+    whole = config(text)
+    assert whole.models["x/y"].enforce is says
+    assert enforced(whole.models["x/y"], whole.health) is holds
+    assert enforced(whole.models["x/z"], whole.health) is whole.health.enforce is ("false" not in top)

@@ -120,7 +120,7 @@ def test_the_defaults_that_it_states_are_those_that_hold() -> None:
     }
     small = parse_config(msgspec.json.encode(base).decode(), source="t.yaml")
     spelled = parse_config(msgspec.json.encode({**base, **stated}).decode(), source="t.yaml")
-    assert len(stated["health"]) == len(stated["routing"]) == 8
+    assert len(stated["health"]) == len(stated["routing"]) + 1 == 9
     assert [len(stated["routing"][key]) for key in ("sticky", "timeouts", "retry_budget")] == [2, 5, 2]
     assert spelled == small
 
@@ -141,6 +141,9 @@ def endpoint(keys: dict[str, object]) -> dict[str, object]:
         {"providers": {"a": {"base_url": "https://a.example", "credential": [{"env": "A"}, {"file": "b"}]}}},
         {"providers": {"a": {"base_url": "https://a.example", "limits": {"rpm": 1, "tpm": None}}}},
         {"routing": {"sticky": None, "timeouts": {"connect": "${CONNECT:-1s}"}, "retry_budget": {"floor": 0}}},
+        {"health": {"enforce": False}},
+        {"models": {"x/y": {"health": None, "endpoints": [{"provider": "a", "model": "m"}]}}},
+        {"models": {"x/y": {"health": {"enforce": None}, "endpoints": [{"provider": "a", "model": "m"}]}}},
         endpoint({"cache_ttl": "5m"}),
         endpoint({"cache_ttl": None, "pricing": {"overrides": []}}),
         endpoint(

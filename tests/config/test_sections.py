@@ -18,7 +18,7 @@ from balancer.config.sections import (
     TimeoutsShape,
 )
 from balancer.config.settings import Budget, LogSettings, ProbeSettings
-from balancer.config.shape import LimitsShape, PricingShape
+from balancer.config.shape import LimitsShape, ModelHealthShape, PricingShape
 from balancer.core.model import (
     HealthPolicy,
     Limits,
@@ -51,6 +51,10 @@ def routing(text: str) -> Routing:
 )  # fmt: skip
 def test_a_section_has_exactly_the_keys_of_the_value_that_it_becomes(section: type, value: type) -> None:
     assert set(section.__struct_fields__) == {field.name for field in dataclasses.fields(value)}
+
+
+def test_a_model_may_say_of_health_only_what_the_top_level_says_too() -> None:
+    assert set(ModelHealthShape.__struct_fields__) < set(HealthShape.__struct_fields__)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

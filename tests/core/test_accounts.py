@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from balancer.core.accounts import Accounts
+from balancer.core.accounts import Accounts, domain
 from balancer.core.affinity import session_key
 from balancer.core.capacity import CEILING_BURST
 from balancer.core.model import (
@@ -60,7 +60,7 @@ class Book:
         session_id = fields.pop("session_id", None)
         outcome = Outcome(kind=kind, **fields)
         self.accounts.reported(
-            self.entries[tag].row, outcome, decision=decision, session_id=session_id, ended=ended
+            self.entries[tag].row, outcome, decision=decision, session_id=session_id, ended=ended, now=ended
         )
 
     def under_way(self, tag: str, now: float) -> int:
@@ -331,3 +331,30 @@ def test_fewer_sessions_are_kept_at_once_when_the_policy_says_so(
     book.accounts.apply(catalog(endpoint("a"), routing=smaller), ())
     assert len(book.accounts.sessions) == 2
     assert (book.homes("s4", 5.0), book.homes("s0", 5.0)) == (["a"], [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"quota": "p:2", "credential": "env KEY"}, "p:2"),
+        ({"quota": "", "credential": "env KEY"}, "p env KEY"),
+        ({"quota": "", "credential": None}, "p None"),
+    ],
+)
+def test_a_domain_without_a_name_is_the_provider_with_the_credential(
+    endpoint: MakeEndpoint, fields: dict[str, Any], named: str
+) -> None:
+    assert domain(endpoint("p/a", **fields)) == domain(endpoint("p/b", **fields)) == named
+
+
+def test_an_account_holds_all_of_its_domain_but_the_one_that_found_out(
+    endpoint: MakeEndpoint, catalog: MakeCatalog
+) -> None:
+    book = Book(catalog(*[endpoint(tag, quota=tag[0]) for tag in ("p/a", "p/b", "p/c", "q/a")]))
+    rows = {each.endpoint.id: each.row for each in book.entries.values()}
+    outcome = Outcome(kind="rate_limited", retry_after=30.0, account=True)
+    moment = {"began": 1.0, "ended": 1.0, "now": 1.0, "longest": 300.0}
+    told = book.accounts.hold(rows, book.entries["p/a"].row, outcome, **moment, random=Random(1))
+    assert [(row.endpoint.tag, len(changes)) for row, changes in told] == [("p/b", 1), ("p/c", 1)]
+    held = {tag: each.row.throttle.until for tag, each in book.entries.items() if each.row.throttle.holds(1.0)}
+    assert held == {"p/b": 31.0, "p/c": 31.0}

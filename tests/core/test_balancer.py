@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balancer.core.balancer import LOCAL_AGE, Balancer
+from balancer.core.balancer import Balancer
+from balancer.core.doubt import SILENCE
 from balancer.core.model import (
     Catalog,
     Decision,
@@ -115,7 +116,7 @@ class Played:
         self.table.view(now=self.now + 5)
         self.table.transitions(0)
         self.table.endpoint(f"{MODEL}@p0", now=self.now)
-        self.table.self_suspect(self.now)
+        self.table.self_suspicion(self.now)
         for request in self.asks:
             for flags in ({"explain": True}, {"dry": True}):
                 try:
@@ -421,15 +422,15 @@ def test_a_429_holds_and_is_no_error(pair: Balancer, ask: MakeRequest) -> None:
 
 
 def test_the_watcher_doubts_itself_until_something_works(pair: Balancer) -> None:
-    assert not pair.self_suspect(0.0)
+    assert pair.self_suspicion(0.0) is None
     pair.record(A, Outcome(kind="local"), now=10.0, source="probe")
-    assert pair.self_suspect(10.0)
+    assert pair.self_suspicion(10.0) is not None
     assert pair.view(now=69.9).self_suspect
-    assert not pair.self_suspect(10.0 + LOCAL_AGE)
-    pair.record(B, BAD, now=20.0)
-    assert pair.self_suspect(20.0)
+    assert pair.self_suspicion(10.0 + SILENCE) is None
+    pair.record(B, Outcome(kind="timeout"), now=20.0)
+    assert pair.self_suspicion(20.0) is not None
     pair.record(B, OK, now=21.0)
-    assert not pair.self_suspect(21.0)
+    assert pair.self_suspicion(21.0) is None
 
 
 def test_report_ages_are_of_reports_only(pair: Balancer) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from math import ceil, floor, inf, log
+from math import exp, floor, inf
 from random import Random
 
 import pytest
@@ -8,18 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.capacity import (
-    CEILING_AGE_MAX,
-    CEILING_BURST,
-    CEILING_CUT,
-    CEILING_FORGET,
-    CEILING_MIN,
-    CEILING_REQUESTS,
-    CEILING_RISE,
-    CEILING_SHARE,
     HOLD_FIRST,
     HOLD_MIN,
     IN_FLIGHT_MAX,
-    Ceiling,
+    LOST_AGE,
+    REPORTED_MIN,
+    SILENCE_DECAY,
+    SILENCE_MARGIN,
     InFlight,
     Quota,
     Throttle,
@@ -215,206 +210,6 @@ def test_asking_a_quota_takes_nothing() -> None:
     assert [quota.wait(0.0, limit, 10) for _ in range(5)] == [0.0] * 5
 
 
-# ---- the learned ceiling -----------------------------------------------------------------------------
-
-
-def busy(ceiling: Ceiling, requests: int, *, now: float) -> None:
-    """Send so many requests at one moment."""
-    for _ in range(requests):
-        ceiling.took(now)
-
-
-def test_without_a_429_there_is_no_ceiling() -> None:
-    ceiling = Ceiling()
-    busy(ceiling, 1000, now=0.0)
-    assert ceiling.ceiling(0.0) is None
-    assert not ceiling.learned
-    assert not ceiling.full(0.0)
-
-
-def burst(ceiling: Ceiling, limited: int, *, began: float, now: float) -> None:
-    """Let so many requests that began at one moment be answered with a 429."""
-    for _ in range(limited):
-        ceiling.limited(began=began, now=now)
-
-
-def test_a_429_cuts_to_four_fifths_of_the_rate_and_a_burst_cuts_once() -> None:
-    ceiling = Ceiling()
-    busy(ceiling, 100, now=10.0)
-    for step in range(50):
-        ceiling.limited(began=10.0, now=11.0 + step * 0.01)
-    assert ceiling.ceiling(11.49) == pytest.approx(80.0)
-    assert ceiling.learned
-    assert ceiling.full(11.5)
-    assert not ceiling.full(70.0)
-
-
-def test_the_rate_is_what_was_decided_or_reported_whichever_is_more() -> None:
-    for decided, reported in ((100, 0), (0, 100), (100, 60), (60, 100), (100, 100)):
-        ceiling = Ceiling()
-        busy(ceiling, decided, now=0.0)
-        for _ in range(reported):
-            ceiling.reported(0.0)
-        burst(ceiling, 10, began=0.0, now=1.0)
-        assert ceiling.ceiling(1.0) == pytest.approx(80.0)
-
-
-@pytest.mark.parametrize(
-    ("requests", "limited", "taught"),
-    [
-        (CEILING_REQUESTS, CEILING_BURST, True),
-        (CEILING_REQUESTS - 1, CEILING_REQUESTS - 1, False),
-        (CEILING_REQUESTS, CEILING_BURST - 1, False),
-        (200, 9, False),
-        (200, 10, True),
-        (1000, 49, False),
-    ],
-    ids=[
-        "just enough", "of a few requests no rate is learned", "one or two are chance",
-        "among many a few are noise", "a twentieth is no noise", "noise of much traffic",
-    ],
-)  # fmt: skip
-def test_a_ceiling_is_taught_by_a_share_of_enough_requests(requests: int, limited: int, taught: bool) -> None:
-    ceiling = Ceiling()
-    busy(ceiling, requests, now=0.0)
-    burst(ceiling, limited, began=0.0, now=1.0)
-    assert ceiling.ceiling(1.0) == (pytest.approx(CEILING_CUT * requests) if taught else None)
-    assert ceiling.learned == taught
-
-
-def test_a_429_to_a_request_that_began_after_the_cut_cuts_again_and_never_raises() -> None:
-    ceiling = Ceiling()
-    busy(ceiling, 100, now=0.0)
-    burst(ceiling, 5, began=0.0, now=1.0)
-    busy(ceiling, 90, now=61.0)
-    burst(ceiling, 5, began=61.0, now=62.0)
-    assert ceiling.ceiling(62.0) == pytest.approx(72.0)
-    busy(ceiling, 500, now=63.0)
-    burst(ceiling, 30, began=63.0, now=64.0)
-    found = ceiling.ceiling(64.0)
-    assert found is not None
-    assert found <= 72.3
-
-
-def test_one_burst_cuts_a_known_ceiling_by_a_fifth_at_most_however_slow_the_minute_was() -> None:
-    ceiling = Ceiling()
-    busy(ceiling, 100, now=0.0)
-    burst(ceiling, 5, began=0.0, now=0.0)
-    for minute in range(2, 8):
-        now = minute * 60.0
-        before = ceiling.ceiling(now)
-        assert before is not None
-        busy(ceiling, ceil(before * 0.6), now=now)
-        burst(ceiling, 5, began=now - 1.0, now=now)
-        assert ceiling.ceiling(now) == pytest.approx(CEILING_CUT * before)
-
-
-def test_a_ceiling_of_which_a_hold_left_next_to_no_traffic_limits_nothing() -> None:
-    ceiling = Ceiling()
-    busy(ceiling, 100, now=0.0)
-    burst(ceiling, 5, began=0.0, now=0.0)
-    busy(ceiling, 1, now=120.0)
-    ceiling.limited(began=120.0, now=120.0)
-    assert ceiling.ceiling(120.0) is None
-
-
-def test_a_ceiling_rises_by_a_tenth_of_itself_each_minute_without_429s() -> None:
-    ceiling = Ceiling()
-    busy(ceiling, 100, now=0.0)
-    burst(ceiling, 5, began=0.0, now=0.0)
-    found = [ceiling.ceiling(minute * 60.0) for minute in range(4)]
-    assert found == pytest.approx([80.0, 88.0, 96.8, 106.48])
-    ceiling.limited(began=-5.0, now=180.0)
-    assert ceiling.ceiling(180.0) == pytest.approx(80.0)
-
-
-def test_a_ceiling_far_above_all_traffic_is_forgotten_and_does_not_come_back() -> None:
-    minutes = log(CEILING_FORGET / CEILING_CUT) / log(1.0 + CEILING_RISE)
-    for afterwards in ("requests", "a single 429"):
-        ceiling = Ceiling()
-        busy(ceiling, 100, now=0.0)
-        burst(ceiling, 5, began=0.0, now=0.0)
-        assert ceiling.ceiling((minutes - 0.1) * 60) is not None
-        assert ceiling.ceiling((minutes + 0.1) * 60) is None
-        if afterwards == "requests":
-            busy(ceiling, 500, now=(minutes + 0.2) * 60)
-        else:
-            ceiling.limited(began=minutes * 60, now=(minutes + 0.2) * 60)
-        assert ceiling.ceiling((minutes + 0.3) * 60) is None
-
-
-def test_a_ceiling_that_traffic_keeps_near_is_forgotten_after_an_hour() -> None:
-    ceiling = Ceiling()
-    busy(ceiling, 100, now=0.0)
-    burst(ceiling, 5, began=0.0, now=0.0)
-    for minute in range(1, 60):
-        busy(ceiling, round(80 * (1.0 + CEILING_RISE) ** minute), now=minute * 60.0)
-    assert ceiling.ceiling(CEILING_AGE_MAX - 1.0) is not None
-    assert ceiling.ceiling(CEILING_AGE_MAX) is None
-
-
-def test_one_request_a_minute_is_always_let_through() -> None:
-    ceiling = Ceiling()
-    busy(ceiling, CEILING_REQUESTS, now=0.0)
-    burst(ceiling, CEILING_BURST, began=0.0, now=0.0)
-    for minute in range(1, 60):
-        before = ceiling.ceiling(minute * 60.0)
-        assert before is not None
-        busy(ceiling, ceil(before * 0.55), now=minute * 60.0)
-        ceiling.limited(began=minute * 60.0, now=minute * 60.0)
-    assert ceiling.ceiling(59 * 60.0) == CEILING_MIN
-    assert not ceiling.full(3600.0)
-    ceiling.took(3600.0)
-    assert ceiling.full(3601.0)
-    assert not ceiling.full(3660.0)
-
-
-events = st.sampled_from(("decided", "decided", "reported", "limited"))
-
-
-@given(
-    st.lists(st.tuples(events, st.floats(0, 60), st.integers(1, 15), st.floats(0, 60)), max_size=40),
-    st.lists(st.floats(0, 5000), max_size=5),
-)
-def test_a_ceiling_is_within_bounds_and_full_means_one_more_would_break_it(
-    story: list[tuple[str, float, int, float]], reads: list[float]
-) -> None:
-    ceiling, unread, now = Ceiling(), Ceiling(), 0.0
-    taken: dict[str, list[float]] = {"decided": [], "reported": [], "limited": []}
-
-    def live(what: str) -> int:
-        return len([at for at in taken[what] if floor(now / BUCKET) - floor(at / BUCKET) < 30])
-
-    for what, passed, times, latency in story:
-        now += passed
-        for _ in range(times):
-            before = ceiling.ceiling(now)
-            taken[what].append(now)
-            for each in (ceiling, unread):
-                match what:
-                    case "decided":
-                        each.took(now)
-                    case "reported":
-                        each.reported(now)
-                    case "limited":
-                        each.limited(began=now - latency, now=now)
-            for read in reads:
-                ceiling.ceiling(read)
-                ceiling.full(read)
-            found, rate = ceiling.ceiling(now), max(live("decided"), live("reported"))
-            assert found == unread.ceiling(now)
-            assert ceiling.full(now) == (found is not None and rate + 1 > found)
-            if found is not None:
-                assert found >= CEILING_MIN
-                assert before is None or CEILING_CUT * before <= found + 1e-9 or what == "limited"
-                assert before is None or found <= before
-            if before is None and found is not None:
-                assert what == "limited"
-                assert live("limited") >= max(CEILING_BURST, CEILING_SHARE * rate)
-                assert rate >= CEILING_REQUESTS
-                assert found == pytest.approx(CEILING_CUT * rate)
-
-
 # ---- what is under way -------------------------------------------------------------------------------
 
 
@@ -424,15 +219,15 @@ def test_decisions_count_until_they_are_reported() -> None:
     for now in (0.0, 1.0, 2.0):
         flight.begin(now)
     assert flight.count(2.0, longest=60.0) == 3
-    flight.end()
-    flight.end(began=2.0)
+    flight.end(2.0)
+    flight.end(2.0, began=2.0)
     assert flight.count(2.0, longest=60.0) == 1
 
 
 def test_a_report_too_many_ends_nothing() -> None:
     flight = InFlight()
-    flight.end()
-    flight.end(began=1.0)
+    flight.end(0.0)
+    flight.end(0.0, began=1.0)
     flight.begin(0.0)
     assert flight.count(0.0, longest=60.0) == 1
 
@@ -442,7 +237,7 @@ def test_a_lost_report_stops_counting_though_traffic_goes_on() -> None:
     flight.begin(0.0)
     for second in range(1, 200):
         flight.begin(float(second))
-        flight.end(began=second + 0.001)
+        flight.end(second + 0.5, began=second + 0.001)
     assert flight.count(60.0, longest=60.0) == 1
     assert flight.count(60.1, longest=60.0) == 0
 
@@ -451,34 +246,144 @@ def test_a_request_that_began_before_its_decision_ends_the_oldest() -> None:
     flight = InFlight()
     flight.begin(10.0)
     flight.begin(20.0)
-    flight.end(began=9.9)
+    flight.end(20.0, began=9.9)
     assert flight.count(75.0, longest=60.0) == 1
 
 
-def test_only_a_bounded_number_of_decisions_is_remembered() -> None:
+def test_only_a_bounded_number_of_decisions_is_remembered_and_none_for_ever() -> None:
     flight = InFlight()
     for step in range(3 * IN_FLIGHT_MAX):
         flight.begin(step * 0.001)
     assert flight.count(3.0, longest=60.0) == IN_FLIGHT_MAX
+    flight.begin(LOST_AGE + 4.0)
+    assert flight.count(LOST_AGE + 4.0, longest=inf) == 1
 
 
 @given(
     st.lists(st.tuples(st.sampled_from(("begin", "end", "end at")), soon, soon), max_size=60),
     st.floats(0, 300),
     st.floats(0, 100),
+    st.floats(0, 50),
 )
-def test_what_is_under_way_equals_a_recount(
-    story: list[tuple[str, float, float]], now: float, longest: float
+def test_what_is_under_way_and_overdue_equals_a_recount(
+    story: list[tuple[str, float, float]], now: float, longest: float, than: float
 ) -> None:
     flight = InFlight()
     begun: list[float] = []
+    answered, heard, silence = -inf, -inf, 0.0
     for what, moment, began in story:
         if what == "begin":
             flight.begin(moment)
             begun.append(moment)
             continue
-        flight.end(began=began if what == "end at" else None)
+        flight.end(moment, began=began if what == "end at" else None)
         if begun:
             before = [each for each in begun if what == "end at" and each <= began]
-            begun.remove(max(before, default=min(begun)))
+            ended = max(before, default=min(begun))
+            heard_of = ended if what == "end at" else max(begun)
+            if heard_of > answered:
+                faded = silence * min(1.0, exp((heard - moment) / SILENCE_DECAY))
+                silence = max(faded, moment - min(each for each in begun if each > answered))
+                answered, heard = heard_of, moment
+            begun.remove(ended)
     assert flight.count(now, longest=longest) == len([each for each in begun if each >= now - longest])
+    late = [each for each in begun if answered < each < now - max(than, silence * SILENCE_MARGIN)]
+    assert flight.overdue(now, than=than, longest=longest) == len([each for each in late if each >= now - longest])
+
+
+def answering(times: int, *, until: float, every: float = 1.0, unreported: int = 0) -> InFlight:
+    """Decisions up to a moment, each answered after half of what lies between two; so many of a hundred are not."""
+    flight = InFlight()
+    for number in range(times):
+        began = until - (times - number) * every
+        flight.begin(began)
+        if number % 100 >= unreported:
+            flight.end(began + every / 2, began=began)
+    return flight
+
+
+def hung(flight: InFlight, requests: int, *, now: float, every: float = 1.0) -> InFlight:
+    """Let requests follow that nobody answers."""
+    for number in range(requests):
+        flight.begin(now + number * every)
+    return flight
+
+
+@pytest.mark.parametrize(
+    ("unreported", "requests"),
+    [(0, 6), (4, 6), (10, 7), (20, 10), (50, 23)],
+    ids=["all are reported", "few are lost", "a tenth", "a fifth", "half"],
+)
+def test_more_in_a_row_must_be_overdue_where_more_reports_are_lost(unreported: int, requests: int) -> None:
+    for row, found in ((requests - 1, None), (requests, requests)):
+        flight = hung(answering(400, until=1000.0, unreported=unreported), row, now=1000.0)
+        assert flight.hanging(1100.0, than=10.0, longest=120.0) == found
+        assert flight.overdue(1100.0, than=10.0, longest=120.0) == row
+
+
+def test_what_is_younger_or_older_than_asked_for_is_not_overdue() -> None:
+    flight = hung(answering(200, until=1000.0), 20, now=1000.0)
+    assert flight.overdue(1020.5, than=10.0, longest=120.0) == 11
+    assert flight.overdue(1020.5, than=10.0, longest=15.5) == 6
+    assert flight.overdue(1020.5, than=30.0, longest=120.0) == 0
+    assert flight.overdue(1200.0, than=10.0, longest=120.0) == 0
+
+
+def test_an_answer_to_a_later_request_ends_the_row() -> None:
+    flight = hung(answering(200, until=1000.0), 20, now=1000.0)
+    assert flight.hanging(1030.0, than=10.0, longest=120.0) == 20
+    flight.end(1030.0, began=1015.0)
+    assert flight.overdue(1030.0, than=10.0, longest=120.0) == 0
+    assert flight.overdue(1100.0, than=10.0, longest=120.0) == 4
+
+
+def test_an_answer_of_unknown_beginning_ends_the_row_too() -> None:
+    flight = hung(answering(200, until=1000.0), 20, now=1000.0)
+    flight.end(1030.0)
+    assert flight.overdue(1100.0, than=10.0, longest=120.0) == 0
+
+
+@pytest.mark.parametrize("told", [0, REPORTED_MIN - 1])
+def test_a_proxy_that_hardly_ever_reports_says_nothing_by_silence(told: int) -> None:
+    flight = hung(answering(told, until=1000.0), 100, now=1000.0)
+    assert flight.unreported(1100.0, than=10.0) is None
+    assert flight.hanging(1100.0, than=10.0, longest=120.0) is None
+
+
+def test_of_two_proxies_one_that_never_reports_makes_silence_usual() -> None:
+    flight = answering(400, until=400.0, unreported=50)
+    assert flight.unreported(400.0, than=10.0) == pytest.approx(0.5, abs=0.05)
+    assert answering(400, until=400.0).unreported(400.0, than=10.0) == 0.0
+    assert flight.hanging(460.0, than=10.0, longest=120.0) is None
+
+
+@pytest.mark.parametrize("every", [0.1, 1.0, 10.0])
+def test_a_proxy_that_tells_its_reports_in_batches_is_no_hanging_endpoint(every: float) -> None:
+    flight, waiting = InFlight(), list[float]()
+    for number in range(int(1200.0 / every)):
+        now = number * every
+        if waiting and now // 40 > waiting[-1] // 40:
+            for began in waiting:
+                flight.end(now, began=began)
+            waiting.clear()
+        flight.begin(now)
+        waiting.append(now)
+        if now > 120:
+            assert flight.hanging(now, than=2.0, longest=120.0) is None
+    hung(flight, int(100.0 / every), now=1200.0, every=every)
+    assert flight.hanging(1300.0, than=2.0, longest=120.0) is not None
+
+
+def test_what_was_lost_is_forgotten_with_the_reports_that_came_since() -> None:
+    flight, shares = InFlight(), list[float]()
+    for number in range(6000):
+        flight.begin(float(number))
+        if number >= 1000 or number % 2:
+            flight.end(number + 0.5, began=float(number))
+        if number % 1000 == 999:
+            found = flight.unreported(number + 0.5, than=10.0)
+            assert found is not None
+            shares.append(found)
+    assert shares[0] == pytest.approx(0.5, abs=0.01)
+    assert sorted(shares, reverse=True) == shares
+    assert shares[-1] < 0.02

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.core.fates import shared_fates
-from balancer.core.model import Endpoint
+from balancer.core.fates import KIN_STEP, Kin, shared_fates
+from balancer.core.model import Endpoint, HealthPolicy
+from balancer.core.outcome import Outcome
+from balancer.core.row import Row
 
 MakeEndpoint = Callable[..., Endpoint]
+POLICY = HealthPolicy()
+OK = Outcome(kind="success", latency=0.0)
+BAD = Outcome(kind="server_error", status=500)
 
 
 @pytest.mark.parametrize(
@@ -68,3 +74,68 @@ def test_numbers_are_dense_and_the_order_of_endpoints_joins_and_parts_nobody(
             assert (fates[one.id] == fates[other.id]) == (backwards[one.id] == backwards[other.id])
             if one.provider == other.provider or one.base_url == other.base_url:
                 assert fates[one.id] == fates[other.id]
+
+
+# ---- what is usual among them ------------------------------------------------------------------------
+
+
+def rows_of(endpoint: MakeEndpoint, count: int) -> list[Row]:
+    return [Row(endpoint(f"p/{place}"), POLICY, random=Random(1), now=0.0) for place in range(count)]
+
+
+def take(row: Row, outcome: Outcome, now: float) -> None:
+    row.record(
+        outcome, source="report", ended=now, duration=None, now=now, decision=None, policy=POLICY, random=Random(1)
+    )
+
+
+def test_of_whom_nothing_was_seen_nothing_is_usual(endpoint: MakeEndpoint) -> None:
+    rows = rows_of(endpoint, 3)
+    kin = Kin(rows)
+    assert (kin.usual, {row.kin for row in rows}) == (None, {None})
+    assert not any(row.news for row in rows)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.floats(0, 600)), max_size=60))
+def test_it_follows_the_mean_of_those_that_were_seen_within_a_step(
+    endpoint: MakeEndpoint, story: list[tuple[int, bool, float]]
+) -> None:
+    rows, now = rows_of(endpoint, 4), 0.0
+    kin = Kin(rows)
+    for place, good, pause in story:
+        now += pause
+        take(rows[place], OK if good else BAD, now)
+        kin.take(rows[place])
+        seen = [row.belief.own for row in rows if row.belief.seen]
+        assert kin.usual == pytest.approx(sum(seen) / len(seen), abs=KIN_STEP)
+        assert {row.kin for row in rows} == {kin.usual}
+
+
+def test_all_are_told_when_it_has_moved_a_step_and_nobody_before(endpoint: MakeEndpoint) -> None:
+    rows, now, told = rows_of(endpoint, 3), 0.0, []
+    kin = Kin(rows)
+    for number in range(200):
+        now += 30.0
+        take(rows[0], BAD, now)
+        for row in rows:
+            row.news.clear()
+        before = kin.usual
+        kin.take(rows[0])
+        assert [bool(row.news) for row in rows] == [kin.usual != before] * 3
+        if kin.usual != before:
+            told.append(number)
+    assert told[0] == 0
+    assert 3 < len(told) < 200
+
+
+def test_built_anew_of_the_same_rows_it_says_the_same(endpoint: MakeEndpoint) -> None:
+    rows, now = rows_of(endpoint, 3), 0.0
+    kin = Kin(rows)
+    for number in range(50):
+        now += 60.0
+        take(rows[number % 3], BAD if number % 5 == 0 else OK, now)
+        kin.take(rows[number % 3])
+    for row in rows:
+        row.news.clear()
+    assert Kin(rows).usual == kin.usual
+    assert not any(row.news for row in rows)

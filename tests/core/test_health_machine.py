@@ -8,9 +8,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from balancer.core.health import CAUSES, LEASE_SLACK, TRANSITIONS, Health
+from balancer.core.health import LEASE_SLACK, SLOW_HOLD_MAX, Health
 from balancer.core.model import HealthPolicy, Source
 from balancer.core.outcome import COUNTS, KINDS, Kind, Outcome
+from balancer.core.phases import CAUSES, TRANSITIONS, Cause
+from balancer.core.recent import Peers
 
 PHASES = ("closed", "ejected", "half_open", "recovering")
 
@@ -44,13 +46,13 @@ policies = st.builds(
 class HealthMachine(RuleBasedStateMachine):
     """Everything the public door allows, in any order, beside a small independent reading of the rules."""
 
-    @initialize(policy=policies, seed=st.integers(0, 10))
-    def begin(self, policy: HealthPolicy, seed: int) -> None:
+    @initialize(policy=policies, seed=st.integers(0, 10), others=st.sampled_from((None, Peers(0.01, 0.13))))
+    def begin(self, policy: HealthPolicy, seed: int, others: Peers | None) -> None:
         self.now = 0.0
         self.policy = policy
         self.health = Health(random=Random(seed), now=0.0)
         self.leases = 0
-        self.ramp_successes = 0
+        self.others = others
 
     @rule(seconds=st.one_of(st.floats(0, 30), st.floats(0, 2000), st.just(1e6), st.floats(-20, 0)))
     def time_passes(self, seconds: float) -> None:
@@ -68,6 +70,26 @@ class HealthMachine(RuleBasedStateMachine):
         assert self.health.generation == generation + 1 + lapsed
         assert self.health.until == until
 
+    @rule(cause=st.sampled_from(("slow_calls", "overdue", "provider_failure")), grows=st.booleans())
+    def another_detector_says_it_is_ill(self, cause: Cause, grows: bool) -> None:
+        health = self.health
+        in_service = health.phase in ("closed", "recovering") and health.misconfigured is None
+        before, until, ejections = facts(health), health.until, health.ejections
+        change = health.trip(cause, "seen elsewhere", self.now, self.policy, grows=grows)
+        assert (change is not None) == in_service
+        if change is None:
+            assert facts(health) == before
+            return
+        assert (change.event, change.cause, change.reason) == ("endpoint.ejected", cause, "seen elsewhere")
+        assert (health.phase, health.cause, health.reason) == ("ejected", cause, "seen elsewhere")
+        assert health.until >= until
+        assert health.ejections <= ejections + grows
+        if health.until > until:
+            assert health.until - self.now <= self.longest_hold(cause)
+
+    def longest_hold(self, cause: Cause | None) -> float:
+        return min(self.policy.hold_max, SLOW_HOLD_MAX) if cause == "slow_calls" else self.policy.hold_max
+
     @rule()
     def the_operator_forgives(self) -> None:
         before = self.health.misconfigured, self.health.phase, self.health.generation
@@ -83,14 +105,28 @@ class HealthMachine(RuleBasedStateMachine):
         latency=st.one_of(st.just(0.0), st.floats(0, 60)),
         carries=st.sampled_from(("nothing", "the lease", "an old lease", "another")),
         times=st.sampled_from((1, 1, 2, 6)),
+        enforced=st.sampled_from((True, True, False)),
+        slow=st.booleans(),
     )
     def an_outcome_comes(
-        self, kind: Kind, shallow: bool, source: Source, age: float, latency: float, carries: str, times: int
+        self,
+        kind: Kind,
+        shallow: bool,
+        source: Source,
+        age: float,
+        latency: float,
+        carries: str,
+        times: int,
+        enforced: bool,
+        slow: bool,
     ) -> None:
         for _ in range(times):
-            self._record(Outcome(kind=kind, shallow=shallow, status=None), source, age, latency, carries)
+            outcome = Outcome(kind=kind, shallow=shallow, status=None)
+            self._record(outcome, source, age, latency, carries, enforced, slow and kind == "success")
 
-    def _record(self, outcome: Outcome, source: Source, age: float, latency: float, carries: str) -> None:
+    def _record(
+        self, outcome: Outcome, source: Source, age: float, latency: float, carries: str, enforced: bool, slow: bool
+    ) -> None:
         health, now = self.health, self.now
         lapses = health.phase == "half_open" and health.phase_at(now) == "ejected"
         lease = None if lapses else health.lease
@@ -111,9 +147,18 @@ class HealthMachine(RuleBasedStateMachine):
             health.ejections,
         )
         ramp_left, misconfigured = health.ramp_left, health.misconfigured
-        since = now if lapses else health.since
+        since, cause = now if lapses else health.since, health.cause
         change = health.record(
-            outcome, source=source, began=began, ended=ended, now=now, decision=decision, policy=self.policy
+            outcome,
+            source=source,
+            began=began,
+            ended=ended,
+            now=now,
+            decision=decision,
+            policy=self.policy,
+            enforced=enforced,
+            slow=slow,
+            others=lambda: self.others,
         )
         decides = (
             lease is not None
@@ -133,14 +178,16 @@ class HealthMachine(RuleBasedStateMachine):
         # Deadlines only move later, and a hold is as long as its count says.
         assert health.until >= until
         if health.until > until:
-            longest = min(self.policy.hold * 2.0**ejections, self.policy.hold_max)
-            shortest = min(self.policy.hold * 2.0 ** max(0.0, health.ejections - 1), self.policy.hold_max) / 2
+            most = self.longest_hold(health.cause)
+            longest = min(self.policy.hold * 2.0**ejections, most)
+            shortest = min(self.policy.hold * 2.0 ** max(0.0, health.ejections - 1), most) / 2
             assert shortest - 1e-6 <= health.until - now <= longest + 1e-6
         # An ejection is told, is counted, and has a cause of the closed list.
         if change is not None and change.cause is not None:
             assert change.cause in CAUSES
             assert health.phase == "ejected"
-            assert COUNTS[outcome.kind] == "failure"
+            # A success says nothing bad but that it was slow, and that only of one that was ejected for it.
+            assert COUNTS[outcome.kind] == "failure" or (slow and cause == health.cause == "slow_calls")
         # A straggler decides nothing.
         if began < since and not decides:
             assert change is None
@@ -162,8 +209,10 @@ class HealthMachine(RuleBasedStateMachine):
         if outcome.shallow and phase in ("ejected", "half_open"):
             assert health.phase == phase
         if phase == "ejected" and health.phase != "ejected":
-            assert (source, outcome.kind) == ("probe", "success")
-            assert ended >= until
+            assert outcome.kind == "success"
+            assert not (slow and cause == "slow_calls")
+            assert source == "probe" or not enforced
+            assert (ended if source == "probe" else began) >= until
         # The slow start takes exactly its number of successes.
         if phase == "recovering" and health.phase == "closed":
             assert ramp_left == 1
@@ -193,4 +242,4 @@ class HealthMachine(RuleBasedStateMachine):
 
 
 TestHealthMachine = HealthMachine.TestCase
-TestHealthMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestHealthMachine.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

@@ -90,7 +90,7 @@ def test_every_change_is_told_once_with_its_reason_and_its_next_moment(
         ("endpoint.ejected", A, "ejected", until),
         ("endpoint.trial_started", A, "half_open", 100.0 + trial.selected.timeouts.total),
         ("endpoint.readmitted", A, "recovering", None),
-        ("endpoint.recovered", A, "degraded", None),
+        ("endpoint.recovered", A, "healthy", None),
         ("endpoint.throttled", A, "throttled", 150.0),
     ]
 

@@ -12,14 +12,20 @@ EMPTY: dict[str, Any] = {
     "version": 1, "windows": [30.0], "endpoints": {}, "quotas": {}, "drains": [], "sessions": [],
 }  # fmt: skip
 HEALTH: dict[str, Any] = {
-    "phase": "closed", "age": 1.0, "hold": 0.0, "reason": "", "ejections": 0.0, "ramp_left": 0, "recent": [],
+    "phase": "closed", "age": 1.0, "hold": 0.0, "reason": "", "ejections": 0.0, "cause": None, "ramp_left": 0,
+    "recent": [], "usual": 0.02, "learned": 0,
     "shallow_streak": 0, "shallow_age": None, "refusals": 0, "refused_deep": False, "misconfigured": None,
 }  # fmt: skip
 ENDPOINT: dict[str, Any] = {
-    "identity": "1", "age": None, "report_age": None, "verified": False, "probes_deep": False,
+    "identity": "1", "age": None, "report_age": None, "verified": False, "probes_deep": False, "probe_age": None,
     "windows": {"report": [[[0, 1, 0, 0]]]}, "health": HEALTH,
     "throttle": {"hold": 0.0, "exponent": 0, "grown": None},
     "ceiling": {"cut": None, "age": 0.0, "rising": 0.0, "peak": 0, "requests": []}, "failures": [],
+    "belief": None, "slowness": {"usual": 0.1, "judged": 0, "normals": []},
+}  # fmt: skip
+BELIEF: dict[str, Any] = {
+    "age": 1.0, "good": True, "levels": [0.8, 0.1, 0.1, 0.0, 0.0], "places": [60.0, 0.0, 0.0, 0.0, 0.0],
+    "degraded": False,
 }  # fmt: skip
 
 
@@ -38,8 +44,11 @@ def test_the_smallest_dump_is_one() -> None:
 
 
 def test_an_endpoint_comes_with_its_types() -> None:
-    _, endpoints = table(holding(health=HEALTH | {"recent": [[2, True]]}))
-    assert endpoints["m@a"].health.recent == [Ended(2.0, True)]
+    _, endpoints = table(holding(health=HEALTH | {"recent": [[2, True]]}, belief=BELIEF))
+    found = endpoints["m@a"]
+    assert found.health.recent == [Ended(2.0, True)]
+    assert found.belief is not None
+    assert (found.belief.levels, found.belief.places[0]) == ((0.8, 0.1, 0.1, 0.0, 0.0), 60.0)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +74,26 @@ def test_an_endpoint_comes_with_its_types() -> None:
         (
             holding(health=HEALTH | {"hold": float("inf")}),
             "state.endpoints['m@a'].health.hold: Expected `float` <= 1000000000.0",
+        ),
+        (
+            holding(health=HEALTH | {"cause": "bad luck"}),
+            "state.endpoints['m@a'].health.cause: Invalid enum value 'bad luck'",
+        ),
+        (
+            holding(health=HEALTH | {"usual": 1.5}),
+            "state.endpoints['m@a'].health.usual: Expected `float` <= 1.0",
+        ),
+        (
+            holding(belief=BELIEF | {"levels": [0.5, 0.5, 0.0, 0.0]}),
+            "state.endpoints['m@a'].belief.levels: Expected `array` of length 5, got 4",
+        ),
+        (
+            holding(belief=BELIEF | {"places": [-1.0, 0.0, 0.0, 0.0, 0.0]}),
+            "state.endpoints['m@a'].belief.places[0]: Expected `float` >= 0.0",
+        ),
+        (
+            holding(belief=BELIEF | {"levels": [1.0, 0.0, 0.0, 0.0, 2.0]}),
+            "state.endpoints['m@a'].belief.levels[4]: Expected `float` <= 1.0",
         ),
         (
             holding(windows={"report": []}),

@@ -79,7 +79,7 @@ class World:
     # ---- states --------------------------------------------------------------------------------------
 
     def degrade(self, tag: str) -> None:
-        self.take(tag, Outcome(kind="success", latency=1.0), times=15)
+        self.take(tag, Outcome(kind="success", latency=1.0), times=15, now=NOW - 10.0)
         self.take(tag, Outcome(kind="server_error", status=500), times=4)
 
     def recover(self, tag: str, *, now: float = NOW) -> None:
@@ -89,8 +89,8 @@ class World:
         row.health.start_trial(decision="dec_1", now=now - 30.0, expires=now + 60.0)
         self.take(tag, Outcome(kind="success", latency=1.0), now=now - 20.0)
 
-    def slow(self, tag: str, *, ttft: float) -> None:
-        self.take(tag, Outcome(kind="success", latency=10.0, ttft=ttft, completion_tokens=100))
+    def slow(self, tag: str, *, ttft: float, now: float = NOW) -> None:
+        self.take(tag, Outcome(kind="success", latency=10.0, ttft=ttft, completion_tokens=100), now=now)
 
 
 # ---- precedence --------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def contest(
     endpoints.sort(key=lambda each: each.model == SECOND)
     world = World(*endpoints)
     for tag in ("x", "y"):
-        world.slow(tag, ttft=9.0 if of.get("preferred percentile") == tag else 0.1)
+        world.slow(tag, ttft=9.0 if of.get("preferred percentile") == tag else 0.1, now=NOW - 90.0)
     if "slow start" in of:
         world.recover(of["slow start"])
     return world.tags(ask(**wishes), leads=lambda entry: entry.endpoint.tag != of.get("slow start"))

@@ -14,10 +14,12 @@ from balancer.core.model import (
     Decision,
     Endpoint,
     HealthPolicy,
+    Model,
     NoEndpoint,
     Refusal,
     RetryBudget,
     Routing,
+    enforced,
 )
 from balancer.core.request import Request
 
@@ -50,6 +52,7 @@ def test_the_defaults_are_the_contracts() -> None:
         strategy="adaptive", failure_price=15.0, value_of_time=0.0, fallbacks=3, valid_for=5.0
     )
     assert HealthPolicy() == HealthPolicy(
+        enforce=True,
         windows=(30.0, 300.0, 1800.0, 86400.0),
         consecutive_failures=5,
         error_ratio=0.2,
@@ -59,6 +62,22 @@ def test_the_defaults_are_the_contracts() -> None:
         throttle_max=300.0,
         ramp_requests=10,
     )
+
+
+@pytest.mark.parametrize(
+    ("policy", "own", "holds"),
+    [
+        (True, None, True),
+        (True, True, True),
+        (True, False, False),
+        (False, None, False),
+        (False, True, True),
+        (False, False, False),
+    ],
+)
+def test_a_models_own_word_on_enforcing_wins(policy: bool, own: bool | None, holds: bool) -> None:
+    model = Model(id="author/slug", name="Slug", enforce=own)
+    assert enforced(model, HealthPolicy(enforce=policy)) is holds
 
 
 def test_what_a_request_does_not_say_is_unknown_and_not_zero() -> None:

@@ -90,6 +90,19 @@ def test_a_removed_endpoint_is_gone_with_all_that_was_its(
     assert events(table, number) == [("endpoint.removed", B), ("endpoint.removed", "author/gone@x")]
 
 
+def test_whose_providers_others_are_removed_is_judged_without_them(
+    endpoint: MakeEndpoint, catalog: MakeCatalog
+) -> None:
+    x, y = endpoint("p/x"), endpoint("p/y", model="author/other")
+    table = Balancer(catalog(x, y), seed=1)
+    before = table.endpoint(x.id, now=1.0).success_estimate
+    for step in range(20):
+        table.record(y.id, BAD, now=1.0 + step * 60.0)
+    assert table.endpoint(x.id, now=1200.0).success_estimate < before
+    table.apply(catalog(x), now=1200.0)
+    assert table.endpoint(x.id, now=1200.0).success_estimate == pytest.approx(before)
+
+
 def test_removals_are_told_in_the_configured_order(endpoint: MakeEndpoint, catalog: MakeCatalog) -> None:
     tags = [f"p{place}" for place in range(40)]
     table = Balancer(catalog(*(endpoint(tag) for tag in tags)), seed=1)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.core.outcome import COUNTS, ERROR_WORDS, KINDS, RETRY_AFTER_MAX, classify, retry_after
+from balancer.core.outcome import COUNTS, ERROR_WORDS, KINDS, RETRY_AFTER_MAX, Kind, Outcome, classify, retry_after
 
 SERVER_ERROR_4XX = {408, 421, 423, 424, 425, 426, 498}
 REFUSED = {401, 402, 403, 404, 405, 410}
@@ -165,6 +165,14 @@ WALL = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
 )
 def test_a_retry_hint_is_read_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, wall=WALL) == seconds
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("account", [False, True])
+def test_a_429_holds_and_of_the_rest_who_names_a_time_and_means_load_or_money(kind: Kind, account: bool) -> None:
+    assert Outcome(kind=kind, account=account).holds is (kind == "rate_limited")
+    named = Outcome(kind=kind, retry_after=0.0, account=account)
+    assert named.holds is (kind in ("rate_limited", "overloaded", "refused", "success"))
 
 
 _WORDS = st.sampled_from(

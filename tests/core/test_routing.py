@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.balancer import Balancer
+from balancer.core.estimate import FLOOR
 from balancer.core.model import Catalog, Considered, Decision, Endpoint, HealthPolicy, NoEndpoint, Routing
 from balancer.core.outcome import Outcome
 from balancer.core.refusal import SHOWN_MAX, UNKNOWN_MODEL
 from balancer.core.request import NAME_MAX, Request
+from balancer.core.routing import TRIAL_ANYWAY
+from balancer.core.row import PROBES_FIRST
 
 MakeEndpoint = Callable[..., Endpoint]
 MakeCatalog = Callable[..., Catalog]
@@ -120,8 +123,8 @@ def test_there_are_as_many_distinct_fallbacks_as_were_asked_for(
 
 @pytest.fixture
 def held(endpoint: MakeEndpoint, catalog: MakeCatalog, fail: Fail) -> Balancer:
-    """`a` is ejected, and its hold is over at 100; `b` is well."""
-    table = Balancer(catalog(endpoint("a"), endpoint("b")), seed=1)
+    """`a` is ejected, and its hold is over at 100; `b` is well, and dearer."""
+    table = Balancer(catalog(endpoint("a"), endpoint("b", price=2.0)), seed=1)
     fail(table, "a", now=1.0)
     table.record(f"{MODEL}@b", OK, now=1.0)
     return table
@@ -201,11 +204,70 @@ def test_a_trial_that_is_never_reported_expires(held: Balancer, ask: MakeRequest
 def test_the_one_whose_trial_is_longest_due_is_tried_first(
     endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest, fail: Fail
 ) -> None:
-    table = Balancer(catalog(endpoint("a"), endpoint("b"), endpoint("c")), seed=1)
+    table = Balancer(catalog(endpoint("a"), endpoint("b"), endpoint("c", price=2.0)), seed=1)
     fail(table, "b", now=1.0)
     fail(table, "a", now=50.0)
     trials = [table.best(ask(), now=100.0) for _ in range(3)]
     assert [(each.selected.tag, each.trial) for each in trials] == [("b", True), ("a", True), ("c", False)]
+
+
+def test_a_request_is_a_trial_only_where_it_would_go_were_the_endpoint_well(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest, fail: Fail
+) -> None:
+    table = Balancer(catalog(endpoint("a", price=2.0), endpoint("b")), seed=1)
+    table.record(f"{MODEL}@b", OK, now=1.0)
+    fail(table, "a", now=1.0)
+    due = hold_is_over(table, "a", 1.0)
+    assert not any(table.best(ask(), now=due + later).trial for later in (0.0, 60.0, TRIAL_ANYWAY - 0.001))
+    assert table.best(ask(), now=due + TRIAL_ANYWAY).trial  # lest nobody ever knows whether it is a fallback
+
+
+@pytest.mark.parametrize(
+    ("priority", "wanted", "trial"),
+    [
+        (0, {}, True),
+        (2, {}, False),
+        (1, {}, False),
+        (2, {"order": ("a",)}, True),
+        (0, {"order": ("b",)}, False),
+        (1, {"only": ("a",)}, True),
+    ],
+    ids=["a level above", "a level below", "dearer", "asked for first", "asked for last", "nobody else"],
+)
+def test_what_stands_above_the_strategy_stands_above_the_question_who_would_lead(
+    endpoint: MakeEndpoint,
+    catalog: MakeCatalog,
+    ask: MakeRequest,
+    fail: Fail,
+    priority: int,
+    wanted: dict[str, object],
+    trial: bool,
+) -> None:
+    table = Balancer(catalog(endpoint("a", price=9.0, priority=priority), endpoint("b", priority=1)), seed=1)
+    table.record(f"{MODEL}@b", OK, now=1.0)
+    fail(table, "a", now=1.0)
+    assert table.best(ask(**wanted), now=100.0).trial == trial
+
+
+def test_where_probes_do_real_work_one_of_them_is_the_trial(held: Balancer, ask: MakeRequest) -> None:
+    held.record(f"{MODEL}@a", BAD, now=30.0, source="probe")
+    due = hold_is_over(held, "a", 30.0)
+    assert not held.best(ask(), now=due).trial
+    assert not held.best(ask(), now=30.0 + PROBES_FIRST - 0.001).trial
+    assert held.best(ask(), now=max(due, 30.0 + PROBES_FIRST)).trial
+
+
+def test_where_health_only_watches_nobody_is_a_trial_nor_passed_over(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest, fail: Fail
+) -> None:
+    policy = HealthPolicy(enforce=False)
+    table = Balancer(catalog(endpoint("a"), endpoint("b", price=2.0), health=policy), seed=1)
+    table.record(f"{MODEL}@b", OK, now=1.0)
+    fail(table, "a", now=1.0)
+    for now in (1.0, 100.0, 1000.0):
+        decision = table.best(ask(), now=now)
+        assert (tags(decision), decision.trial, decision.panic) == (["a", "b"], False, False)
+    assert table.endpoint(f"{MODEL}@a", now=1.0).state == "ejected"
 
 
 # ---- panic -------------------------------------------------------------------------------------------
@@ -226,6 +288,15 @@ def test_when_health_leaves_nobody_the_soonest_trial_leads_and_the_answer_says_s
     decision = burning.best(ask(), now=41.0)
     assert (tags(decision), decision.panic, decision.trial) == (["b", "c", "a"], True, True)
     assert burning.view(now=41.0).models[0].panic
+
+
+def test_in_panic_who_shows_that_it_is_back_leads_long_before_its_hold_is_over(
+    burning: Balancer, ask: MakeRequest
+) -> None:
+    for now in (42.0, 43.0):
+        burning.record(f"{MODEL}@a", OK, now=now, source="probe")
+    decision = burning.best(ask(), now=44.0)
+    assert (decision.selected.tag, decision.panic) == ("a", True)
 
 
 def test_in_panic_the_users_order_still_stands(burning: Balancer, ask: MakeRequest) -> None:
@@ -429,7 +500,7 @@ def test_a_share_is_the_chance_to_be_first_slow_start_included(
     told = {
         line.id.partition("@")[2]: line.share for line in table.best(ask(), now=1002.0, explain=True).considered
     }
-    assert told["a"] == pytest.approx(1 / 11 * 16 / 17)
+    assert 0 < told["a"] < 1 / 11 * 16 / 17  # less than its price alone would give it: it failed
     firsts = Counter(table.best(ask(), now=1002.0).selected.tag for _ in range(4000))
     assert firsts["a"] / 4000 == pytest.approx(told["a"], abs=0.03)
 
@@ -445,4 +516,4 @@ def test_an_explanation_says_in_words_why_each_stands_where_it_does(
     assert words["a"].startswith("5 failures in a row (500); trial in ")
     assert words["b"] == "upgrade; drain ends in 60 s"
     assert words["c"] == "filtered: ignored_providers"
-    assert words["d"] == "price 1.00× + failure 2.0% × 15; no evidence yet"
+    assert words["d"] == f"price 1.00× + failure {FLOOR:.1%} × 15; no evidence yet"

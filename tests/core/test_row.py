@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.core.health import Change
+from balancer.core.estimate import PROVIDER_WEIGHT, STAY
 from balancer.core.latency import SLICE, TIMEOUTS_UNKNOWN
 from balancer.core.model import STATES, Endpoint, HealthPolicy, Source, TimeoutPolicy, Timeouts
 from balancer.core.notes import Drain
-from balancer.core.outcome import KINDS, Outcome
-from balancer.core.row import ELIGIBLE, FAILURES_MAX, UNUSABLE, Picture, Row
+from balancer.core.outcome import COUNTS, KINDS, Kind, Outcome
+from balancer.core.phases import Change
+from balancer.core.row import ELIGIBLE, FAILURES_MAX, PROBES_FIRST, UNUSABLE, Row
 from balancer.core.standing import standing
 
 MakeEndpoint = Callable[..., Endpoint]
@@ -83,7 +85,7 @@ def make_recovering(row: Row) -> None:
 
 def make_degraded(row: Row) -> None:
     take(row, OK, 1.0, times=15)
-    take(row, BAD, 1.0, times=4)
+    take(row, BAD, 3.0, times=4)
 
 
 MAKERS: dict[str, Callable[[Row], Any]] = {
@@ -177,53 +179,28 @@ def test_an_expired_lease_and_an_ended_drain_are_gone_without_a_write(row: Row) 
     ]
 
 
-@pytest.mark.parametrize(
-    ("successes", "failures", "degraded"),
-    [(0, 0, False), (0, 2, False), (4, 1, False), (3, 2, True), (18, 2, False), (17, 3, True), (950, 40, False)],
-)
-def test_degraded_is_a_significant_share_and_not_one_bad_call(
-    row: Row, successes: int, failures: int, degraded: bool
-) -> None:
-    for number in range(failures):
-        row.record(
-            BAD, source="report", ended=1.0 + number / 100, duration=None, now=2.0, decision=None,
-            policy=HealthPolicy(consecutive_failures=20, min_outcomes=20), random=Random(1),
-        )  # fmt: skip
-    take(row, OK, 1.9, times=successes)
-    assert row.degraded(2.0) == degraded
-    assert not row.degraded(302.0)
-
-
-def test_three_failures_in_a_row_are_degraded_whatever_went_before(row: Row) -> None:
+def test_failures_in_a_row_are_degraded_whatever_went_before(row: Row) -> None:
     take(row, OK, 1.0, times=500)
-    take(row, BAD, 2.0, times=2)
-    assert row.state(2.0) == "healthy"
     take(row, BAD, 2.0)
+    assert row.state(2.0) == "healthy"
+    take(row, BAD, 2.0, times=2)
     assert (row.state(2.0), standing(row, 2.0, POLICY).reason) == ("degraded", "3 failures in a row")
-    assert row.state(2.0 + 299.0) == "degraded"
-    assert row.state(2.0 + 300.0) == "healthy"
-    take(row, OK, 3.0)
+    assert row.state(2.0 + 200.0) == "degraded"
+    assert row.state(2.0 + STAY) == "healthy"
+    take(row, OK, 3.0, times=20)
     assert row.state(3.0) == "healthy"
 
 
-@pytest.mark.parametrize(
-    ("successes", "failures", "tier"),
-    [(0, 0, 0), (0, 1, 0), (0, 2, 2), (8, 2, 2), (18, 2, 0), (50, 0, 0)],
-    ids=["nothing", "one failure is no outage", "two of two", "a fifth", "less than a fifth", "well"],
-)
-def test_an_outage_is_two_failures_that_are_a_fifth_of_the_last_seconds(
-    row: Row, successes: int, failures: int, tier: int
-) -> None:
-    take(row, OK, 1.0, times=successes)
-    take(row, BAD, 1.0, times=failures)
-    assert row.picture(1.0, POLICY).tier == tier
-    assert row.picture(400.0, POLICY).tier == 0
+def test_a_share_of_failures_is_degraded_without_any_in_a_row(row: Row) -> None:
+    for turn in range(30):
+        take(row, BAD if turn % 4 == 0 else OK, 10.0 * turn)
+    assert (row.state(300.0), row.health.phase) == ("degraded", "closed")
 
 
-def test_after_the_shortest_window_an_outage_is_a_degradation(row: Row) -> None:
-    take(row, OK, 1.0, times=5)
-    take(row, BAD, 1.0, times=3)
-    assert (row.picture(1.0, POLICY).tier, row.picture(31.0, POLICY).tier) == (2, 1)
+def test_what_was_ejected_shows_no_degradation_beside_it(row: Row) -> None:
+    eject(row)
+    assert row.belief.degraded(2.0)
+    assert row.states(2.0) == ("ejected",)
 
 
 # ---- evidence ----------------------------------------------------------------------------------------
@@ -244,9 +221,42 @@ def test_an_outcome_began_its_duration_before_it_ended_or_else_its_latency(
 def test_probes_count_in_the_estimate_only_while_they_do_real_work(row: Row) -> None:
     take(row, OK, 1.0, times=3)
     take(row, LISTED, 1.0, times=50, source="probe")
-    assert row.evidence(1.0).alarm.tries == 3
+    for index in range(len(POLICY.windows)):
+        assert row.evidence(index, 1.0).tries == 3
     take(row, OK, 1.0, source="probe")
-    assert row.evidence(1.0).alarm.tries == 54
+    for index in range(len(POLICY.windows)):
+        assert row.evidence(index, 1.0).tries == 54
+
+
+def test_what_a_cheap_probe_says_moves_no_estimate(row: Row) -> None:
+    before = row.success_estimate(1.0, prior=0.02)
+    take(row, Outcome(kind="connect", shallow=True), 1.0, times=2, source="probe")
+    take(row, LISTED, 1.0, times=50, source="probe")
+    assert (row.success_estimate(1.0, prior=0.02), row.belief.seen) == (before, False)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if COUNTS[kind] == "none"])
+def test_what_says_nothing_of_the_provider_moves_no_estimate(row: Row, kind: Kind) -> None:
+    take(row, Outcome(kind=kind), 1.0, times=20)
+    assert not row.belief.seen
+
+
+def test_what_its_providers_others_usually_do_is_a_part_of_its_prior(row: Row) -> None:
+    assert row.success_estimate(1.0, prior=0.1) == pytest.approx(0.9)
+    row.kin = 0.4
+    assert row.success_estimate(1.0, prior=0.1) == pytest.approx(
+        1 - PROVIDER_WEIGHT * 0.4 - (1 - PROVIDER_WEIGHT) * 0.1
+    )
+    take(row, OK, 1.0, times=3000)
+    assert row.success_estimate(1.0, prior=0.1) > 0.99  # it knows itself, and now better
+
+
+def test_a_429_is_a_failed_try_and_degrades_nobody(row: Row) -> None:
+    take(row, OK, 1.0)
+    take(row, LIMITED, 2.0, times=20)
+    assert row.success_estimate(2.0, prior=0.02) < 0.5
+    assert not row.belief.degraded(2.0)
+    assert row.failed_at == -inf
 
 
 def test_only_successes_of_real_work_are_timed(row: Row) -> None:
@@ -296,7 +306,7 @@ def test_what_is_no_failure_is_not_kept_as_one(row: Row, kind: str) -> None:
 
 def test_a_wrong_probe_recipe_is_told_loudly_and_counts_for_nothing(row: Row) -> None:
     take(row, Outcome(kind="probe_invalid", status=422), 1.0, times=9, source="probe")
-    assert (row.state(1.0), row.evidence(1.0).alarm.tries) == ("unverified", 0)
+    assert (row.state(1.0), row.evidence(0, 1.0).tries) == ("unverified", 0)
     assert row.failures[-1].status == 422
 
 
@@ -304,7 +314,7 @@ def test_trips_are_counted_by_cause(row: Row) -> None:
     eject(row)
     row.health.start_trial(decision="dec_1", now=2.0, expires=1000.0)
     take(row, BAD, 3.0, decision="dec_1")
-    assert row.trips == {"consecutive_failures": 1, "failed_trial": 1}
+    assert row.trips == {("consecutive_failures", True): 1, ("failed_trial", True): 1}
 
 
 # ---- holds -------------------------------------------------------------------------------------------
@@ -323,9 +333,26 @@ def test_a_late_429_whose_hold_is_over_is_no_news(row: Row) -> None:
 def test_an_overload_that_names_a_time_is_a_failure_and_a_hold(row: Row) -> None:
     take(row, Outcome(kind="overloaded", status=503, retry_after=20.0), 1.0)
     assert row.throttle.until == 21.0
-    assert row.evidence(1.0).alarm.failure == 1
+    assert row.evidence(0, 1.0).failure == 1
     take(row, Outcome(kind="overloaded", status=529), 5.0)
     assert row.throttle.until == 21.0
+
+
+def test_a_success_that_was_the_last_of_its_quota_counts_and_holds(row: Row) -> None:
+    take(row, Outcome(kind="rate_limited"), 1.0)
+    last = Outcome(kind="success", latency=1.0, retry_after=20.0)
+    assert take(row, last, 50.0) == [Change("endpoint.throttled", "quota used up (20.0 s)")]
+    assert (row.throttle.until, row.throttle.exponent, row.verified) == (70.0, 0, True)
+
+
+def test_a_hold_of_another_of_the_account_is_told_with_its_place_and_moves_nothing_else(row: Row) -> None:
+    moment = {"began": 0.9, "ended": 1.0, "now": 1.5, "longest": 300.0}
+    said = " of the whole account, at x"
+    told = [Change("endpoint.throttled", "rate_limited of the whole account, at x (29.5 s)")]
+    assert row.hold(LIMITED, said, **moment, random=Random(1)) == told
+    assert row.hold(LIMITED, said, **moment, random=Random(1)) == []
+    assert row.hold(BAD, said, **moment, random=Random(1)) == []
+    assert (row.throttle.until, row.outcomes, row.last_outcome, row.ceiling.learned) == (31.0, {}, None, False)
 
 
 def test_other_failures_with_a_hint_hold_nothing(row: Row) -> None:
@@ -341,100 +368,110 @@ def test_listing_models_does_not_ease_a_quota(row: Row) -> None:
     assert row.throttle.exponent == 0
 
 
-# ---- the memo and the truth --------------------------------------------------------------------------
-
-SHORT = HealthPolicy(windows=(3.0, 12.0, 60.0), min_outcomes=3, hold=2.0, hold_max=8.0, ramp_requests=2)
-QUARTERS = st.integers(0, 200).map(lambda number: number / 4)
-PAUSES = st.one_of(st.just(0.0), QUARTERS, st.sampled_from((29.75, 30.0, 299.75, 300.0, 1800.0, 90_000.0)))
-EVENTS = st.one_of(
-    st.tuples(st.just("report"), st.sampled_from(KINDS), st.integers(1, 6), PAUSES, st.just(False)),
-    st.tuples(st.just("probe"), st.sampled_from(KINDS), st.integers(1, 4), PAUSES, st.booleans()),
-    st.tuples(st.sampled_from(("drain", "resume", "lease")), st.none(), st.just(1), PAUSES, st.just(False)),
-)
-LIVES = st.lists(st.tuples(PAUSES, EVENTS), max_size=25)
-Event = tuple[str, Any, int, float, bool]
+# ---- trials and probes -------------------------------------------------------------------------------
 
 
-class Life:
-    """What befalls one row. `span` is the age of an outcome, or for how long a drain or a lease lasts."""
+def test_where_a_probe_that_does_real_work_comes_soon_no_request_is_the_trial(row: Row) -> None:
+    take(row, OK, 1.0, source="probe")
+    due = eject(row, 2.0)
+    assert not row.trial_due(due - 0.001)
+    assert due < 1.0 + PROBES_FIRST
+    assert row.health.trial_due(due)
+    assert not row.trial_due(1.0 + PROBES_FIRST - 0.001)
+    assert row.trial_due(1.0 + PROBES_FIRST)  # probing stopped, or is rarer than that
+    take(row, OK, due + 1.0, source="probe")
+    assert row.health.phase == "recovering"
 
-    def __init__(self, endpoint: Endpoint, policy: HealthPolicy) -> None:
-        self.row = Row(endpoint, policy, random=Random(1), now=0.0)
-        self.policy = policy
-        self.now = 0.0
 
-    def live(self, pause: float, event: Event) -> None:
-        row, (what, kind, times, span, shallow) = self.row, event
-        self.now += pause
-        if what == "drain":
-            row.drains = (Drain("a", "", self.now, self.now + span),)
-        elif what == "resume":
-            row.drains = ()
-        elif what == "lease":
-            if row.health.phase_at(self.now) == "ejected":
-                row.health.start_trial(decision="dec_1", now=self.now, expires=self.now + 1 + span)
+def test_listing_models_is_no_trial_and_keeps_nobody_from_one(row: Row) -> None:
+    take(row, LISTED, 1.0, source="probe")
+    due = eject(row, 2.0)
+    take(row, LISTED, due, source="probe")
+    assert row.trial_due(due)
+
+
+# ---- only watched ------------------------------------------------------------------------------------
+
+
+def test_what_is_only_watched_has_its_states_and_its_trips_are_told_apart(row: Row) -> None:
+    row.enforced = False
+    due = eject(row)
+    assert (row.state(2.0), row.trips) == ("ejected", {("consecutive_failures", False): 1})
+    take(row, OK, due + 1.0)
+    assert row.state(due + 1.0) == "recovering"
+
+
+def test_the_word_of_another_detector_ejects_is_counted_and_touches_the_row(row: Row) -> None:
+    assert row.eject("overdue", "3 requests hang", 1.0, POLICY) == [
+        Change("endpoint.ejected", "3 requests hang", "overdue")
+    ]
+    assert row.news == {row}
+    row.news.clear()
+    assert row.eject("overdue", "3 requests hang", 1.0, POLICY) == []
+    assert (row.news, row.trips) == (set(), {("overdue", True): 1})
+
+
+# ---- company -----------------------------------------------------------------------------------------
+
+
+def alternating(row: Row, now: float, company: list[Row]) -> None:
+    for turn in range(20):
+        row.record(
+            BAD if turn % 2 else OK, source="report", ended=now, duration=None, now=now, decision=None,
+            policy=POLICY, random=Random(1), company=company,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(("others", "phase"), [(OK, "ejected"), (BAD, "closed")], ids=["well", "failing as well"])
+def test_who_fails_as_its_peers_do_is_not_ejected_for_a_share(
+    endpoint: MakeEndpoint, others: Outcome, phase: str
+) -> None:
+    rows = [Row(endpoint(tag), POLICY, random=Random(1), now=0.0) for tag in "abcde"]
+    for each in rows:
+        take(each, OK, 1.0, times=300)
+    for each in rows[1:]:
+        take(each, others, 50.0, times=4)
+    alternating(rows[0], 60.0, rows)
+    assert rows[0].health.phase == phase
+
+
+def paced(rows: list[Row], latency: float, start: float, *, times: int = 40, company: list[Row]) -> list[Change]:
+    changes: list[Change] = []
+    for number in range(times):
+        now = start + number * 2.0
+        for each in rows:
+            changes += each.record(
+                Outcome(kind="success", latency=latency, ttft=latency / 2), source="report", ended=now,
+                duration=None, now=now, decision=None, policy=POLICY, random=Random(1), company=company,
+            )  # fmt: skip
+    return changes
+
+
+def test_whose_answers_became_slow_is_ejected_unless_all_of_them_did(endpoint: MakeEndpoint) -> None:
+    for slow in (1, 3):
+        rows = [Row(endpoint(tag), POLICY, random=Random(1), now=0.0) for tag in "abc"]
+        paced(rows, 1.0, 0.0, times=100, company=rows)
+        changes = paced(rows[:slow], 20.0, 300.0, times=20, company=rows)
+        phases = [each.health.phase for each in rows]
+        if slow == 1:
+            assert phases == ["ejected", "closed", "closed"]
+            assert [change.cause for change in changes] == ["slow_calls"]
+            assert rows[0].trips == {("slow_calls", True): 1}
         else:
-            for number in range(times):
-                row.record(
-                    Outcome(kind=kind, latency=0.25, shallow=shallow, retry_after=span if times == 2 else None),
-                    source="probe" if what == "probe" else "report",
-                    ended=self.now - (span if times % 2 else 0.0),
-                    duration=None,
-                    now=self.now,
-                    decision="dec_1" if number == 3 else None,
-                    policy=self.policy,
-                    random=Random(1),
-                )
-
-    def picture(self, now: float) -> Picture:
-        return self.row.picture(now, self.policy)
+            assert "ejected" not in phases[1:]  # by then the first was slow as well
 
 
-def lived(endpoint: Endpoint, policy: HealthPolicy, story: list[tuple[float, Event]]) -> Life:
-    """A row that nobody ever asked."""
-    life = Life(endpoint, policy)
-    for pause, event in story:
-        life.live(pause, event)
-    return life
-
-
-@settings(deadline=None)
-@given(LIVES, PAUSES, st.sampled_from((POLICY, SHORT)), st.lists(st.sampled_from((-30.0, -0.25, 0.0, 5.0, 400.0))))
-def test_a_row_that_is_asked_all_the_time_shows_the_picture_of_one_that_never_was(
+def test_a_slow_trial_of_one_that_was_slow_fails_and_a_quick_one_forgets_how_slow_it_was(
     endpoint: MakeEndpoint,
-    story: list[tuple[float, Event]],
-    pause: float,
-    policy: HealthPolicy,
-    looks: list[float],
 ) -> None:
-    asked = Life(endpoint("a"), policy)
-    for each in story:
-        asked.live(*each)
-        for look in looks:  # at the past and the future, too
-            asked.picture(max(0.0, asked.now + look))
-            asked.row.evidence(max(0.0, asked.now - look))
-    unasked = lived(endpoint("a"), policy, story)
-    now = asked.now + pause
-    assert asked.picture(now) == unasked.picture(now)
-    assert asked.row.evidence(now) == lived(endpoint("a"), policy, story).row.evidence(now)
-    assert asked.row.states(now) == unasked.row.states(now)
-
-
-@settings(deadline=None)
-@given(LIVES, PAUSES, st.sampled_from((POLICY, SHORT)), st.lists(st.floats(0, 1), min_size=1, max_size=4))
-def test_a_picture_stays_true_until_the_moment_that_it_names(
-    endpoint: MakeEndpoint,
-    story: list[tuple[float, Event]],
-    pause: float,
-    policy: HealthPolicy,
-    parts: list[float],
-) -> None:
-    life = lived(endpoint("a"), policy, story)
-    now = life.now + pause
-    told = life.picture(now)
-    assert told.until > now
-    end = min(told.until, now + 200_000.0)
-    for moment in (*[now + part * (end - now) for part in parts], end - 0.125, now + 0.125):
-        if now <= moment < told.until:
-            later = lived(endpoint("a"), policy, story).picture(moment)
-            assert later._replace(until=0.0) == told._replace(until=0.0)
+    row = Row(endpoint("a"), POLICY, random=Random(1), now=0.0)
+    paced([row], 1.0, 0.0, times=100, company=[row])
+    paced([row], 20.0, 300.0, times=20, company=[row])
+    assert row.health.phase == "ejected"
+    for latency, phase in ((20.0, "ejected"), (1.0, "recovering")):
+        due = row.health.until
+        row.health.start_trial(decision="dec_1", now=due, expires=due + 100.0)
+        take(row, Outcome(kind="success", latency=latency, ttft=latency / 2), due + 25.0, decision="dec_1")
+        assert row.health.phase == phase
+    assert row.speed.latency.samples(due + 25.0) == 1
+    assert not row.slow

@@ -68,7 +68,7 @@ def bring(row: Row, state: State) -> None:
             take(row, LIMITED, 1.0)
         case "degraded":
             take(row, OK, 1.0, times=15)
-            take(row, BAD, 1.0, times=4)
+            take(row, BAD, 3.0, times=4)
         case "healthy":
             take(row, OK, 1.0)
 
@@ -123,11 +123,19 @@ def test_every_state_tells_its_reason_and_what_happens_next(row: Row, state: Sta
 def test_a_trial_that_is_due_waits_for_a_request_or_for_a_good_probe(row: Row) -> None:
     bring(row, "ejected")
     due = row.health.until
-    assert standing(row, due, POLICY).told(due) == "5 failures in a row (500); trial with the next request"
+    by = "request that would go there"
+    assert standing(row, due, POLICY).told(due) == f"5 failures in a row (500); trial with the next {by}"
     take(row, PROBE_FAILED, due, source="probe")
     found = standing(row, due, POLICY)
     assert (found.next, found.next_at) == ("trial after a good probe", None)
     assert found.told(due) == "5 failures in a row (500); trial after a good probe"
+
+
+def test_where_probes_do_real_work_the_next_one_is_the_trial(row: Row) -> None:
+    take(row, OK, 0.5, source="probe")
+    bring(row, "ejected")
+    due = row.health.until
+    assert standing(row, due, POLICY).told(due) == "5 failures in a row (500); trial with the next probe"
 
 
 def test_a_drain_that_ends_tells_when(row: Row) -> None:
@@ -135,11 +143,23 @@ def test_a_drain_that_ends_tells_when(row: Row) -> None:
     assert standing(row, 4.0, POLICY).told(4.0) == "upgrade; drain ends in 60 s"
 
 
-def test_a_share_of_failures_is_told_where_the_last_calls_went_well(row: Row) -> None:
-    take(row, BAD, 1.0, times=4)
-    take(row, OK, 1.0, times=15)
+def test_a_share_of_failures_is_told_where_they_were_not_in_a_row(row: Row) -> None:
+    for turn in range(16):
+        take(row, BAD if turn % 4 == 3 else OK, 1.0 + turn / 10)
     found = standing(row, 4.0, POLICY)
-    assert (found.state, found.reason) == ("degraded", "4 of 19 failed lately")
+    assert (found.state, found.reason) == ("degraded", "4 of 16 failed lately")
+
+
+def test_what_is_degraded_for_longer_than_a_window_still_tells_of_failures(row: Row) -> None:
+    for turn in range(24):
+        take(row, BAD if turn % 3 == 2 else OK, 1.0 + turn)
+    for _ in range(2):
+        take(row, BAD, row.belief.at + 1.0)
+        take(row, OK, row.belief.at + 1.0)
+    assert row.state(row.belief.at + 310.0) == "degraded"
+    found = standing(row, row.belief.at + 310.0, POLICY)
+    assert found.reason.endswith(" failed lately")
+    assert not found.reason.startswith("0 of")
 
 
 def test_who_failed_and_never_succeeded_is_told_from_whom_nobody_asked(row: Row) -> None:

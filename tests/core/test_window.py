@@ -69,6 +69,48 @@ def test_reading_changes_nothing(
         assert read.counts(now) == unread.counts(now)
 
 
+moments = st.floats(0, 2e5, allow_nan=False)
+counted = st.lists(st.tuples(moments, st.sampled_from((SUCCESS, FAILURE)), st.booleans()), max_size=40)
+
+
+@given(counted, st.integers(0, 40))
+def test_what_is_taken_back_is_as_if_it_had_never_been_counted(
+    events: list[tuple[float, Column, bool]], later: int
+) -> None:
+    spans = (30.0, 300.0, 86400.0)
+    windows, without = Windows(spans), Windows(spans)
+    for ended, column, stays in events:
+        windows.record(ended, column)
+        without.record(ended, column)
+        if not stays:
+            without.take_back(ended, column)
+    for ended, column, stays in events[:later]:
+        if not stays:
+            windows.take_back(ended, column)
+    for ended, column, stays in events[later:]:
+        if not stays:
+            windows.take_back(ended, column)
+    recounts = [Recount(span) for span in spans]
+    for now in (0.0, 1e4, 2e5, *(ended for ended, *_ in events)):
+        for index, recount in enumerate(recounts):
+            recount.all = [(ended, column) for ended, column, stays in events if stays]
+            # What was taken back has moved the clock all the same.
+            clock = max([now, *(ended for ended, *_ in events)])
+            assert windows.counts(index, now) == without.counts(index, now) == recount.counts(clock)
+
+
+def test_what_is_not_counted_any_more_cannot_be_taken_back() -> None:
+    windows = Windows((30.0, 300.0))
+    windows.take_back(5.0, FAILURE)
+    windows.record(5.0, FAILURE)
+    windows.record(100.0, FAILURE)
+    windows.take_back(5.0, FAILURE)
+    windows.take_back(5.0, FAILURE)
+    windows.take_back(200.0, FAILURE)
+    windows.take_back(100.0, SUCCESS)
+    assert windows.counts(0, 100.0) == windows.counts(1, 100.0) == Counts(0, 1, 0)
+
+
 @given(st.lists(st.tuples(st.floats(0, 2e5, allow_nan=False), st.sampled_from((SUCCESS, FAILURE))), max_size=40))
 def test_the_windows_of_one_endpoint_are_its_rings_side_by_side(events: list[tuple[float, Column]]) -> None:
     spans = (30.0, 300.0, 86400.0)

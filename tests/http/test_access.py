@@ -5,6 +5,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from balancer.config import Scope, Secret, Token
+from balancer.http.access import ANONYMOUS, reporters
+
 ROUTES = {
     ("GET", "/v1/best-provider?model=gpt-4.1"): "read",
     ("HEAD", "/v1/best-provider?model=gpt-4.1"): "read",
@@ -111,3 +114,16 @@ async def test_refuse_with_never_hides_a_missing_token(guarded: Any, client: aio
 async def test_an_unknown_path_needs_no_token_to_be_unknown(guarded: Any, client: aiohttp.ClientSession) -> None:
     async with client.get(f"{guarded.url}/nowhere") as response:
         assert response.status == 404
+
+
+@pytest.mark.parametrize(
+    ("scopes", "names"),
+    [
+        ({}, (ANONYMOUS,)),
+        ({"proxy": {"read", "report"}, "watcher": {"read"}, "ops": {"admin"}}, ("proxy", "ops")),
+        ({"watcher": {"read"}}, ()),
+    ],
+)
+def test_reporters_are_the_tokens_that_may_report(scopes: dict[str, set[Scope]], names: tuple[str, ...]) -> None:
+    tokens = [Token(name=name, scopes=frozenset(of), secret=Secret(name)) for name, of in scopes.items()]
+    assert reporters(tokens) == names

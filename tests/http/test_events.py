@@ -3,12 +3,14 @@
 import asyncio
 import json
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import pytest
 
 from balancer.core.journal import TRANSITIONS_MAX
+from balancer.core.outcome import Outcome
 from balancer.http.events import STREAMS_MAX
 
 EAST = "openai/gpt-4.1@azure/eastus2"
@@ -60,7 +62,20 @@ async def test_a_change_of_state_is_an_event(world: Any, client: aiohttp.ClientS
             "model": "openai/gpt-4.1",
             "state": "ejected",
             "reason": "5 failures in a row (500)",
+            "enforced": True,
         }
+
+
+async def test_what_health_only_watches_is_an_event_that_says_so(world: Any, client: aiohttp.ClientSession) -> None:
+    world.balancer.apply(replace(world.config, health=replace(world.config.health, enforce=False)), now=world.now)
+    async with following(client, world) as stream:
+        world.record(EAST, "server_error", times=12, status=500)
+        told = json.loads((await first(stream, "endpoint.ejected"))["data"])
+        assert (told["endpoint"], told["state"], told["enforced"]) == (EAST, "ejected", False)
+        world.balancer.drain("azure", now=world.now)
+        world.changed()
+        told = json.loads((await first(stream, "endpoint.drained"))["data"])
+        assert (told["endpoint"], told["enforced"]) == (EAST, True)  # the operator's word is not health's
 
 
 async def test_a_new_stream_begins_with_news_only(world: Any, client: aiohttp.ClientSession) -> None:
@@ -180,3 +195,16 @@ async def test_a_client_that_does_not_read_is_dropped(quick: Any) -> None:
                 pass
     writer.close()
     assert quick.lines.lines == []
+
+
+async def test_doubt_in_a_reporter_is_an_event_with_its_name(world: Any, client: aiohttp.ClientSession) -> None:
+    async with following(client, world) as stream:
+        for place in ("openai/gpt-4.1@openai", EAST, "meta/llama-3.3@local") * 2:
+            outcome = Outcome(kind="connect")
+            world.balancer.record(place, outcome, now=world.now, reporter="proxy")
+        world.changed()
+        data = json.loads((await first(stream, "reporter.suspected"))["data"])
+        assert (data["reporter"], data["endpoint"], data["model"], data["state"]) == ("proxy", None, None, None)
+        assert data["reason"] == "5 calls in a row got no answer, at 3 unrelated providers (connect)"
+        world.eject(EAST)
+        assert "reporter" not in json.loads((await first(stream, "endpoint.ejected"))["data"])

@@ -39,6 +39,8 @@ async def test_an_endpoint_in_a_list_has_every_field(world: Any, client: aiohttp
         "model": MODEL,
         "provider": "azure",
         "tag": "azure/eastus2",
+        "eligible": False,
+        "enforced": True,
         "state": "ejected",
         "states": ["ejected"],
         "reason": "5 failures in a row (500)",
@@ -65,6 +67,40 @@ async def test_an_endpoint_in_a_list_has_every_field(world: Any, client: aiohttp
         "priority": 0,
         "weight": 1.0,
     }
+
+
+async def test_what_is_only_watched_is_told_as_it_would_be(world: Any, client: aiohttp.ClientSession) -> None:
+    world.record(EAST, "server_error", times=12, status=500)
+    world.now += 1000.0
+    watched = replace(world.config.models[MODEL], enforce=False)
+    world.balancer.apply(replace(world.config, models={**world.config.models, MODEL: watched}), now=world.now)
+    world.record(EAST, "server_error", status=500)
+    _, listed = await get(client, world, f"/v1/endpoints?model={MODEL}")
+    seen = {each["id"]: (each["eligible"], each["enforced"], each["state"]) for each in listed["endpoints"]}
+    assert seen == {OPENAI: (True, False, "unverified"), EAST: (True, False, "ejected")}
+    _, item = await get(client, world, f"/v1/endpoint?id={EAST}")
+    assert (item["reason"], item["next"]) == ("trial failed (500)", "trial")
+    assert (item["ejections"], item["would_be_ejections"]) == ({"consecutive_failures": 1}, {"failed_trial": 1})
+    _, model = await get(client, world, f"/v1/model?id={MODEL}")
+    assert (model["eligible"], model["total"], model["panic"]) == (2, 2, False)
+    _, other = await get(client, world, "/v1/model?id=meta/llama-3.3")
+    assert [each["enforced"] for each in other["endpoints"]] == [True]
+
+
+async def test_where_health_only_watches_a_drain_and_a_missing_key_still_rule_out(
+    world: Any, client: aiohttp.ClientSession
+) -> None:
+    keyless = replace(world.config.endpoints[OPENAI], misconfigured="OPENAI_API_KEY is not set")
+    watched = replace(
+        world.config,
+        endpoints={**world.config.endpoints, OPENAI: keyless},
+        health=replace(world.config.health, enforce=False),
+    )
+    world.balancer.apply(watched, now=world.now)
+    world.balancer.drain("azure", now=world.now)
+    _, listed = await get(client, world, "/v1/endpoints")
+    seen = {each["id"]: (each["eligible"], each["state"]) for each in listed["endpoints"]}
+    assert seen == {OPENAI: (False, "misconfigured"), EAST: (False, "drained"), LLAMA: (True, "unverified")}
 
 
 async def test_windows_are_told_shortest_first(world: Any, client: aiohttp.ClientSession) -> None:
@@ -143,7 +179,7 @@ async def test_one_endpoint_tells_everything(world: Any, client: aiohttp.ClientS
     assert answer["failures"] == [
         {"age": 4.0, "source": "report", "outcome": "overloaded", "status": 503, "detail": "busy"}
     ]
-    assert answer["ejections"] == {}
+    assert answer["ejections"] == answer["would_be_ejections"] == {}
     assert answer["timeouts"]["total"] == 30.0
     assert answer["upstream"] == {
         "model": "gpt-4.1",

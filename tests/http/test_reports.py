@@ -14,6 +14,7 @@ from balancer.http.reports import BATCH_MAX, SEEN_MAX, UNUSED, Report, outcome
 MODEL = "openai/gpt-4.1"
 EAST = "openai/gpt-4.1@azure/eastus2"
 OPENAI = "openai/gpt-4.1@openai"
+LLAMA = "meta/llama-3.3@local"
 GOOD = {"endpoint": EAST, "status": 200}
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -54,6 +55,7 @@ def tally(recorded: int = 0, duplicate: int = 0, stale: int = 0, rejected: Any =
         {"status": 200, "completion_tokens": 0},
         {"status": 503, "retry_after": 7},
         {"status": 429, "ratelimit": {"remaining_requests": 0, "remaining_tokens": 5, "reset": 9.5}},
+        {"status": 429, "ratelimit": {"scope": "endpoint"}},
     ],
     ids=lambda facts: "-".join(str(each) for each in facts.values() if not isinstance(each, dict)),
 )
@@ -126,9 +128,62 @@ async def test_a_429_holds_for_as_long_as_the_provider_said(
     assert (seen["state"], seen["next"], seen["next_in"]) == ("throttled", "hold ends", pytest.approx(wait))
 
 
-async def test_the_reset_of_a_success_holds_nothing(world: Any, client: aiohttp.ClientSession) -> None:
-    await post(client, world, {**GOOD, "ratelimit": {"reset": 40}})
-    assert (await look(client, world, EAST))["state"] == "healthy"
+@pytest.mark.parametrize(
+    ("told", "hold"),
+    [
+        ({"reset": 40}, None),
+        ({"reset": 40, "remaining_requests": 1}, None),
+        ({"reset": 40, "remaining_requests": 1, "remaining_tokens": 1}, None),
+        ({"remaining_requests": 0}, None),
+        ({"reset": 40, "remaining_requests": 0}, 40.0),
+        ({"reset": 40, "remaining_requests": 7, "remaining_tokens": 0}, 40.0),
+        ({"reset": 0, "remaining_requests": 0}, 1.0),
+        ({"reset": 1_800_000_000, "remaining_requests": 0}, 300.0),  # a moment where a span belongs
+    ],
+)
+async def test_a_success_holds_only_if_nothing_of_the_quota_is_left(
+    world: Any, client: aiohttp.ClientSession, told: dict[str, Any], hold: float | None
+) -> None:
+    await post(client, world, {**GOOD, "retry_after": 7, "ratelimit": told})
+    seen = await look(client, world, EAST)
+    assert (seen["state"], seen["next_in"]) == (("healthy", None) if hold is None else ("throttled", hold))
+    assert (seen["outcomes"]["report"], seen["error_ratio"]["report"]["30s"]) == ({"success": 1}, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("facts", "held"),
+    [
+        ({"status": 429}, True),
+        ({"status": 429, "retry_after": 20}, True),
+        ({"status": 402, "retry_after": 20}, True),
+        ({"status": 503, "retry_after": 20}, True),
+        ({"status": 402}, False),
+        ({"status": 503}, False),
+        ({"status": 500, "retry_after": 20}, False),
+        ({"status": 400, "retry_after": 20}, False),
+        ({"status": 200}, False),
+    ],
+)
+async def test_what_is_said_of_the_account_holds_all_that_share_it(
+    world: Any, client: aiohttp.ClientSession, facts: dict[str, Any], held: bool
+) -> None:
+    endpoints = {key: replace(each, quota="shared") for key, each in world.config.endpoints.items() if key != LLAMA}
+    shared = replace(world.config, endpoints={**world.config.endpoints, **endpoints})
+    world.balancer.apply(shared, now=world.now)
+    await post(client, world, {"endpoint": EAST, **facts, "ratelimit": {"scope": "account"}})
+    throttled = [key for key in (EAST, OPENAI, LLAMA) if "throttled" in (await look(client, world, key))["states"]]
+    assert throttled == ([EAST, OPENAI] if held else [])
+    for key in (OPENAI, LLAMA):  # a hold is not a failure
+        assert (await look(client, world, key))["outcomes"]["report"] == {}
+
+
+async def test_what_is_said_of_the_endpoint_holds_it_alone(world: Any, client: aiohttp.ClientSession) -> None:
+    endpoints = {key: replace(each, quota="shared") for key, each in world.config.endpoints.items()}
+    world.balancer.apply(replace(world.config, endpoints=endpoints), now=world.now)
+    await post(client, world, {"endpoint": EAST, "status": 429})
+    await post(client, world, {"endpoint": EAST, "status": 429, "ratelimit": {"scope": "endpoint", "reset": 40}})
+    states = [(await look(client, world, key))["state"] for key in (EAST, OPENAI, LLAMA)]
+    assert states == ["throttled", "unverified", "unverified"]
 
 
 async def test_the_decision_of_a_trial_decides_it(world: Any, client: aiohttp.ClientSession) -> None:
@@ -296,6 +351,11 @@ async def test_a_body_of_only_rejected_reports_is_422_with_the_tally(
         ({**GOOD, "endpoint": "a\nb@c"}, 'unknown endpoint "a\\nb@c"'),
         ({**GOOD, "ratelimit": {"reset": -1}}, "ratelimit.reset: expected float >= 0.0"),
         ({**GOOD, "ratelimit": {"resets": 1}}, "ratelimit.resets: unknown field; did you mean reset?"),
+        (
+            {**GOOD, "ratelimit": {"scope": "acount"}},
+            "ratelimit.scope: acount is not a scope; did you mean acc",
+        ),
+        ({**GOOD, "ratelimit": {"scope": 1}}, "ratelimit.scope: expected str | null, got int"),
         ({**GOOD, "latancy": 1}, "latancy: unknown field; did you mean latency?"),
         ({**GOOD, "stream": "yes"}, "stream: expected bool | null, got str"),
         ({}, "object missing required field endpoint"),
@@ -444,3 +504,40 @@ async def test_nothing_may_stand_beside_a_list_of_reports(
         assert response.status == 400
         assert "beside reports" in (await response.json())["error"]["message"]
     assert world.reported == {}
+
+
+# ---- who reports -------------------------------------------------------------------------------------
+
+
+async def test_reports_are_counted_by_the_name_of_their_token(guarded: Any, client: aiohttp.ClientSession) -> None:
+    for name, times in (("proxy", 2), ("ops", 1)):
+        for _ in range(times):
+            headers = {"Authorization": f"Bearer token-of-{name}"}
+            assert (await post(client, guarded, GOOD, headers))[0] == 200
+    guarded.now += 30.0
+    told = [(each.name, each.reports, each.silence) for each in guarded.balancer.reporters(guarded.now)]
+    assert told == [("proxy", 2, 30.0), ("ops", 1, 30.0)]
+
+
+async def test_without_tokens_all_reports_are_anonymous(world: Any, client: aiohttp.ClientSession) -> None:
+    await post(client, world, {"reports": [GOOD] * 3})
+    await post(client, world, {**GOOD, "id": "twice"})
+    await post(client, world, {**GOOD, "id": "twice"})
+    await post(client, world, {"endpoint": "nobody@home", "status": 200})
+    assert [(each.name, each.reports) for each in world.balancer.reporters(world.now)] == [("anonymous", 4)]
+
+
+async def test_what_a_suspect_reports_is_recorded_and_believed_by_nobody(
+    guarded: Any, client: aiohttp.ClientSession
+) -> None:
+    broken = {"Authorization": "Bearer token-of-reporter"}
+    for place in (EAST, OPENAI, LLAMA, EAST, OPENAI, LLAMA, EAST):
+        answer = await post(client, guarded, {"endpoint": place, "error": "connect"}, broken)
+        assert answer == (200, tally(recorded=1))
+    for place in (EAST, OPENAI, LLAMA):
+        view = guarded.balancer.endpoint(place, now=guarded.now)
+        assert (view.windows["report"]["5m"].failure, view.state) == (0, "unverified")
+    view = guarded.balancer.endpoint(EAST, now=guarded.now)
+    assert view.outcomes == {("report", "connect"): 3}
+    (reporter,) = guarded.balancer.reporters(guarded.now)
+    assert (reporter.name, reporter.suspicion is not None) == ("reporter", True)

@@ -11,7 +11,12 @@ from balancer.core.model import Catalog, Endpoint, HealthPolicy, Model
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def _catalog(*providers: str, model: str = "acme/small", windows: tuple[float, ...] = (30.0, 300.0)) -> Catalog:
+def _catalog(
+    *providers: str,
+    model: str = "acme/small",
+    windows: tuple[float, ...] = (30.0, 300.0),
+    enforce: bool = True,
+) -> Catalog:
     endpoints = {
         f"{model}@{provider}": Endpoint(
             id=f"{model}@{provider}",
@@ -27,7 +32,7 @@ def _catalog(*providers: str, model: str = "acme/small", windows: tuple[float, .
     return Catalog(
         models={model: Model(id=model, name="Small", endpoints=tuple(endpoints))},
         endpoints=endpoints,
-        health=HealthPolicy(windows=windows),
+        health=HealthPolicy(windows=windows, enforce=enforce),
     )
 
 

@@ -26,7 +26,8 @@ NAMES = [
     "process_virtual_memory_bytes",
     "balancer_endpoint_throughput_tokens_per_second", "balancer_endpoint_cache_hit_ratio",
     "balancer_endpoint_in_flight", "balancer_endpoint_ceiling_requests_per_second", "balancer_model_retry_ratio",
-    "balancer_model_retry_budget_exhausted", "balancer_sessions",
+    "balancer_model_retry_budget_exhausted", "balancer_sessions", "balancer_reporter_reports_total",
+    "balancer_reporter_silence_seconds", "balancer_reporter_suspect",
 ]  # fmt: skip
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -37,6 +38,7 @@ def metrics(table: Balancer) -> Metrics:
     """Metrics of the table at 10.0 s, of the providers near and far."""
     metrics = Metrics(view=lambda: table.view(now=10.0), version="1.2.3")
     metrics.providers(["near", "far"])
+    metrics.reporters(["proxy"])
     return metrics
 
 
@@ -45,6 +47,7 @@ def busy(metrics: Metrics, table: Balancer) -> None:
     table.record("acme/small@near", Outcome(kind="success", latency=1.0, ttft=0.1), now=9.0)
     for kind in ("success",) * 10 + ("rate_limited",) * 3:  # enough to teach a ceiling
         table.record("acme/small@far", Outcome(kind=kind), now=9.0)
+    table.record("acme/small@near", Outcome(kind="success"), now=9.0, reporter="proxy")
     metrics.probed("near", {"connect": 0.03, "first_byte": 0.4}, 0.002)
     metrics.decided(3e-5)
     metrics.reported("recorded", 3)
@@ -145,6 +148,16 @@ def test_a_reload_forgets_removed_providers_and_keeps_the_others(metrics: Metric
         dict(labels)["provider"] for name, labels in scrape if name == "balancer_probe_duration_seconds_count"
     }
     assert durations == {"near", "new"}
+
+
+def test_a_reload_forgets_removed_reporters(metrics: Metrics, table: Balancer, samples: Read) -> None:
+    busy(metrics, table)
+    metrics.reporters(["other"])
+    told = {(name, *labels) for name, labels in samples(metrics.render("")[0]) if "reporter" in dict(labels)}
+    assert told == {
+        ("balancer_reporter_reports_total", ("reporter", "other")),
+        ("balancer_reporter_suspect", ("reporter", "other")),
+    }
 
 
 def test_words_outside_the_closed_sets_are_programmers_errors(metrics: Metrics) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from balancer.core.balancer import Balancer
-from balancer.core.health import CAUSES
 from balancer.core.model import SOURCES, STATES, Catalog, NoEndpoint
 from balancer.core.outcome import KINDS, Kind, Outcome
+from balancer.core.phases import CAUSES
 from balancer.core.request import Preferences, Request
-from balancer.metrics.table import DECISION_RESULTS, table_families
+from balancer.metrics.table import DECISION_RESULTS, reporter_families, table_families
 from balancer.metrics.text import exposition
 
 Read = Callable[[bytes], Mapping[tuple[str, frozenset[tuple[str, str]]], float]]
@@ -38,7 +38,8 @@ def test_every_combination_of_closed_labels_exists_at_zero(table: Balancer, samp
                 value = scrape.value("balancer_outcomes_total", endpoint=endpoint, source=source, outcome=kind)
                 assert value == 0
         for cause in CAUSES:
-            assert scrape.value("balancer_ejections_total", endpoint=endpoint, reason=cause) == 0
+            value = scrape.value("balancer_ejections_total", endpoint=endpoint, reason=cause, enforced="true")
+            assert value == 0
         assert scrape.value("balancer_endpoint_selections_total", endpoint=endpoint) == 0
     for result in DECISION_RESULTS:
         model = "unknown" if result == "model_not_found" else "acme/small"
@@ -107,7 +108,34 @@ def test_exactly_one_state_of_an_endpoint_is_one(table: Balancer, samples: Read)
     scrape = Scrape(table, samples, now=3.0)
     states = {state: scrape.value("balancer_endpoint_state", endpoint=NEAR, state=state) for state in STATES}
     assert states == {**dict.fromkeys(STATES, 0), "drained": 1}
-    assert scrape.value("balancer_ejections_total", endpoint=NEAR, reason="consecutive_failures") == 1
+    labels = {"endpoint": NEAR, "reason": "consecutive_failures"}
+    assert scrape.value("balancer_ejections_total", enforced="true", **labels) == 1
+    assert scrape.value("balancer_ejections_total", enforced="false", **labels) is None
+
+
+def test_would_be_ejections_have_a_label_of_their_own(
+    table: Balancer, catalog: Callable[..., Catalog], samples: Read
+) -> None:
+    def ejections(now: float) -> dict[tuple[str, str], float]:
+        """Every series of NEAR, by reason and by whether it chose."""
+        return {
+            (labels["reason"], labels["enforced"]): value
+            for (name, pairs), value in Scrape(table, samples, now=now).samples.items()
+            if name == "balancer_ejections_total" and (labels := dict(pairs))["endpoint"] == NEAR
+        }
+
+    for _ in range(12):
+        table.record(NEAR, Outcome(kind="connect"), now=1.0)
+    enforced = {(cause, "true"): 0.0 for cause in CAUSES} | {("consecutive_failures", "true"): 1.0}
+    assert ejections(now=1.0) == enforced
+    table.apply(catalog("near", "far", enforce=False), now=2.0)
+    watched = {(cause, "false"): 0.0 for cause in CAUSES} | {("consecutive_failures", "true"): 1.0}
+    assert ejections(now=2.0) == watched  # there at 0 before the first, and what chose once is not forgotten
+    table.record(NEAR, Outcome(kind="connect"), now=100.0)
+    counted = ejections(now=100.0)
+    assert counted == watched | {("failed_trial", "false"): 1.0}
+    table.apply(catalog("near", "far"), now=101.0)
+    assert ejections(now=101.0) == {**dict.fromkeys(enforced, 0.0), **{k: v for k, v in counted.items() if v}}
 
 
 def test_times_are_summaries_of_successful_calls(table: Balancer, samples: Read) -> None:
@@ -214,6 +242,26 @@ def test_panic_and_self_suspicion_are_shown(table: Balancer, samples: Read) -> N
     scrape = Scrape(table, samples, now=1.0)
     assert scrape.value("balancer_model_panic", model="acme/small") == 1
     assert scrape.value("balancer_self_suspect") == 1
+
+
+def test_reporters_are_told_by_their_configured_names(table: Balancer, samples: Read) -> None:
+    for number, name in enumerate(("one", "two", "gone")):
+        table.record(NEAR, Outcome(kind="success"), now=10.0 + number, reporter=name)
+    table.record(NEAR, Outcome(kind="local"), now=13.0, reporter="one")
+    families = reporter_families(table.view(now=20.0), ["one", "two", "new"])
+    assert samples(exposition(families, openmetrics=False)) == {
+        (f"balancer_reporter_{name}", frozenset({("reporter", reporter)})): value
+        for name, reporter, value in (
+            ("reports_total", "one", 2),
+            ("reports_total", "two", 1),
+            ("reports_total", "new", 0),
+            ("silence_seconds", "one", 7),
+            ("silence_seconds", "two", 9),
+            ("suspect", "one", 1),
+            ("suspect", "two", 0),
+            ("suspect", "new", 0),
+        )
+    }
 
 
 def test_a_removed_endpoint_takes_all_its_series_with_it(

@@ -218,7 +218,7 @@ async def test_a_status_is_classified_once_for_every_kind(lab, status, kind, pro
     body = {"error": {"message": "because"}}
     server = await lab.serve(lambda seen: seen.answer(status, body, retry_after="7"))
     result = await lab.probe(server.url, probe_kind)
-    held = status in (429, 503, 529)
+    held = status in (402, 429, 503, 529)
     assert result.outcome.kind == kind
     assert result.outcome.status == status
     assert result.outcome.retry_after == (7.0 if held else None)
@@ -242,6 +242,47 @@ async def test_a_retry_after_date_is_read_by_the_wall_clock_of_the_caller(lab):
     server = await lab.serve(lambda seen: seen.answer(429, b"", retry_after=date))
     result = await lab.probe(server.url, "models", wall=lambda: 1_445_412_480.0 - 30.0)
     assert result.outcome.retry_after == 30.0
+
+
+EMPTY_PURSE = {"error": {"message": "check your plan", "type": "insufficient_quota", "code": "insufficient_quota"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "account"),
+    [
+        (429, EMPTY_PURSE, True),
+        (402, EMPTY_PURSE, True),
+        (429, {"error": {"code": "rate_limit_exceeded"}}, False),
+        (429, b"insufficient_quota", False),
+        (500, EMPTY_PURSE, False),  # it holds nothing, so there is nothing to share
+    ],
+)
+@pytest.mark.parametrize("probe_kind", ["models", "completion"])
+async def test_a_refusal_may_be_said_of_the_whole_account(lab, status, body, account, probe_kind):
+    server = await lab.serve(lambda seen: seen.answer(status, body))
+    result = await lab.probe(server.url, probe_kind)
+    assert (result.outcome.status, result.outcome.account) == (status, account)
+
+
+@pytest.mark.parametrize(
+    ("headers", "hold"),
+    [
+        ({"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "1m30s"}, 90.0),
+        ({"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "1m30s", "retry_after": "7"}, 7.0),
+        ({"x_ratelimit_remaining_requests": "3", "x_ratelimit_reset_requests": "1m30s"}, None),
+    ],
+)
+async def test_a_429_without_retry_after_waits_for_the_quota_that_is_used_up(lab, headers, hold):
+    server = await lab.serve(lambda seen: seen.answer(429, b"", **headers))
+    result = await lab.probe(server.url, "models")
+    assert (result.outcome.kind, result.outcome.retry_after) == ("rate_limited", hold)
+
+
+@pytest.mark.parametrize("status", [402, 503])
+async def test_what_is_left_of_a_quota_explains_no_other_refusal(lab, status):
+    told = {"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "1m30s"}
+    server = await lab.serve(lambda seen: seen.answer(status, b"", **told))
+    assert (await lab.probe(server.url, "models")).outcome.retry_after is None
 
 
 async def test_a_status_whose_explanation_hangs_is_still_that_status(lab):

@@ -34,7 +34,7 @@ class Candidate:
     prices of a token of the prompt and of the answer for this request; cache hits are in them, and what is unknown
     is as dear as the dearest known. `failure` is the chance
     that the call fails; `tier` is 0 stable, 1 degraded, 2 an outage in the last 30 s; `stale` says that nothing was
-    seen of it lately. `load` is requests under way and about to be, times what
+    seen of it lately, or that it may well be back. `load` is requests under way and about to be, times what
     each takes; `quality` is 0 good, 1 unknown, 2 bad. `None` is unknown.
     """
 

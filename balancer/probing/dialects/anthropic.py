@@ -6,6 +6,8 @@ Their words for how an answer ended are told in OpenAI's, which `core.outcome` k
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from balancer.config.secret import Secret
@@ -14,10 +16,12 @@ from balancer.probing.dialects.interface import (
     PROMPT,
     TOKENS_MAX,
     Delta,
+    complained,
     count,
     error_in,
     mapping,
     parsed,
+    used_up,
 )
 
 VERSION: Final = "2023-06-01"  # the one published version of the API; required on every request
@@ -29,6 +33,13 @@ _FINISH: Final[Mapping[str, str]] = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
+
+# Their tokens are rounded to thousands: 0 may be some hundreds, too few for a prompt worth sending.
+_LIMITS: Final = [
+    (f"anthropic-ratelimit-{what}-remaining", f"anthropic-ratelimit-{what}-reset")
+    for what in ("requests", "tokens", "input-tokens", "output-tokens")
+]
+_SPENT: Final = "enforced_spend_limit_reached"  # the month's, and no model there answers until the next
 
 
 class Anthropic:
@@ -82,6 +93,23 @@ class Anthropic:
                 completion_tokens=count(usage.get("output_tokens")),
             )
         return Delta()  # ping, content_block_start and whatever is added later
+
+    def used_up(self, headers: Mapping[str, str], *, wall: float) -> float | None:
+        return used_up(headers, _LIMITS, partial(_until, wall=wall))
+
+    def of_account(self, complaint: str) -> bool:
+        # A plain `rate_limit_error` is of one class of models.
+        error = complained(complaint)
+        return error.get("type") == "billing_error" or mapping(error.get("details")).get("error_code") == _SPENT
+
+
+def _until(text: str, *, wall: float) -> float | None:
+    """Seconds until a moment of RFC 3339; one that has passed is 0."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if moment.tzinfo is None else max(0.0, moment.timestamp() - wall)
 
 
 ANTHROPIC: Final = Anthropic()

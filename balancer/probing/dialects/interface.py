@@ -5,7 +5,7 @@ A dialect writes requests and reads events. It does no I/O and keeps no state be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -13,6 +13,7 @@ import msgspec
 
 from balancer.config.secret import Secret
 from balancer.core.model import Endpoint
+from balancer.core.outcome import RETRY_AFTER_MAX
 
 PROMPT: Final = "Reply with the word OK."
 
@@ -63,6 +64,15 @@ class DialectRules(Protocol):
     def delta(self, data: str) -> Delta:
         """Read one event of the stream. Raises: ValueError when it is not one of this dialect."""
 
+    def used_up(self, headers: Mapping[str, str], *, wall: float) -> float | None:
+        """Seconds until a quota of which nothing is left is whole again; `None` where something is, or nobody says.
+
+        Shape: `headers` by lower-case name; `wall` is the present Unix time.
+        """
+
+    def of_account(self, complaint: str) -> bool:
+        """Whether a refusal's body says that it is of the whole account, and so of every model there."""
+
 
 def parsed(data: str | bytes) -> Any:
     """Decode JSON. Raises: ValueError, also where it is nested too deeply to be meant."""
@@ -82,6 +92,26 @@ def error_in(value: object) -> str | None:
         if parts:
             return " ".join(parts)
     return str(error)
+
+
+def complained(complaint: str) -> Mapping[str, Any]:
+    """Find the error in a refusal's body; an empty one where there is none, or the body was cut."""
+    try:
+        return mapping(mapping(parsed(complaint)).get("error"))
+    except ValueError:
+        return {}
+
+
+def used_up(
+    headers: Mapping[str, str], names: Iterable[tuple[str, str]], span: Callable[[str], float | None]
+) -> float | None:
+    """Give the longest wait among the limits of which nothing is left, each named by two headers: rest and reset.
+
+    Shape: `span` reads a reset as seconds from now. What nobody can mean, such as a moment where a span belongs, is
+    left out, and so is a limit that says only one of the two.
+    """
+    waits = [span(headers[reset]) for rest, reset in names if headers.get(rest) == "0" and reset in headers]
+    return max([wait for wait in waits if wait is not None and 0 <= wait <= RETRY_AFTER_MAX], default=None)
 
 
 def count(value: object) -> int | None:

@@ -7,6 +7,8 @@ of their own, and a proxy's kept connections do not pay them again.
 
 An answer without any text is `empty`, except one that used up its tokens: a reasoning model may spend all of
 them on thoughts that it does not show.
+
+A whole answer may say that it was the last of the quota: the next would be a 429, so none is sent until it is back.
 """
 
 from __future__ import annotations
@@ -97,7 +99,7 @@ async def _judged(client: Client, answer: Answer) -> Outcome:
         raise Failure("empty", "the answer has no body", status=answer.status)
     if heard.events == 0 and answer.content_type != "text/event-stream":
         raise Failure("malformed", f"not an event stream: {answer.content_type}", status=answer.status)
-    return _outcome(answer, heard)
+    return _outcome(client, answer, heard)
 
 
 async def _listen(client: Client, answer: Answer, parser: EventParser, heard: _Heard, *, whole: bool) -> None:
@@ -123,7 +125,7 @@ def _take(client: Client, answer: Answer, heard: _Heard, data: str) -> None:
         raise Failure("malformed", f"the stream is broken: {problem}", status=answer.status) from None
 
 
-def _outcome(answer: Answer, heard: _Heard) -> Outcome:
+def _outcome(client: Client, answer: Answer, heard: _Heard) -> Outcome:
     if heard.error is not None:
         return Outcome(
             kind="server_error",
@@ -148,6 +150,7 @@ def _outcome(answer: Answer, heard: _Heard) -> Outcome:
         status=answer.status,
         latency=None if heard.last_at is None else heard.last_at - answer.sent_at,
         ttft=None if heard.first_at is None else heard.first_at - answer.sent_at,
+        retry_after=client.dialect.used_up(answer.headers, wall=client.wall()) if kind == "success" else None,
         prompt_tokens=heard.prompt_tokens,
         completion_tokens=heard.completion_tokens,
         detail=detail,

@@ -9,7 +9,8 @@ from balancer.core.outcome import Outcome, classify, retry_after
 from balancer.probing.client import Answer, Client
 
 _ABSENT = frozenset({404, 405, 410})  # for a model they mean the model; for a list or a page, only that URL
-_HOLDING = frozenset({429, 503, 529})  # the statuses whose Retry-After is about load, not about us
+# The statuses whose Retry-After is about load or money, and not about the key.
+_HOLDING = frozenset({402, 429, 503, 529})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +36,15 @@ def refusal(client: Client, answer: Answer, text: str, *, optional: bool = False
     if optional and answer.status in _ABSENT:
         said = f"{client.explained(answer, text)}; nothing to probe at this URL, choose another probe.kind"
         return Outcome(kind="probe_invalid", status=answer.status, detail=said)
-    hold = retry_after(answer.headers, wall=client.wall()) if answer.status in _HOLDING else None
+    holding = answer.status in _HOLDING
+    hold = retry_after(answer.headers, wall=client.wall()) if holding else None
+    if hold is None and answer.status == 429:
+        hold = client.dialect.used_up(answer.headers, wall=client.wall())
     return Outcome(
         kind=classify(status=answer.status, source="probe"),
         status=answer.status,
         retry_after=hold,
+        account=holding and client.dialect.of_account(text),
         detail=client.explained(answer, text),
     )
 

@@ -80,6 +80,12 @@ class Play:
         lines = self.best(asked, explain=True).considered
         assert {line.id.partition("@")[2]: line.share for line in lines} == pytest.approx(expected, abs=1e-3)
 
+    def first(self, asked: dict[str, Any], tags: str) -> None:
+        """Who is likely to be first, each likelier than the next; none of them is ruled out."""
+        lines = {line.id.partition("@")[2]: line.share for line in self.best(asked, explain=True).considered}
+        assert sorted(lines, key=lines.__getitem__, reverse=True) == tags.split()
+        assert all(share > 0 for share in lines.values())
+
     def excluded(self, asked: dict[str, Any], **expected: str) -> None:
         """The lines of the explanation in their order: who is excluded, and by what."""
         lines = self.best(asked, explain=True).considered

@@ -228,9 +228,10 @@ def test_it_gives_way_to_the_degraded_only_where_somebody_is_better(make: Make) 
 
 
 def test_a_trial_does_not_take_a_session_from_its_provider_while_others_may_find_out(make: Make) -> None:
-    table = make()
+    table, other = make(b={"price": 0.5}), "b"
+    table.drain(other, now=0.0)
     home = turn(table, 0.0)
-    other = next(tag for tag in TAGS if tag != home)
+    table.resume(other, now=0.5)
     breaks(table, other, 1.0)
     decision = table.best(asked(), now=20.0)
     assert (decision.selected.tag, decision.trial, decision.sticky) == (home, False, True)

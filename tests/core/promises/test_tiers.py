@@ -22,7 +22,7 @@ History = Sequence[tuple[float, int, bool, int]]  # seconds since the one before
 
 MODEL = "author/slug"
 GOOD = Outcome(kind="success", latency=1.0, ttft=0.2, completion_tokens=50)
-BAD = Outcome(kind="timeout")
+BAD = Outcome(kind="server_error", status=500)  # an answer: so nobody doubts who saw it
 
 TIERS = ("stable", "degraded: after the stable", "outage in the last 30 s: last")
 """What an explanation says of an endpoint."""
@@ -118,7 +118,7 @@ def test_the_recovering_lead_their_share_and_no_more_even_before_the_degraded(ma
     """Slow start stands above tiers on purpose: a return must not be a stampede, whoever else there is."""
     table = make([1.0, 1.0], way[0])
     play(table, [(0.0, 0, False, 5)], 2)
-    trial = table.best(asked(way), now=400.0)
+    trial = table.best(Request(model=MODEL, provider=Preferences(only=("p0",))), now=400.0)
     assert trial.trial
     table.record(trial.selected.id, GOOD, now=400.0, decision=trial.id)
     for outcome in (GOOD, BAD, BAD, BAD):

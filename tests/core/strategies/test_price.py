@@ -98,10 +98,10 @@ def test_the_words_are_the_price_the_weight_and_the_tier(candidate: MakeCandidat
     candidates = [candidate("a"), candidate("b", price=2.0), candidate("c", tier=1), candidate("d", tier=2)]
     lines = Price().figures(candidates, need, failed=())
     assert [line.why for line in lines] == [
-        "price 1.00×, weight 1, stable",
-        "price 2.00×, weight 0.25, stable",
-        "price 1.00×, weight 1, degraded: after the stable",
-        "price 1.00×, weight 1, outage in the last 30 s: last",
+        "price 1.00×, failure 2.0%, weight 0.545, stable",
+        "price 2.00×, failure 2.0%, weight 0.136, stable",
+        "price 1.00×, failure 2.0%, weight 0.545, degraded: after the stable",
+        "price 1.00×, failure 2.0%, weight 0.545, outage in the last 30 s: last",
     ]
     assert [line.score for line in lines] == [1.0, 2.0, 1.0, 1.0]
 
@@ -112,6 +112,17 @@ def test_a_price_is_told_in_the_unit_of_all_groups_and_drawn_by_its_own(
     pair = [candidate("a", price=10.0), candidate("b", price=20.0)]
     lines = Price().figures(pair, structs.replace(need, unit=1.0), failed=())
     assert [line.why for line in lines] == [
-        "price 10.00×, weight 1, stable", "price 20.00×, weight 0.25, stable",
-    ]  # fmt: skip
+        "price 10.00×, failure 2.0%, weight 0.545, stable",
+        "price 20.00×, failure 2.0%, weight 0.136, stable",
+    ]
     assert [line.share for line in lines] == pytest.approx([0.8, 0.2])
+
+
+@pytest.mark.parametrize(("failure", "kept"), [(0.0, 1.0), (0.01, 0.74), (0.1, 0.042), (0.5, 1e-9)])
+def test_the_weight_follows_the_chance_of_success_smoothly(
+    candidate: MakeCandidate, need: Need, failure: float, kept: float
+) -> None:
+    pair = [candidate("a", failure=0.0), candidate("b", failure=failure)]
+    well, other = Price().figures(pair, need, failed=())
+    assert other.weight / well.weight == pytest.approx(kept, rel=0.1)
+    assert other.share == pytest.approx(other.weight / (well.weight + other.weight))

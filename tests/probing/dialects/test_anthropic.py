@@ -1,5 +1,7 @@
 """Anthropic's requests and events."""
 
+import json
+
 import pytest
 
 from balancer.config.secret import Secret
@@ -45,3 +47,41 @@ def test_an_event_says_what_it_says(data, delta):
 def test_what_is_no_object_is_a_value_error(data):
     with pytest.raises(ValueError):
         ANTHROPIC.delta(data)
+
+
+WALL = 1_700_000_000.0  # 2023-11-14T22:13:20Z
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2023-11-14T22:13:50Z", 30.0),
+        ("2023-11-14T23:13:50+01:00", 30.0),
+        ("2023-11-14T22:13:20.500Z", 0.5),
+        ("2023-11-14T22:00:00Z", 0.0),
+        ("2023-11-14T22:13:50", None),  # of no zone that anybody names
+        ("2023-12-14T22:13:50Z", None),
+        ("30", None),
+        ("soon", None),
+        ("", None),
+    ],
+)
+def test_a_quota_that_is_used_up_says_when_it_is_back(text, seconds):
+    headers = {"anthropic-ratelimit-input-tokens-remaining": "0", "anthropic-ratelimit-input-tokens-reset": text}
+    assert ANTHROPIC.used_up(headers, wall=WALL) == seconds
+
+
+@pytest.mark.parametrize(
+    ("error", "account"),
+    [
+        ({"type": "billing_error"}, True),
+        ({"type": "rate_limit_error", "details": {"error_code": "enforced_spend_limit_reached"}}, True),
+        ({"type": "rate_limit_error", "details": {"error_code": "something_else"}}, False),
+        ({"type": "rate_limit_error", "details": "enforced_spend_limit_reached"}, False),
+        ({"type": "rate_limit_error", "message": "This request would exceed your account's rate limit"}, False),
+        ({"type": "overloaded_error"}, False),
+        ("billing_error", False),
+    ],
+)
+def test_money_is_the_accounts_and_a_rate_is_the_models(error, account):
+    assert ANTHROPIC.of_account(json.dumps({"type": "error", "error": error})) is account

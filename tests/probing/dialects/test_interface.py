@@ -6,7 +6,7 @@ import pytest
 
 from balancer.core.model import Dialect
 from balancer.probing.dialects import DIALECTS
-from balancer.probing.dialects.interface import count, error_in, mapping, parsed
+from balancer.probing.dialects.interface import complained, count, error_in, mapping, parsed, used_up
 
 
 def test_every_dialect_has_its_rules():
@@ -43,3 +43,28 @@ def test_only_whole_numbers_from_zero_up_are_counts():
 def test_only_objects_are_mappings():
     assert mapping({"a": 1}) == {"a": 1}
     assert mapping([1]) == {}
+
+
+def test_the_error_of_a_refusal_is_an_object_or_empty():
+    assert complained('{"error": {"code": 5}}') == {"code": 5}
+    for text in ('{"error": "words"}', '{"error": null}', "[]", "nonsense", '{"error": {"code"', ""):
+        assert complained(text) == {}
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({}, None),
+        ({"a-left": "0", "a-reset": "30"}, 30.0),
+        ({"a-left": "1", "a-reset": "30"}, None),
+        ({"a-left": "0"}, None),
+        ({"a-reset": "30"}, None),
+        ({"a-left": "", "a-reset": "30"}, None),
+        ({"a-left": "0", "a-reset": "30", "b-left": "0", "b-reset": "40"}, 40.0),
+        ({"a-left": "0", "a-reset": "30", "b-left": "5", "b-reset": "40"}, 30.0),
+        ({"a-left": "0", "a-reset": "-1", "b-left": "0", "b-reset": "inf"}, None),
+        ({"a-left": "0", "a-reset": "86400", "b-left": "0", "b-reset": "86401"}, 86_400.0),
+    ],
+)
+def test_the_wait_is_the_longest_of_the_limits_of_which_nothing_is_left(headers, wait):
+    assert used_up(headers, [("a-left", "a-reset"), ("b-left", "b-reset")], float) == wait

@@ -1,5 +1,7 @@
 """OpenAI's requests and events."""
 
+import json
+
 import pytest
 
 from balancer.config.secret import Secret
@@ -65,3 +67,41 @@ def test_an_event_says_what_it_says(data, delta):
 def test_what_is_no_object_is_a_value_error(data):
     with pytest.raises(ValueError):
         OPENAI.delta(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("12ms", 0.012), ("1s", 1.0), ("6m0s", 360.0), ("1m30.5s", 90.5), ("1h2m3s", 3723.0), ("5m", 300.0),
+        ("2h", 7200.0), ("1d", 86_400.0), ("0s", 0.0), ("59", 59.0), ("0.25", 0.25), ("1m500ms", 60.5),
+        ("", None), ("soon", None), ("-1s", None), ("1 s", None), ("1s1m", None), ("1e3", None), ("s", None),
+        ("1700000000", None), ("2d", None), ("9" * 400, None), ("9" * 400 + "d", None),
+    ],
+)  # fmt: skip
+def test_a_quota_that_is_used_up_says_when_it_is_back(text, seconds):
+    headers = {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": text}
+    found = OPENAI.used_up(headers, wall=1_700_000_000.0)
+    assert found == (None if seconds is None else pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(
+    ("error", "account"),
+    [
+        ({"code": "insufficient_quota", "type": "insufficient_quota"}, True),
+        ({"code": None, "type": "insufficient_quota"}, True),
+        ({"code": "billing_hard_limit_reached"}, True),
+        ({"code": "billing_not_active", "type": "requests"}, True),
+        ({"code": "rate_limit_exceeded", "type": "tokens", "message": "insufficient_quota"}, False),
+        ({"code": 429}, False),
+        ({"code": ["insufficient_quota"]}, False),
+        ("insufficient_quota", False),
+        (None, False),
+    ],
+)
+def test_money_is_the_accounts_and_a_rate_is_the_models(error, account):
+    assert OPENAI.of_account(json.dumps({"error": error})) is account
+
+
+@pytest.mark.parametrize("text", ["", "insufficient_quota", '{"error": {"code": "insufficient_q', "[]", "null"])
+def test_what_is_no_error_object_is_said_of_nobody(text):
+    assert OPENAI.of_account(text) is False

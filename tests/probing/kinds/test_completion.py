@@ -226,3 +226,22 @@ async def test_a_refusal_that_amending_does_not_heal_is_a_wrong_recipe(lab):
     result = await lab.probe(server.url, "completion")
     assert result.outcome.kind == "probe_invalid"
     assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(("left", "hold"), [("0", 90.0), ("1", None)])
+@pytest.mark.parametrize(("reason", "kind"), [("stop", "success"), ("content_filter", "caller_error")])
+async def test_a_whole_answer_may_be_the_last_of_the_quota(lab, left, hold, reason, kind):
+    body = lab.stream(said("OK", reason))
+    told = {"x_ratelimit_remaining_requests": left, "x_ratelimit_reset_requests": "1m30s"}
+    server = await lab.serve(lambda seen: seen.answer(200, body, content_type="text/event-stream", **told))
+    outcome = (await lab.probe(server.url, "completion")).outcome
+    assert (outcome.kind, outcome.retry_after) == (kind, hold if kind == "success" else None)
+
+
+async def test_anthropics_moment_is_read_by_the_wall_clock_of_the_caller(lab):
+    body = lab.stream(ANTHROPIC_START, anthropic_said("OK"), anthropic_end("end_turn"), ANTHROPIC_STOP, done=False)
+    told = {"anthropic_ratelimit_requests_remaining": "0"}
+    told["anthropic_ratelimit_requests_reset"] = "2023-11-14T22:13:50Z"
+    server = await lab.serve(lambda seen: seen.answer(200, body, content_type="text/event-stream", **told))
+    result = await lab.probe(server.url, "completion", api="anthropic", wall=lambda: 1_700_000_000.0)
+    assert (result.outcome.kind, result.outcome.retry_after) == ("success", 30.0)

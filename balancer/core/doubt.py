@@ -1,0 +1,351 @@
+"""Whom to believe: the watcher doubts itself first, and then a reporter that everybody contradicts.
+
+Theory of operation: every outcome has a witness (see `witness`), and before a failure becomes evidence it is asked
+whether the witness is to blame. Three things make a suspect:
+- *severed*: what it calls gets no answer at unrelated providers at once. Its own uplink or resolver explains that
+  better than so many providers do.
+- *contradicted*: most of its calls fail, in whatever way, while the calls that others began at the same endpoints
+  since then succeed. Where nobody else speaks, nobody contradicts, and it is believed.
+- *stalled*: for the daemon itself, its event loop stood still; probes that were under way measured that.
+
+While a witness is suspect its failures are counted and change nothing, and what they brought about since the onset
+is to be taken back: a `Suspicion` says which failures, and at which endpoints. Its successes are believed: no
+broken uplink makes up an answer. The first answer ends a doubt in the network; who was contradicted must again
+succeed more often than not. Silence ends both: nothing is known then, either way.
+
+A doubt in ourselves reaches further: while our own network is in doubt, nobody's failure without an answer is
+believed who reached no provider since the onset, because we may share that network.
+
+Only a failure asks these questions; a success is noted and no more. Nothing here draws or reads a clock, so the
+same outcomes raise the same doubts.
+
+What this module does not know: rows, health and windows; who it was that broke the uplink.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from balancer.core.model import Source
+from balancer.core.outcome import COUNTS, Outcome
+from balancer.core.witness import ANSWERS, Heard, Plain, Suspicion, Witness
+
+Verdict = Literal["evidence", "doubted", "stalled"]
+
+WITNESSES_MAX: Final = 256  # reporters; a configuration has a handful of tokens, and an embedder may name users
+STALLS_MAX: Final = 8  # spans kept; a probe lasts seconds, and so many stalls in that time leave nothing to measure
+MEMORY_AGE: Final = 120.0  # s; what others saw before that was not in the same minutes
+SILENCE: Final = 300.0  # s without an outcome; ten rounds of probes at the default interval
+STALL_SILENCE: Final = 60.0  # s; two rounds of probes: one of them had time to work
+
+LAST: Final = 20  # outcomes; a busy reporter's good times must not hide for long what is bad now
+LAST_MIN: Final = 10  # eight failures of ten are no accident: a share of 20 % does that once in ten thousand times
+BAD: Final = 0.8  # of its outcomes failed
+GOOD: Final = 0.2  # of the others' outcomes failed, at most
+VOICES_MIN: Final = 5  # outcomes of others, at all endpoints together
+VOICES_EACH: Final = 2  # at one endpoint; one lucky answer of a broken endpoint vouches for nothing
+RECOVERED: Final = 10  # outcomes, more than half of them good: far enough from BAD not to flap
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """A witness that is believed again, and why; `witness` is `None` for the daemon itself."""
+
+    witness: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReporterView:
+    """One reporter: how many reports were taken, and seconds since the last. `suspicion` while it is suspect."""
+
+    name: str
+    reports: int
+    silence: float
+    suspicion: Suspicion | None
+
+
+class Doubt:
+    """Every witness, and which of them are suspect. `news` is what has changed and nobody has acted on yet."""
+
+    def __init__(self) -> None:
+        self._own = Witness(None)
+        self._witnesses: dict[str | None, Witness] = {None: self._own}
+        self._several = False  # alone there is nobody to be held against
+        self._fates: Mapping[str, int] = {}
+        self._stalls: deque[tuple[float, float]] = deque(maxlen=STALLS_MAX)
+        self.news: list[Suspicion | Cleared] = []
+
+    # ---- changing ------------------------------------------------------------------------------------
+
+    def apply(self, fates: Mapping[str, int], gone: Collection[str] = ()) -> None:
+        """Follow a configuration: `gone` are the endpoints that are no longer what they were.
+
+        Shape: endpoint id → number of its fate, for every endpoint.
+        """
+        if gone or fates != self._fates:
+            for witness in self._witnesses.values():
+                witness.renumber(fates, self._fates, gone)
+            self._fates = fates
+
+    def retain(self, names: Iterable[str]) -> None:
+        """Forget all reporters but these."""
+        kept = {None, *names}
+        for name in [name for name in self._witnesses if name not in kept]:
+            self._forget(name)
+
+    def take(
+        self,
+        endpoint: str,
+        outcome: Outcome,
+        *,
+        source: Source,
+        reporter: str | None,
+        began: float,
+        ended: float,
+        now: float,
+        out: bool,
+    ) -> Verdict:
+        """Hear one outcome, and judge whether it is evidence.
+
+        `reporter` is `None` for the daemon's own eyes, as all probes are; `out` is whether the endpoint was ejected
+        before, so that its failure is no news. What follows for the witness is added to `news`.
+        """
+        witness = self._witnesses.get(None if source == "probe" else reporter)
+        if witness is None:
+            witness = self._meet(reporter)
+        if witness.unsettled:
+            self._lapse(witness, now)
+        witness.heard = now
+        if source == "report":
+            witness.reports += 1
+        kind = outcome.kind
+        good = kind == "success"
+        if not good and kind not in ANSWERS:
+            if kind == "cancelled":
+                return "evidence"
+            heard = Heard(began, ended, endpoint, kind, source)
+            return self._unanswered(witness, heard, outcome.shallow, now, out)
+        if ended > witness.reached:
+            witness.reached = ended
+        witness.talks[endpoint] = ended
+        if good and self._several and not outcome.shallow:
+            witness.memory.append((began, ended, endpoint, kind, source))
+        if witness.unsettled:
+            self._answered(witness, endpoint, ended)
+        if good or COUNTS[kind] != "failure":
+            return "evidence"
+        return self._failed(witness, Heard(began, ended, endpoint, kind, source), outcome.shallow, now)
+
+    def stalled(self, *, since: float, now: float) -> None:
+        """Take note that nothing of ours ran between the two."""
+        self._stalls.append((since, now))
+        own = self._own
+        self._lapse(own, now)
+        if own.suspicion is None:
+            own.heard = now
+            failures = tuple(each for each in own.failures if each.source == "probe" and each.ended >= since)
+            self._suspect(
+                own,
+                Suspicion(
+                    witness=None,
+                    rule="stalled",
+                    reason=f"the event loop stood still for {now - since:.1f} s",
+                    since=since,
+                    failures=failures,
+                    endpoints=frozenset(each.endpoint for each in failures),
+                ),
+            )
+
+    def settle(self, now: float) -> None:
+        """End the doubts that silence has ended."""
+        for witness in self._witnesses.values():
+            self._lapse(witness, now)
+
+    # ---- reading -------------------------------------------------------------------------------------
+
+    def own(self, now: float) -> Suspicion | None:
+        """Why the daemon itself is suspect at `now`; `None` while it is not."""
+        return None if _lapsed(self._own, now) else self._own.suspicion
+
+    def reporters(self, now: float) -> tuple[ReporterView, ...]:
+        """Every reporter that was heard of, in the order of their first reports."""
+        return tuple(
+            ReporterView(
+                name=name,
+                reports=witness.reports,
+                silence=max(0.0, now - witness.heard),
+                suspicion=None if _lapsed(witness, now) else witness.suspicion,
+            )
+            for name, witness in self._witnesses.items()
+            if name is not None
+        )
+
+    # ---- outcomes ------------------------------------------------------------------------------------
+
+    def _answered(self, witness: Witness, endpoint: str, ended: float) -> None:
+        fate, suspicion = self._fates[endpoint], witness.suspicion
+        if suspicion is not None and suspicion.rule == "contradicted":
+            if witness.recovered(RECOVERED):
+                self._clear(witness, ended, "most of its calls succeed again")
+        elif suspicion is not None and ended >= suspicion.since:
+            if suspicion.rule == "severed" and fate not in witness.failed:
+                witness.refute()
+            self._clear(witness, ended, "providers answer again")
+        witness.answered(fate, ended, self._fates)
+
+    def _unanswered(self, witness: Witness, heard: Heard, shallow: bool, now: float, out: bool) -> Verdict:
+        if heard.source == "probe" and any(
+            heard.began <= until and heard.ended >= since for since, until in self._stalls
+        ):
+            return "stalled"
+        recorded = COUNTS[heard.kind] == "failure" and not self._doubted(witness, heard)
+        news = not out or heard.kind == "local"  # which is about this machine, whatever the endpoint is
+        witness.unanswered(heard, self._fates[heard.endpoint], news=news, recorded=recorded)
+        if witness.suspicion is None and news:
+            reason = witness.severed(heard, self._fates, now)
+            if reason is not None:
+                # One provider that was down before our own network went accounts for itself.
+                run = witness.failures if len(witness.failing) > 1 else []
+                failures = [each for each in run if each is not heard]
+                self._suspect(witness, self._suspicion(witness, "severed", reason, failures, heard))
+        return self._failed(witness, heard, shallow, now)
+
+    def _failed(self, witness: Witness, heard: Heard, shallow: bool, now: float) -> Verdict:
+        doubted = self._doubted(witness, heard)
+        suspicion = witness.suspicion
+        if shallow or COUNTS[heard.kind] != "failure":
+            return "doubted" if doubted else "evidence"
+        if suspicion is not None and suspicion.rule == "contradicted":
+            witness.memory.append(heard)
+            if not any(each.kind == "success" for each in self._voices(witness, now - MEMORY_AGE)):
+                self._clear(witness, heard.ended, "nobody contradicts it any more")
+        elif self._several and not doubted:
+            witness.memory.append(heard)
+            found = self._contradicted(witness, heard, now)
+            if found is not None:
+                self._suspect(witness, found)
+                doubted = True
+        return "doubted" if doubted else "evidence"
+
+    def _doubted(self, witness: Witness, heard: Heard) -> bool:
+        """Whether a failure falls into a doubt that is there, or into the last that was."""
+        if witness.suspicion is not None and witness.suspicion.covers(heard):
+            return True
+        if witness.past is not None and witness.past[0].covers(heard, witness.past[1]):
+            return True
+        own = self._own.suspicion
+        return own is not None and own.rule == "severed" and own.covers(heard) and witness.reached < own.since
+
+    # ---- suspicions ----------------------------------------------------------------------------------
+
+    def _contradicted(self, witness: Witness, heard: Heard, now: float) -> Suspicion | None:
+        if len(witness.memory) < LAST_MIN or now - heard.ended >= MEMORY_AGE:
+            return None
+        last = [each for each in list(witness.memory)[-LAST:] if now - each[1] < MEMORY_AGE]
+        failures = [Heard._make(each) for each in last if each[3] != "success"]
+        if len(last) < LAST_MIN or len(failures) < BAD * len(last) or self._alone(witness, failures[0].ended):
+            return None
+        # Only what others began when half of these failures had ended is about the same time: a provider that goes
+        # down is noticed by somebody first, and the calls that were under way elsewhere may still succeed.
+        settled = sorted(each.ended for each in failures)[len(failures) // 2]
+        told: dict[str, list[bool]] = {}
+        for voice in self._voices(witness, settled):
+            told.setdefault(voice.endpoint, []).append(voice.kind != "success")
+        places = Counter(each.endpoint for each in failures)
+        spoken = {key: told[key] for key in places if len(told.get(key, ())) >= VOICES_EACH}
+        voices = sum(map(len, spoken.values()))
+        common = sum(places[key] for key in spoken)
+        # Weighed by where it failed: successes at one endpoint do not speak for another.
+        expected = sum(places[key] * sum(each) / len(each) for key, each in spoken.items())
+        if voices < VOICES_MIN or 2 * common <= len(failures) or expected >= GOOD * common:
+            return None
+        reason = (
+            f"{len(failures)} of its last {len(last)} calls failed; of {voices} others at the same endpoints "
+            f"{sum(map(sum, spoken.values()))} did"
+        )
+        # The last of them is the one at hand, which nobody has counted yet.
+        return self._suspicion(witness, "contradicted", reason, failures[:-1], heard)
+
+    def _alone(self, witness: Witness, since: float) -> bool:
+        """Whether nobody else was answered since then: so it is in an outage of everything, and this is cheap."""
+        return not any(each.reached >= since for each in self._witnesses.values() if each is not witness)
+
+    def _voices(self, witness: Witness, since: float) -> Iterator[Heard]:
+        """What believed others saw of the endpoints at which this one fails, in calls that began since then."""
+        places = {endpoint for _, _, endpoint, kind, _ in witness.memory if kind != "success"}
+        for other in self._witnesses.values():
+            if other is not witness and other.suspicion is None:
+                for each in other.memory:
+                    if each[0] >= since and each[2] in places:
+                        yield Heard._make(each)
+
+    def _suspicion(
+        self,
+        witness: Witness,
+        rule: Literal["severed", "contradicted"],
+        reason: str,
+        failures: Sequence[Heard],
+        last: Heard,
+    ) -> Suspicion:
+        since = min([each.ended for each in (*failures, last)])
+        own = Counter(self._fates[each.endpoint] for each in failures)
+        others = self._blames(witness, since)
+        # Nothing is ejected while our own network is in doubt, but on the word of those whose network works.
+        least = int(witness.name is None)
+        fates = {fate for fate in self._fates.values() if failures and max(own[fate], least) > others[fate]}
+        return Suspicion(
+            witness=witness.name,
+            rule=rule,
+            reason=reason,
+            since=since,
+            failures=tuple(failures),
+            endpoints=frozenset(key for key, fate in self._fates.items() if fate in fates),
+        )
+
+    def _blames(self, witness: Witness, since: float) -> Counter[int]:
+        """How often each fate failed since then for the others whose own network works."""
+        blames: Counter[int] = Counter()
+        for other in self._witnesses.values():
+            if other is not witness and other.suspicion is None and other.reached >= since:
+                # Real work that got no answer is in both.
+                failures: Counter[Plain] = Counter(each for each in other.memory if each[3] != "success")
+                failures |= Counter(other.failures)
+                blames.update(self._fates[each[2]] for each in failures.elements() if each[1] >= since)
+        return blames
+
+    def _suspect(self, witness: Witness, suspicion: Suspicion) -> None:
+        witness.accused(suspicion)
+        self.news.append(suspicion)
+
+    def _clear(self, witness: Witness, until: float, reason: str) -> None:
+        witness.acquitted(until)
+        self.news.append(Cleared(witness.name, reason))
+
+    def _lapse(self, witness: Witness, now: float) -> None:
+        if witness.suspicion is not None and _lapsed(witness, now):
+            self._clear(witness, witness.heard, f"nothing was heard for {now - witness.heard:.0f} s")
+
+    def _meet(self, name: str | None) -> Witness:
+        if len(self._witnesses) > WITNESSES_MAX:
+            named = [each for each in self._witnesses.values() if each.name is not None]
+            self._forget(min(named, key=lambda each: each.heard).name)
+        witness = self._witnesses[name] = Witness(name)
+        self._several = True
+        return witness
+
+    def _forget(self, name: str | None) -> None:
+        if self._witnesses.pop(name).suspicion is not None:
+            self.news.append(Cleared(name, "it is no reporter any more"))
+        self._several = len(self._witnesses) > 1
+
+
+def _lapsed(witness: Witness, now: float) -> bool:
+    """Whether silence has ended its doubt."""
+    suspicion = witness.suspicion
+    if suspicion is None:
+        return True
+    return now - witness.heard >= (STALL_SILENCE if suspicion.rule == "stalled" else SILENCE)

@@ -1,0 +1,1 @@
+"""Recorded and invented worlds, and policies run through them under a virtual clock."""
