@@ -236,6 +236,9 @@ class Daemon:
     def _ready(self) -> dict[str, Any]:
         now = clock.monotonic()
         suspicion = self.balancer.self_suspicion(now)
+        reporters = {
+            each.name: each.suspicion.reason for each in self.balancer.reporters(now) if each.suspicion is not None
+        }
         return {
             "ready": bool(self.addresses) and not self._stopping,
             "first_picture": self._scheduler.first_picture,
@@ -243,7 +246,8 @@ class Daemon:
             "config_generation": self.balancer.generation,
             "self_suspect": suspicion is not None,
             "self_suspect_reason": None if suspicion is None else suspicion.reason,
-            "reporters_suspect": [each.name for each in self.balancer.reporters(now) if each.suspicion is not None],
+            "reporters_suspect": list(reporters),
+            "reporters_suspect_reasons": reporters,
         }
 
     async def _render(self, accept: str) -> tuple[bytes, str]:

@@ -365,6 +365,8 @@ async def test_a_proxy_whose_own_uplink_is_broken_is_named_and_ejects_nobody(dae
         ready = await answer.json()
     assert (ready["ready"], ready["self_suspect"], ready["self_suspect_reason"]) == (True, False, None)
     assert ready["reporters_suspect"] == ["broken"]
+    why = "5 calls in a row got no answer, at 3 unrelated providers (connect)"
+    assert ready["reporters_suspect_reasons"] == {"broken": why}
     assert set(ready) == set(json.loads(document())["components"]["schemas"]["Ready"]["properties"])
     async with http.get(f"{running.url}/v1/endpoints", headers=bearer("o-secret")) as answer:
         assert {each["state"] for each in (await answer.json())["endpoints"]} == {"healthy"}
@@ -378,7 +380,7 @@ async def test_a_proxy_whose_own_uplink_is_broken_is_named_and_ejects_nobody(dae
     events = [json.loads(line) for line in running.log().splitlines()]
     (suspected,) = [each for each in events if each["event"] == "reporter.suspected"]
     assert (suspected["level"], suspected["reporter"]) == ("warning", "broken")
-    assert suspected["reason"] == "5 calls in a row got no answer, at 3 unrelated providers (connect)"
+    assert suspected["reason"] == why
     assert not [each for each in events if each["event"] == "endpoint.ejected"]
     file = next(tmp_path.glob("balancer-*.yaml"))
     file.write_text("".join(line for line in file.read_text().splitlines(True) if "name: broken" not in line))
@@ -400,7 +402,7 @@ async def test_when_no_provider_can_be_reached_at_all_the_daemon_doubts_itself(d
 
     ready = await until(suspect)
     assert ready["self_suspect_reason"] == "5 calls in a row got no answer, at 3 unrelated providers (connect)"
-    assert ready["reporters_suspect"] == []
+    assert (ready["reporters_suspect"], ready["reporters_suspect_reasons"]) == ([], {})
     async with http.get(f"{running.url}/metrics") as answer:
         text = await answer.text()
     assert "balancer_self_suspect 1\n" in text

@@ -109,7 +109,7 @@ def run(asked: argparse.Namespace) -> int:
         seeds=seeds,
         results=results,
         reference=reference,
-        ours=[name for name in policies if _is_ours(name)] if asked.front else (),
+        ours=[name for name in policies if _price(name) is not None] if asked.front else (),
         limits=asked.limits,
         arrivals=None if asked.arrivals is None else Path(asked.arrivals).name,
     )
@@ -118,7 +118,8 @@ def run(asked: argparse.Namespace) -> int:
         try:
             plot.draw(comparison, asked.plot)
         except OSError as error:
-            return _complain(f"{asked.plot}: {error.strerror}", 1)
+            # Only those of the system have a number and its meaning.
+            return _complain(f"{asked.plot}: {error if error.strerror is None else error.strerror}", 1)
     return 0
 
 
@@ -126,16 +127,23 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _policies(asked: argparse.Namespace) -> list[str]:
-    """The names that are run: those asked for, then the front's, each once."""
+    """The names that are run: those asked for, then the front's, each once, whatever it is called."""
     names = list(POLICIES) if asked.policy is None else asked.policy
     usual = Routing().failure_price
     front = [OURS if price == usual else f"{OURS}:failure_price={price:g}" for price in asked.front]
-    return list(dict.fromkeys([*names, *front]))
+    once: dict[str | float, str] = {}
+    for name in [*names, *front]:
+        price = _price(name)
+        once.setdefault(name if price is None else price, name)
+    return list(once.values())
 
 
-def _is_ours(name: str) -> bool:
-    """Whether a policy is a point of the front: the usual configuration, but for the price of a failure."""
-    return name == OURS or (name.startswith(f"{OURS}:failure_price=") and "," not in name)
+def _price(name: str) -> float | None:
+    """The price of a failure at a point of the front, the usual configuration but for it; `None` for all others."""
+    if name == OURS:
+        return Routing().failure_price
+    head, _, price = name.partition("=")
+    return float(price) if head == f"{OURS}:failure_price" and "," not in price else None
 
 
 def _wrong_together(asked: argparse.Namespace, policies: list[str], reference: str) -> str | None:
@@ -252,6 +260,8 @@ def _front(text: str) -> tuple[float, ...]:
     good = tuple(price for price in prices if price is not None and price >= 0)
     if len(good) < len(prices):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of prices; use numbers from 0 up, such as 2,5,15,40")
+    for price in good:
+        _policy(f"{OURS}:failure_price={price:g}")
     return good
 
 

@@ -1,6 +1,7 @@
 """`balancer status [MODEL] [--watch]`: every endpoint's state with its reason and its next moment.
 
-Where health is only watched the table says so, above it and beside each reason: those states choose nothing.
+Where health is only watched the table says so, above it and beside each reason: those states choose nothing. Above
+all stands who is in doubt, for what it says changes no state.
 """
 
 from __future__ import annotations
@@ -47,7 +48,24 @@ def run(asked: argparse.Namespace) -> int:
 
 def _text(asked: argparse.Namespace, url: str) -> str:
     answer = client.ask(url, "/v1/endpoints", needs="endpoints", query={"model": asked.model})
-    return json.dumps(answer) if asked.json else page(answer["endpoints"])
+    if asked.json:
+        return json.dumps(answer)
+    try:
+        doubts = doubted(client.ask(url, "/-/ready", needs="ready"))
+    except client.Refused:  # it is stopping
+        doubts = []
+    return "\n\n".join([*doubts, page(answer["endpoints"])])
+
+
+def doubted(ready: dict[str, Any]) -> list[str]:
+    """Who is not believed at present, a line each, and why."""
+    lines = [
+        f"reporter {name} is in doubt: {why}" for name, why in ready.get("reporters_suspect_reasons", {}).items()
+    ]
+    own = ready.get("self_suspect_reason")
+    if own is not None:
+        lines.insert(0, f"the daemon itself is in doubt: {own}")
+    return ["\n".join(lines)] if lines else []
 
 
 def page(endpoints: list[dict[str, Any]]) -> str:

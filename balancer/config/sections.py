@@ -253,7 +253,10 @@ class HealthShape(Shape, frozen=True, kw_only=True):
         Annotated[
             float,
             above(0, 1),
-            told("Failure share of the last 20 outcomes that ejects, once it is significant.", _HEALTH.error_ratio),
+            told(
+                "Failure share of the last 40 outcomes (20 of them at least) that ejects, once it is significant.",
+                _HEALTH.error_ratio,
+            ),
         ]
     ] = UNSET
     min_outcomes: Given[

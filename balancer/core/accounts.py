@@ -102,11 +102,13 @@ class Accounts:
             known = [each for each in (outcome.prompt_tokens, outcome.completion_tokens) if each is not None]
             self.quotas[endpoint.quota].report(began, sum(known))
         counts = COUNTS[outcome.kind]
+        if counts == "success":
+            row.ceiling.served(now)
         if session_id is not None and counts in ("success", "failure"):  # a cache survives 429s and callers' errors
             key = session_key(session_id, endpoint.model)
             if counts == "success":
                 self.sessions.succeeded(key, endpoint.id, now=ended, ttl=endpoint.cache_ttl)
-            else:
+            elif row.enforced:  # one that is only watched keeps its sessions
                 self.sessions.failed(key, endpoint.id, now=ended)
 
     def hold(

@@ -340,7 +340,7 @@ class Balancer:
         for each in asked:
             pool = each.pool
             # A request's own filters may leave only the ejected: that is its panic, and not yet the model's.
-            self._teller.panic(pool.model.id, pool.leaderless, now)
+            self._teller.panic(pool.model.id, pool.leaderless(now), now)
         first = plan.order[0]
         if plan.trial is not None:
             row = first.row
@@ -351,7 +351,7 @@ class Balancer:
             self._teller.changes(row, [started], now, policy)
         self._count(plan.model.id, plan.strategy, "panic" if plan.panic else "trial" if plan.trial else "selected")
         budget = self._accounts.sent(first, request, plan.need, now)
-        hanging = self._detectors.sent(first.row, now, policy)
+        hanging = self._detectors.sent(first.row, now, policy, doubt=self._doubt)
         if hanging:
             self._teller.changes(first.row, hanging, now, policy)
         return budget

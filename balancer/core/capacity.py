@@ -1,28 +1,28 @@
-"""What an endpoint can bear: 429 holds, the operator's limits, the load at which 429s begin, what is under way.
+"""What an endpoint can bear: 429 holds, the operator's limits, what is under way.
 
 Theory of operation: a 429 is quota, not illness. It sets a hold until the moment that the provider named, or,
 where it named none, for a time that doubles while 429s go on. The exponent is this module's own: it never
 feeds ejections. Deadlines only move later. A burst of requests that were already under way when the first 429
 came grows the hold once, not once each: only a request that began after the last growth may double it.
 
-A hold says "not now"; the others say "not that much". `Quota` counts what the operator allows one credential.
-`Ceiling` learns the same from 429s, as TCP learns a path's width: down by a share at a burst of 429s, and up again
-with time. Both count over the trailing minute, exactly, as providers state their limits, and both count decisions
-and reports apart and believe the larger number: some proxies ask and never report, others use one answer for many
-requests. `InFlight` guesses the load from decisions that nobody reported on yet, and whether the endpoint hangs.
+A hold says "not now"; `Quota` says "not that much": it counts what the operator allows one credential, over the
+trailing minute, exactly, as providers state their limits. Decisions and reports are counted apart and the larger
+number is believed: some proxies ask and never report, others use one answer for many requests. `InFlight`
+guesses the load from decisions that nobody reported on yet, and whether the endpoint hangs.
 
-What this module does not know: which endpoints share a quota, and requests that were made without asking us.
+What this module does not know: which endpoints share a quota, at what load one begins to refuse (`ceiling`), and
+requests that were made without asking us.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Sequence
-from math import exp, floor, inf, log
+from math import exp, inf, log
 from random import Random
 from typing import Final
 
-from balancer.core.kept import COUNT_MAX, CeilingKept, ThrottleKept, span
+from balancer.core.kept import COUNT_MAX, ThrottleKept, span
 from balancer.core.model import Limits
 from balancer.core.request import TOKENS_MAX
 from balancer.core.window import Column, Ring
@@ -31,17 +31,6 @@ HOLD_FIRST: Final = 5.0  # s; doubles to 300 s in six steps
 HOLD_MIN: Final = 1.0  # s; "Retry-After: 0" is not an invitation to spin
 
 MINUTE: Final = 60.0  # s; rpm and tpm are stated per minute
-
-CEILING_CUT: Final = 0.8  # of the rate at which a 429 came; TCP's CUBIC keeps 0.7, and a hold comes on top here
-CEILING_AGAIN: Final = 0.5  # of the ceiling at the least, when a 429 comes below it: it may have been far too high
-CEILING_RISE: Final = 0.01  # each minute without 429s; with 0.1 a steady quota refuses each twentieth request
-CEILING_SHARE: Final = 0.05  # of the minute's requests; fewer 429s are noise and no limit
-CEILING_BURST: Final = 3  # 429s in a busy minute; one may be chance, and a full quota goes on answering so
-CEILING_REQUESTS: Final = 10  # in a busy minute; of fewer the first 429 is the tenth part already, and no chance
-CEILING_QUIET: Final = 2  # requests in the minute; of one no rate can be learned, and the hold is enough
-CEILING_MIN: Final = 1.0  # request a minute; nobody would find out at 0 that the quota is back
-CEILING_FORGET: Final = 2.0  # times the highest rate since the cut: so far above it, it limits nothing
-CEILING_AGE_MAX: Final = 3600.0  # s since the last 429; quotas are raised without notice
 
 IN_FLIGHT_MAX: Final = 1000  # decisions remembered of one endpoint
 LOST_AGE: Final = 600.0  # s; no answer takes longer
@@ -55,10 +44,6 @@ HANGING_SURE: Final = log(10 * 86400 * 5.0)  # by chance once in ten days at fiv
 
 _REQUESTS: Final[Column] = 0
 _TOKENS: Final[Column] = 1
-
-_DECIDED: Final[Column] = 0
-_REPORTED: Final[Column] = 1
-_LIMITED: Final[Column] = 2
 
 
 class Throttle:
@@ -151,110 +136,6 @@ class Quota:
 def _take(ring: Ring, now: float, tokens: int) -> None:
     ring.record(now, _REQUESTS)
     ring.record(now, _TOKENS, min(max(tokens, 0), TOKENS_MAX))
-
-
-class Ceiling:
-    """The requests a minute that one endpoint bears before 429s begin, learned from them."""
-
-    __slots__ = ("_began", "_counted", "_cut", "_cut_at", "_peak", "_ring", "_risen_from")
-
-    def __init__(self) -> None:
-        self._ring = Ring(MINUTE)
-        self._began = float("inf")  # since when there were requests without a minute's pause
-        self._counted = float("-inf")
-        self._cut: float | None = None
-        self._cut_at = float("-inf")
-        self._risen_from = float("-inf")  # the last 429
-        self._peak = 0
-
-    @property
-    def learned(self) -> bool:
-        """Whether 429s taught it something that was not seen to be outgrown."""
-        return self._cut is not None
-
-    def took(self, now: float) -> None:
-        """Take note that a decision sent a request there."""
-        self._count(now, _DECIDED)
-
-    def reported(self, ended: float) -> None:
-        """Take note of a report that a request was made there."""
-        self._count(ended, _REPORTED)
-
-    def _count(self, now: float, column: Column) -> None:
-        self._forget(now)  # before the peak moves: what is forgotten must not come back
-        self._ring.record(now, column)
-        if now - self._counted >= MINUTE:
-            self._began = now
-        self._counted = max(self._counted, now)
-        if self._cut is not None:
-            self._peak = max(self._peak, self._rate(now))
-
-    def _forget(self, now: float) -> None:
-        if self._cut is not None and self.ceiling(now) is None:
-            self._cut = None
-
-    def _rate(self, now: float) -> int:
-        decided, reported, _ = self._ring.counts(now)
-        return max(decided, reported)
-
-    def limited(self, *, began: float, now: float) -> None:
-        """Take a 429 to a request that `began` then: the first of a burst cuts, each begins the rise anew.
-
-        Shape: among many answers a few 429s are noise, and of a single request no rate can be learned.
-        """
-        self._forget(now)
-        self._ring.record(now, _LIMITED)
-        rate, limited = self._rate(now), self._ring.total(now, _LIMITED)
-        if limited < CEILING_SHARE * rate:
-            return
-        before = self.ceiling(now)
-        # A minute that has only begun, or that a hold cut short, is not quiet: it says nothing of the rate.
-        quiet = rate >= CEILING_QUIET and limited == 1 and now - self._began >= MINUTE
-        enough = limited >= CEILING_BURST if rate >= CEILING_REQUESTS else quiet
-        if began >= self._cut_at and (before is not None or enough):
-            cut = max(CEILING_CUT * rate, CEILING_MIN)
-            # After a hold the minute is nearly empty: that says little of what the endpoint bears.
-            self._cut = cut if before is None else min(before, max(cut, CEILING_AGAIN * before))
-            self._cut_at = now
-            self._peak = max(rate, 1)  # so a cut that a hold left far above its minute is soon forgotten
-        self._risen_from = max(self._risen_from, now)
-
-    def ceiling(self, now: float) -> float | None:
-        """Requests a minute; `None` when no 429 ever came, or when it has grown out of what they taught."""
-        cut = self._cut
-        if cut is None:
-            return None
-        risen = max(0.0, now - self._risen_from)
-        if risen >= CEILING_AGE_MAX:
-            return None
-        value = cut * (1.0 + CEILING_RISE) ** (risen / MINUTE)
-        return None if value > CEILING_FORGET * self._peak else value
-
-    def full(self, now: float) -> bool:
-        """Whether one more request would go above the ceiling: it should go elsewhere."""
-        value = self.ceiling(now)
-        return value is not None and self._rate(now) >= floor(value)
-
-    def dump(self, now: float) -> CeilingKept:
-        """What is to be kept; nothing of a cut that is outgrown."""
-        known = self.ceiling(now) is not None
-        return CeilingKept(
-            cut=self._cut if known else None,
-            age=span(now - self._cut_at) if known else 0.0,
-            rising=span(now - self._risen_from) if known else 0.0,
-            peak=self._peak if known else 0,
-            requests=self._ring.dump(now),
-        )
-
-    def restore(self, kept: CeilingKept, *, then: float, now: float) -> None:
-        """Take back what was told at `then`, unless a 429 taught something since, or the cut is outgrown."""
-        self._ring.restore(kept.requests, then=then)
-        if self._cut is not None or kept.cut is None:
-            return
-        self._cut, self._peak = kept.cut, kept.peak
-        self._cut_at, self._risen_from = then - kept.age, then - kept.rising
-        if self.ceiling(now) is None:
-            self._cut = None
 
 
 class InFlight:

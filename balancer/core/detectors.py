@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import Final
 
+from balancer.core.doubt import Doubt
 from balancer.core.fates import Kin
 from balancer.core.model import HealthPolicy
 from balancer.core.outcome import COUNTS, Outcome
@@ -104,8 +105,8 @@ class Detectors:
             self._heard_else = self._heard
         self._heard = key, now
 
-    def sent(self, row: Row, now: float, policy: HealthPolicy) -> list[Change]:
-        """A request was sent there; tell whether those before it hang."""
+    def sent(self, row: Row, now: float, policy: HealthPolicy, *, doubt: Doubt) -> list[Change]:
+        """A request was sent there; tell whether those before it hang, and nobody's own network may be why."""
         longest = min(FLIGHT_LONGEST, now - row.health.since)  # what began before the last change decides nothing
         if row.flight.count(now, longest=longest) <= policy.consecutive_failures:
             return []
@@ -117,7 +118,7 @@ class Detectors:
         if now - heard > times[P99]:
             return []
         hanging = row.flight.hanging(now, than=times[P99], longest=longest)
-        if hanging is None:
+        if hanging is None or doubt.anybody(now):
             return []
         reason = f"{hanging} requests in a row are under way for more than {times[P99]:.1f} s, its p99"
         return row.eject("overdue", reason, now, policy)

@@ -3,7 +3,8 @@
 Theory of operation: an outcome in doubt is counted under its own kind, because it happened, and otherwise says
 nothing about a provider; a trial that it carried decided nothing. When a suspicion begins, the failures since its
 onset leave the windows in which they were counted and the belief that they moved, the streaks that they fed are
-forgotten, and what was ejected on that word stands where it stood before.
+forgotten, and what was taken out of service on that word stands where it stood before. Where others say the same,
+only the windows forget it.
 
 What this module does not know: whom to believe (`doubt`).
 """
@@ -11,7 +12,8 @@ What this module does not know: whom to believe (`doubt`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from balancer.core.detectors import Detectors
 from balancer.core.doubt import Doubt
@@ -65,23 +67,27 @@ def heed(
         teller.doubt(each, now)
         if isinstance(each, Suspicion):
             whose = "our own word" if each.witness is None else f"the word of {each.witness}"
-            undone = Change("endpoint.readmitted", f"ejected on {whose}, which is in doubt")
+            undone = Change("endpoint.readmitted", f"taken out on {whose}, which is in doubt")
             for row in take_back(rows, detectors, each):
                 teller.changes(row, [undone], now, policy)
 
 
 def take_back(rows: Mapping[str, Row], detectors: Detectors, suspicion: Suspicion) -> list[Row]:
     """Undo what a suspect brought about; tell which rows are no longer ejected."""
-    fed: dict[str, float] = {}
+    fed: dict[str, list[float]] = {}
     for each in suspicion.failures:
-        if each.endpoint in rows:
-            fed[each.endpoint] = min(each.ended, fed.get(each.endpoint, each.ended))
-            rows[each.endpoint].windows[each.source].take_back(each.ended, FAILURE)
+        row = rows.get(each.endpoint)
+        if row is not None:
+            real = fed.setdefault(each.endpoint, [])
+            if each.source == "report" or row.probes_deep:  # cheap probes moved no belief
+                real.append(each.ended)
+            row.windows[each.source].take_back(each.ended, FAILURE)
             detectors.take_back(each.endpoint, ended=each.ended)
     absolved: list[Row] = []
     for key, row in rows.items():
         if key in fed:
-            row.belief.forgive(first=fed[key])
+            if fed[key] and key in suspicion.endpoints:  # elsewhere others say the same
+                row.belief.forgive(fed[key])
             row.touch()
         # A provider's trouble may have ejected an endpoint of which the suspect never spoke.
         stands = key in fed or row.health.phase != "closed"

@@ -5,7 +5,7 @@ whether the witness is to blame. Three things make a suspect:
 - *severed*: what it calls gets no answer at unrelated providers at once. Its own uplink or resolver explains that
   better than so many providers do.
 - *contradicted*: most of its calls fail, in whatever way, while the calls that others began at the same endpoints
-  since then succeed. Where nobody else speaks, nobody contradicts, and it is believed.
+  since then succeed. Of an endpoint of which nobody else speaks, nobody contradicts it, and it is believed.
 - *stalled*: for the daemon itself, its event loop stood still; probes that were under way measured that.
 
 While a witness is suspect its failures are counted and change nothing, and what they brought about since the onset
@@ -13,8 +13,8 @@ is to be taken back: a `Suspicion` says which failures, and at which endpoints. 
 broken uplink makes up an answer. The first answer ends a doubt in the network; who was contradicted must again
 succeed more often than not. Silence ends both: nothing is known then, either way.
 
-A doubt in ourselves reaches further: while our own network is in doubt, nobody's failure without an answer is
-believed who reached no provider since the onset, because we may share that network.
+A doubt in ourselves reaches further: of what fell into a doubt in our own network, nobody's failure without an
+answer is believed who reached no provider since the onset, because we may share that network.
 
 Only a failure asks these questions; a success is noted and no more. Nothing here draws or reads a clock, so the
 same outcomes raise the same doubts.
@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from balancer.core.model import Source
@@ -35,7 +35,7 @@ from balancer.core.witness import ANSWERS, Heard, Plain, Suspicion, Witness
 
 Verdict = Literal["evidence", "doubted", "stalled"]
 
-WITNESSES_MAX: Final = 256  # reporters; a configuration has a handful of tokens, and an embedder may name users
+WITNESSES_MAX: Final = 256  # reporters beside the configured ones; an embedder may name users
 STALLS_MAX: Final = 8  # spans kept; a probe lasts seconds, and so many stalls in that time leave nothing to measure
 MEMORY_AGE: Final = 120.0  # s; what others saw before that was not in the same minutes
 SILENCE: Final = 300.0  # s without an outcome; ten rounds of probes at the default interval
@@ -74,6 +74,7 @@ class Doubt:
     def __init__(self) -> None:
         self._own = Witness(None)
         self._witnesses: dict[str | None, Witness] = {None: self._own}
+        self._retained: frozenset[str] = frozenset()
         self._several = False  # alone there is nobody to be held against
         self._fates: Mapping[str, int] = {}
         self._stalls: deque[tuple[float, float]] = deque(maxlen=STALLS_MAX)
@@ -92,9 +93,9 @@ class Doubt:
             self._fates = fates
 
     def retain(self, names: Iterable[str]) -> None:
-        """Forget all reporters but these."""
-        kept = {None, *names}
-        for name in [name for name in self._witnesses if name not in kept]:
+        """Forget all reporters but these, and none of these from now on, however long they are silent."""
+        self._retained = frozenset(names)
+        for name in [name for name in self._witnesses if name is not None and name not in self._retained]:
             self._forget(name)
 
     def take(
@@ -171,6 +172,10 @@ class Doubt:
         """Why the daemon itself is suspect at `now`; `None` while it is not."""
         return None if _lapsed(self._own, now) else self._own.suspicion
 
+    def anybody(self, now: float) -> bool:
+        """Whether anybody is suspect, we or a reporter."""
+        return any(not _lapsed(each, now) for each in self._witnesses.values())
+
     def reporters(self, now: float) -> tuple[ReporterView, ...]:
         """Every reporter that was heard of, in the order of their first reports."""
         return tuple(
@@ -198,11 +203,12 @@ class Doubt:
         witness.answered(fate, ended, self._fates)
 
     def _unanswered(self, witness: Witness, heard: Heard, shallow: bool, now: float, out: bool) -> Verdict:
+        self._lapse(self._own, now)  # whose doubt is others' as well
         if heard.source == "probe" and any(
             heard.began <= until and heard.ended >= since for since, until in self._stalls
         ):
             return "stalled"
-        recorded = COUNTS[heard.kind] == "failure" and not self._doubted(witness, heard)
+        recorded = COUNTS[heard.kind] == "failure" and not self._doubted(witness, heard, now)
         news = not out or heard.kind == "local"  # which is about this machine, whatever the endpoint is
         witness.unanswered(heard, self._fates[heard.endpoint], news=news, recorded=recorded)
         if witness.suspicion is None and news:
@@ -215,7 +221,7 @@ class Doubt:
         return self._failed(witness, heard, shallow, now)
 
     def _failed(self, witness: Witness, heard: Heard, shallow: bool, now: float) -> Verdict:
-        doubted = self._doubted(witness, heard)
+        doubted = self._doubted(witness, heard, now)
         suspicion = witness.suspicion
         if shallow or COUNTS[heard.kind] != "failure":
             return "doubted" if doubted else "evidence"
@@ -228,17 +234,21 @@ class Doubt:
             found = self._contradicted(witness, heard, now)
             if found is not None:
                 self._suspect(witness, found)
-                doubted = True
+                doubted = self._doubted(witness, heard, now)
         return "doubted" if doubted else "evidence"
 
-    def _doubted(self, witness: Witness, heard: Heard) -> bool:
+    def _doubted(self, witness: Witness, heard: Heard, now: float) -> bool:
         """Whether a failure falls into a doubt that is there, or into the last that was."""
-        if witness.suspicion is not None and witness.suspicion.covers(heard):
+        if any(
+            suspicion.covers(heard, until)
+            and (suspicion.rule != "contradicted" or heard.endpoint in self._places(witness, now))
+            for suspicion, until in witness.doubts
+        ):
             return True
-        if witness.past is not None and witness.past[0].covers(heard, witness.past[1]):
-            return True
-        own = self._own.suspicion
-        return own is not None and own.rule == "severed" and own.covers(heard) and witness.reached < own.since
+        return any(
+            suspicion.rule == "severed" and suspicion.covers(heard, until) and witness.reached < suspicion.since
+            for suspicion, until in self._own.doubts
+        )
 
     # ---- suspicions ----------------------------------------------------------------------------------
 
@@ -267,21 +277,35 @@ class Doubt:
             f"{len(failures)} of its last {len(last)} calls failed; of {voices} others at the same endpoints "
             f"{sum(map(sum, spoken.values()))} did"
         )
-        # The last of them is the one at hand, which nobody has counted yet.
-        return self._suspicion(witness, "contradicted", reason, failures[:-1], heard)
+        # The last is the one at hand, which nobody has counted yet. Where only this one spoke, it is believed.
+        shared = self._places(witness, now)
+        found = self._suspicion(
+            witness, "contradicted", reason, [each for each in failures[:-1] if each.endpoint in shared], heard
+        )
+        return replace(found, endpoints=found.endpoints - (places.keys() - shared))
 
     def _alone(self, witness: Witness, since: float) -> bool:
         """Whether nobody else was answered since then: so it is in an outage of everything, and this is cheap."""
         return not any(each.reached >= since for each in self._witnesses.values() if each is not witness)
 
+    def _places(self, witness: Witness, now: float) -> set[str]:
+        """The endpoints of which believed others spoke lately."""
+        since = now - MEMORY_AGE
+        return {each[2] for other in self._others(witness, since) for each in other.memory if each[0] >= since}
+
+    def _others(self, witness: Witness, since: float) -> Iterator[Witness]:
+        """The believed others that were heard since then."""
+        for other in self._witnesses.values():
+            if other is not witness and other.suspicion is None and other.heard >= since:
+                yield other
+
     def _voices(self, witness: Witness, since: float) -> Iterator[Heard]:
         """What believed others saw of the endpoints at which this one fails, in calls that began since then."""
         places = {endpoint for _, _, endpoint, kind, _ in witness.memory if kind != "success"}
-        for other in self._witnesses.values():
-            if other is not witness and other.suspicion is None:
-                for each in other.memory:
-                    if each[0] >= since and each[2] in places:
-                        yield Heard._make(each)
+        for other in self._others(witness, since):
+            for each in other.memory:
+                if each[0] >= since and each[2] in places:
+                    yield Heard._make(each)
 
     def _suspicion(
         self,
@@ -309,8 +333,8 @@ class Doubt:
     def _blames(self, witness: Witness, since: float) -> Counter[int]:
         """How often each fate failed since then for the others whose own network works."""
         blames: Counter[int] = Counter()
-        for other in self._witnesses.values():
-            if other is not witness and other.suspicion is None and other.reached >= since:
+        for other in self._others(witness, since):
+            if other.reached >= since:
                 # Real work that got no answer is in both.
                 failures: Counter[Plain] = Counter(each for each in other.memory if each[3] != "success")
                 failures |= Counter(other.failures)
@@ -330,9 +354,9 @@ class Doubt:
             self._clear(witness, witness.heard, f"nothing was heard for {now - witness.heard:.0f} s")
 
     def _meet(self, name: str | None) -> Witness:
-        if len(self._witnesses) > WITNESSES_MAX:
-            named = [each for each in self._witnesses.values() if each.name is not None]
-            self._forget(min(named, key=lambda each: each.heard).name)
+        others = [each for key, each in self._witnesses.items() if key is not None and key not in self._retained]
+        if len(others) >= WITNESSES_MAX and name not in self._retained:
+            self._forget(min(others, key=lambda each: each.heard).name)
         witness = self._witnesses[name] = Witness(name)
         self._several = True
         return witness

@@ -22,6 +22,7 @@ What this module does not know: why a call failed, and what it costs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from math import exp, floor, inf, log
 from typing import Final, NamedTuple
@@ -50,6 +51,7 @@ REFUSAL: Final = 0.5
 # degraded, and which ends it: two thresholds, lest it flap. One failure never makes one of a usual endpoint.
 DEGRADED_ENTER: Final = 0.98
 DEGRADED_LEAVE: Final = 0.8  # with no news it is reached after some seven minutes
+DEGRADED_MAX: Final = 3600.0  # s without news; then nobody knows, not even of one that is usually that bad
 
 # An endpoint whose last call was good, and that is still believed to do so much worse than usual but not that
 # badly, may well be back: it is worth looking at.
@@ -78,6 +80,7 @@ class _Before(NamedTuple):
     """What was believed before a failure that `ended` then."""
 
     ended: float
+    hard: bool
     at: float
     levels: _Shares
     failing: float
@@ -133,7 +136,7 @@ class Belief:
         Shape: a failure that is not `hard` is a 429; it says less, and cannot degrade.
         """
         if not good:
-            self._note(ended)
+            self._note(ended, hard)
         elif self._before:
             self._before.clear()
         passed = ended - self.at
@@ -192,30 +195,41 @@ class Belief:
             e * stays + z * goes,
         )
 
-    def _note(self, ended: float) -> None:
+    def _note(self, ended: float, hard: bool) -> None:
         usual = self._places, self._seen, self._usually_bad, self.own
-        note = _Before(ended, self.at, self._levels, self._failing, self._bad, self._degraded, usual)
+        note = _Before(ended, hard, self.at, self._levels, self._failing, self._bad, self._degraded, usual)
         self._before.append(note)
         if len(self._before) > ROW_MAX:
             del self._before[0]
 
-    def forgive(self, *, first: float) -> None:
-        """Take back the failures from one that ended at `first`, whose witness is in doubt.
+    def forgive(self, failures: Sequence[float]) -> None:
+        """Take back the failures that ended at these moments, whose witness is in doubt; those of others stay.
 
-        Shape: where no success has come since, it believes what it did before that one. Else it believes what is
-        usual: a filter cannot be run backwards.
+        Shape: where no success has come since the first of them, it believes what it would without them. Else it
+        believes what is usual and what failed since that success: a filter cannot be run backwards.
         """
-        for place, before in enumerate(self._before):
-            if before.ended == first:
-                del self._before[place:]
+        doubted, row = Counter(failures), self._before
+        if doubted <= Counter([each.ended for each in row]):
+            first = next((place for place, each in enumerate(row) if each.ended in doubted), len(row))
+            self._before, row = row[:first], row[first:]
+            if row:
+                before = row[0]
                 self.at, self._levels = before.at, before.levels
                 self._failing, self._bad, self._degraded = before.failing, before.bad, before.degraded
                 self._places, self._seen, self._usually_bad, self.own = before.usual
-                return
-        places = zip(self._places, (_U0, _U1, _U2, _U3, _U4), strict=True)
-        a, b, c, d, e = [(place + start) / (self._seen + USUAL_WEIGHT) for place, start in places]
-        self._levels, self._failing, self._bad = (a, b, c, d, e), self.own, self._usually_bad
-        self._degraded = False
+        else:
+            self._before = []
+            places = zip(self._places, (_U0, _U1, _U2, _U3, _U4), strict=True)
+            a, b, c, d, e = [(place + start) / (self._seen + USUAL_WEIGHT) for place, start in places]
+            self._levels, self._failing, self._bad = (a, b, c, d, e), self.own, self._usually_bad
+            self._degraded = False
+            if row:
+                self.record(True, row[0].at)  # the success that began the row
+        for each in row:
+            if doubted[each.ended] > 0:
+                doubted[each.ended] -= 1
+            else:
+                self.record(False, each.ended, hard=each.hard)
 
     # ---- reading -------------------------------------------------------------------------------------
 
@@ -233,11 +247,13 @@ class Belief:
     def terms(self, now: float) -> Terms:
         """What it says of the chance of failure at `now`."""
         passed = now - self.at
-        stays = exp(-passed / STAY) if passed > 0 else 1.0
-        weight = USUAL_WEIGHT / (self._seen + USUAL_WEIGHT)
+        if passed <= 0:
+            return Terms(self._failing, 0.0)
+        stays, keep = exp(-passed / STAY), exp(-passed / USUAL_MEMORY)
+        left = self._seen * keep + USUAL_WEIGHT
         # `own` leans on the usual elsewhere; take that out again, for here the true prior takes its place.
-        alone = self.own - weight * FLOOR
-        return Terms(self._failing * stays + alone * (1 - stays), weight * (1 - stays))
+        alone = (self.own * (self._seen + USUAL_WEIGHT) - FLOOR * USUAL_WEIGHT) * keep / left
+        return Terms(self._failing * stays + alone * (1 - stays), USUAL_WEIGHT / left * (1 - stays))
 
     def slice(self, now: float) -> tuple[float, float]:
         """The moment whose `terms` stand for those of `now`, for little changes since, and when the next begins.
@@ -257,15 +273,18 @@ class Belief:
         if not self._degraded:
             return False
         passed = now - self.at
+        if passed >= DEGRADED_MAX:
+            return False
         stays = exp(-passed / STAY) if passed > 0 else 1.0
         return self._usually_bad + (self._bad - self._usually_bad) * stays >= DEGRADED_LEAVE
 
     @property
     def degraded_until(self) -> float:
-        """When time alone will end that it is degraded; `inf` where that is usual for it."""
+        """When time alone will end that it is degraded."""
         if self._usually_bad >= DEGRADED_LEAVE:
-            return inf
-        return self.at + STAY * log((self._bad - self._usually_bad) / (DEGRADED_LEAVE - self._usually_bad))
+            return self.at + DEGRADED_MAX
+        ends = STAY * log((self._bad - self._usually_bad) / (DEGRADED_LEAVE - self._usually_bad))
+        return self.at + min(ends, DEGRADED_MAX)
 
     # ---- a restart -----------------------------------------------------------------------------------
 

@@ -1,11 +1,12 @@
 """Evidence about one endpoint → ejected or not, and the way back.
 
 Theory of operation: four phases, and every change between them is a row of `TRANSITIONS`; anything else is a
-programmer's error. An endpoint is tripped by what its last outcomes show (`recent`), by failed probes in a row, or
-by the word of a detector that looks elsewhere (slow calls, calls that do not come back, its whole provider). It is
-then held for a time that doubles with each ejection, jittered and capped. When the hold is over, one real request
-(or one probe that does real work) is the trial; success leads to `recovering`, which ramps by number of requests.
-An endpoint that is only watched is not kept from requests, so there each of them may be the trial.
+programmer's error. The one exception is `absolve`, which puts it back where it stood before a trip that proved
+nothing. An endpoint is tripped by what its last outcomes show (`recent`), by failed probes in a row, or by the
+word of a detector that looks elsewhere (slow calls, calls that do not come back, its whole provider). It is then
+held for a time that doubles with each ejection, jittered and capped. When the hold is over, one real request (or
+one probe that does real work) is the trial; success leads to `recovering`, which ramps by number of requests. An
+endpoint that is only watched is not kept from requests, so there each of them may be the trial.
 
 Three rules keep stragglers and cheap checks from lying:
 - an outcome that began before the last change of phase decides nothing;
@@ -62,6 +63,7 @@ class Health:
         "_proved",
         "_random",
         "_refusals",
+        "_refused_at",
         "_refused_deep",
         "_shallow_failed",
         "_shallow_streak",
@@ -96,6 +98,7 @@ class Health:
         self._shallow_streak = 0
         self._shallow_failed = float("-inf")
         self._refusals = 0
+        self._refused_at = inf
         self._refused_deep = False
 
     # ---- reading -------------------------------------------------------------------------------------
@@ -169,6 +172,7 @@ class Health:
         self._shallow_streak = kept.shallow_streak
         self._shallow_failed = -inf if kept.shallow_age is None else then - kept.shallow_age
         self._refusals, self._refused_deep = kept.refusals, kept.refused_deep
+        self._refused_at = -inf if kept.refusals else inf  # nobody's doubt reaches back beyond a restart
         self.misconfigured = kept.misconfigured
 
     def lapse(self, now: float) -> Change | None:
@@ -187,10 +191,11 @@ class Health:
         return Change("endpoint.trial_started", f"trial after {self.reason}")
 
     def forgive(self) -> bool:
-        """Forget refusals by the operator's word; true if there was something to forget."""
+        """Forget the refusals, as the operator may say; true if it was misconfigured for them."""
         forgiven = self.misconfigured is not None
         self.misconfigured = None
         self._refusals = 0
+        self._refused_at = inf
         self._refused_deep = False
         return forgiven
 
@@ -218,13 +223,13 @@ class Health:
         leased = self.phase == "half_open" and self.lease is not None and decision == self.lease.decision
         if leased and not outcome.shallow and began >= self.since - LEASE_SLACK:
             change = self._decide_trial(counts, outcome, now, policy, slow=slow)
-            refused = self._refuse(outcome, now)
+            refused = self._refuse(outcome, ended, now)
             if change is not None and refused is not None and outcome.kind == "refused":
                 return replace(refused, cause=change.cause)
             return change
         if began < self.since or counts in ("none", "rate_limited"):
             return None
-        change = self._refuse(outcome, now)
+        change = self._refuse(outcome, ended, now)
         if change is not None or self.misconfigured is not None:
             return change
         good = counts == "success"
@@ -317,16 +322,15 @@ class Health:
             return Change("endpoint.trial_lapsed", f"the trial decided nothing ({_what(outcome)})")
         return None
 
-    def _refuse(self, outcome: Outcome, now: float) -> Change | None:
+    def _refuse(self, outcome: Outcome, ended: float, now: float) -> Change | None:
         if outcome.kind != "refused":
             deep_enough = not outcome.shallow or not self._refused_deep
-            if COUNTS[outcome.kind] == "success" and deep_enough:
-                self._refusals = 0
-                if self.forgive():
-                    self.since = now
-                    return Change("endpoint.readmitted", "the provider accepts us again")
+            if COUNTS[outcome.kind] == "success" and deep_enough and self.forgive():
+                self.since = now
+                return Change("endpoint.readmitted", "the provider accepts us again")
             return None
         self._refusals += 1
+        self._refused_at = min(self._refused_at, ended)
         self._refused_deep = self._refused_deep or not outcome.shallow
         if self.misconfigured is not None or self._refusals < REFUSALS:
             return None
@@ -369,16 +373,18 @@ class Health:
         self._shallow_streak = 0
 
     def absolve(self, *, since: float) -> bool:
-        """Forget the failures since then, whose witness is suspect; true if a trip since then was undone.
+        """Forget the failures since then, whose witness is suspect; true if what they brought about was undone.
 
-        Shape: it stands where it stood before that trip, and what is under way counts as if there had been none.
+        Shape: it stands where it stood before a trip since then, and what is under way counts as if there had been
+        none. Refusals in a row are forgotten where the first of them ended since then.
         """
         self.recent.forgive(since=since)
         self._shallow_streak = 0
         self._shallow_failed = -inf if self._shallow_failed >= since else self._shallow_failed
+        accepted = self._refused_at >= since and self.forgive()
         before = self._before
         if before is None or before[0] < since:
-            return False
+            return accepted
         _, self.phase, self.since, self.until, self.ejections, self.ramp_left, self.reason, self.cause = before
         self._before, self.lease = None, None
         self.generation += 1

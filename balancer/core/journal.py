@@ -8,6 +8,7 @@ What this module does not know: who reads.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import Final
 
 from balancer.core.model import State, Transition
@@ -62,4 +63,6 @@ class Journal:
         """Those with a higher number, oldest first."""
         if number >= self._number:
             return []
-        return [each for each in self._kept if each.number > number]
+        # Numbers are in order and the kept ones without a gap: the newer ones are the last of them.
+        newer = min(self._number - number, len(self._kept))
+        return [*islice(reversed(self._kept), newer)][::-1]

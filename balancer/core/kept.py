@@ -24,6 +24,7 @@ VERSION: Final = 1
 
 SPAN_MAX: Final = 1e9  # s; thirty years, beyond which it is no age
 COUNT_MAX: Final = 2**31 - 1  # half of what a ring's cell holds, so that it can go on counting
+PATIENCE_MAX: Final = 4  # of a ceiling that was met again and again
 AMOUNT_MAX: Final = 2**53  # the same of a wide ring; every reader of JSON keeps it exact
 
 Span = Annotated[float, Meta(ge=0, le=SPAN_MAX)]
@@ -61,6 +62,7 @@ class CeilingKept(_Strict, kw_only=True):
     age: Span
     rising: Span
     peak: Count
+    patience: Annotated[int, Meta(ge=0, le=PATIENCE_MAX)] = 0
     requests: list[Cell]
 
 

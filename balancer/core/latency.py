@@ -9,6 +9,8 @@ Long prompts take longer, so times are counted by class of prompt size, and the 
 own. A timeout comes from the class of the request where that has been seen often enough; else from all of them with
 an allowance for reading the prompt.
 
+Values wait until some are together, or somebody reads: of a quiet endpoint most are too old by then.
+
 Quantiles cost tens of microseconds to read, and a busy endpoint's change thousands of times a second. So `Speed`
 takes samples in small batches: how far the quantiles lag (a sixteenth of the samples, and half a minute) is decided
 when something is recorded. What is read is then a pure function of what was taken and of the slice of `now`, and is
@@ -49,6 +51,7 @@ _CLASSES: Final = _UNSIZED + 1
 PREFILL: Final = 2000.0
 """Prompt tokens a second that a slow host reads. Judgement: a 70B model on a busy machine; big ones read 10,000."""
 
+WAITING_MAX: Final = 32  # values that are put into the slices together
 BATCH: Final = 16  # samples, or a sixteenth of those in the span where that is more
 BATCH_MAX: Final = 1000  # samples
 _BATCH_FROM: Final = 64  # samples ever; before it each counts at once
@@ -79,9 +82,10 @@ class Quantiles:
     Units: seconds, or whatever is recorded. A class of `None` is all classes together.
     """
 
-    __slots__ = ("_closed", "_closed_since", "_index", "_open", "_slices", "count", "sum")
+    __slots__ = ("_closed", "_closed_since", "_index", "_open", "_slices", "_waiting", "count", "sum")
 
     def __init__(self) -> None:
+        self._waiting: list[tuple[float, float, int]] = []
         self._slices: dict[int, _Slice] = {}
         self._index: int | None = None  # of the slice that was recorded into last
         self._open = _Slice()
@@ -98,9 +102,22 @@ class Quantiles:
 
     def add(self, ended: float, value: float, kind: int = _UNSIZED) -> None:
         """Add one value to the quantiles that count and sum already have."""
-        index = floor(ended / SLICE)
-        if index != self._index and not self._turn(index):
-            return
+        self._waiting.append((ended, value, kind))
+        if len(self._waiting) >= WAITING_MAX:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Put what waits into the slices. It changes no answer, so a read may do it."""
+        waiting = self._waiting
+        if waiting:
+            oldest = floor(max(waiting)[0] / SLICE) - SLICES
+            for ended, value, kind in waiting:
+                index = floor(ended / SLICE)
+                if index > oldest and (index == self._index or self._turn(index)):
+                    self._put(value, kind)
+            waiting.clear()
+
+    def _put(self, value: float, kind: int) -> None:
         opened = self._open
         opened.number += 1
         opened.sum += value
@@ -116,6 +133,7 @@ class Quantiles:
 
     def forget(self) -> None:
         """Forget the values of the last five minutes; the count and sum of all time stay."""
+        self._waiting.clear()
         self._slices.clear()
         self._index, self._open = None, _Slice()
         self._closed.clear()
@@ -138,6 +156,7 @@ class Quantiles:
 
     def samples(self, now: float, kind: int | None = None) -> int:
         """How many values the quantiles stand on."""
+        self._settle()
         if kind is not None:
             return sum(self._merged(now, kind).values())
         oldest = self._oldest(now)
@@ -158,6 +177,8 @@ class Quantiles:
 
         Shape: each within `ERROR` of the true nearest-rank value. Source: DDSketch, VLDB 2019.
         """
+        if self.samples(now) < least:  # a class has no more than all have, which is the cheaper question
+            return None
         merged = self._merged(now, kind)
         total = sum(merged.values())
         if total < least:
@@ -267,6 +288,8 @@ class Speed:
         self._samples += 1
         waiting = self._waiting
         waiting.append((ended, size_class(prompt_tokens), latency, ttft, throughput))
+        if len(waiting) == BATCH:
+            self._batch = min(max(BATCH, self.latency.samples(now) // 16), BATCH_MAX)
         if len(waiting) >= self._batch or self._samples < _BATCH_FROM or not 0 <= now - self._taken < _LAG:
             self._take(now)
 
@@ -288,7 +311,7 @@ class Speed:
             if throughput is not None:
                 self.throughput.add(ended, throughput)
         self._waiting.clear()
-        self._batch = min(max(BATCH, self.latency.samples(now) // 16), BATCH_MAX)
+        self._batch = BATCH
         self._taken = now
         self._slice = None
         self.version += 1

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 from calendar import timegm
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Final, Literal, get_args
+
+from msgspec import Struct
 
 Kind = Literal[
     "success",
@@ -81,8 +82,7 @@ RETRY_AFTER_MAX: Final = 86_400.0  # a day: longer is a quota that a hold cannot
 _HINTED: Final = frozenset[Kind]({"overloaded", "refused", "success"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """One finished probe or request.
 
     `shallow` is true for a probe that did no real work (listed models, opened a socket): it can eject an

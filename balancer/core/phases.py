@@ -1,8 +1,9 @@
 """The phases of an endpoint's health, and every way from one to another.
 
-Theory of operation: `TRANSITIONS` is the whole table; what is not in it cannot happen. Beside the phases stand the
-states that operators see (`row`): a closed endpoint may be healthy, degraded or unverified, and any may be
-throttled.
+Theory of operation: `TRANSITIONS` is the whole table; what is not in it cannot happen, but for one exception: a
+trip on a word that is no longer believed is undone, and the phase is what it was before (`Health.absolve`). Beside
+the phases stand the states that operators see (`row`): a closed endpoint may be healthy, degraded or unverified,
+and any may be throttled.
 
 What this module does not know: when a transition is due (`health`).
 """

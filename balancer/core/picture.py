@@ -68,13 +68,7 @@ def picture(row: Row, now: float, policy: HealthPolicy) -> Picture:
     if degraded:
         until = min(until, belief.degraded_until)
         tier = max(tier, 1)
-    if (
-        health.phase == "closed"
-        and now >= row.throttle.until
-        and not row.drains
-        and health.misconfigured is None
-        and row.endpoint.misconfigured is None
-    ):
+    if row.plain(now):
         state: State = "degraded" if degraded else "healthy" if row.verified else "unverified"
         return Picture._make((state, degraded, base, slope, belief.own, tier, stale, until))
     ends = [row.throttle.until, *[drain.until for drain in row.drains if drain.until is not None]]

@@ -29,7 +29,7 @@ from balancer.core.model import HealthPolicy, Model, Selected, Sort, State, Tier
 from balancer.core.picture import picture
 from balancer.core.pricing import effective, next_change, prices_at, thresholds
 from balancer.core.request import Request
-from balancer.core.row import ELIGIBLE, Row
+from balancer.core.row import ELIGIBLE, UNUSABLE, Row
 from balancer.core.strategies import Candidate, Figure, Strategy
 from balancer.core.tools import THROUGHPUT_SIGMAS, TOOL_REQUESTS_MIN, TOOL_SIGMAS, deranked
 
@@ -92,7 +92,6 @@ class Pool:
 
     `version` grows whenever a state changed. `calm`: nobody is in slow start, limited or at a learned ceiling, so
     that the groups of a kind of request stay the same until then. `stale`: somebody was not seen lately.
-    `leaderless`: health leaves nobody for an ordinary request; drains and quotas are no panic.
     """
 
     def __init__(
@@ -111,7 +110,7 @@ class Pool:
         self.version = 0
         self.calm = False
         self.stale = False
-        self.leaderless = False
+        self._last: list[Entry] = []
         self.limited = any(row.endpoint.limits is not None for row in rows)
         self.ejected: list[Entry] = []
         self._policy = policy
@@ -198,13 +197,17 @@ class Pool:
         self.stale = any(entry.stale for entry in self.entries)
         # A tier is chosen only when it is asked for, so it keeps no ordinary request out of panic.
         plain = [entry for entry in self.entries if entry.endpoint.tier is None]
-        ordinary = [entry.state for entry in (plain or self.entries)]
-        self.leaderless = ELIGIBLE.isdisjoint(ordinary) and ("ejected" in ordinary or "half_open" in ordinary)
+        ordinary = plain or list(self.entries)
+        self._last = [] if any(entry.state in ELIGIBLE for entry in ordinary) else ordinary
         # Slow starts are drawn anew by each decision, and limits fill with each: no memo of groups then.
         self.calm = not self.limited and not any(
             entry.state == "recovering" or (entry.row.ceiling.learned and entry.row.enforced)
             for entry in self.entries
         )
+
+    def leaderless(self, now: float) -> bool:
+        """Whether health leaves nobody for an ordinary request; drains, holds and quotas are no panic."""
+        return any(last_resort(entry.row.states(now), enforced=entry.row.enforced) for entry in self._last)
 
     def _turn(self, wall: float) -> None:
         """Prices change with the time of the day."""
@@ -351,6 +354,12 @@ def selected(order: Iterable[Entry], size: int, now: float, policy: TimeoutPolic
             ready = row.selected(entry.state, size, tick, policy)
         found.append(ready)
     return found
+
+
+def last_resort(states: Sequence[State], *, enforced: bool) -> bool:
+    """Whether panic may choose one that is in these states: health keeps it out, and nothing else does."""
+    down = enforced and ("ejected" in states or "half_open" in states)
+    return down and "throttled" not in states and UNUSABLE.isdisjoint(states)
 
 
 def _limits(values: Iterable[int | None]) -> list[int]:

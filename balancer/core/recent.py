@@ -10,6 +10,9 @@ Theory of operation: four tests, each with its minimum of evidence, and any of t
 - against the policy: the Wilson lower bound of the failure share is above `error_ratio`, whatever is usual for it;
 - against its peers, four or more of them: the same bound is above their median by four times their spread (MAD).
 
+What counts is how often they are wrong in a day, not among so many calls: the limits of the first two rise with the
+logarithm of the rate of outcomes, so that a busy endpoint has no more false verdicts than a quiet one.
+
 Where the peers fail as well, all but the first test wait: an endpoint is not sick because all are.
 
 What counts as usual is learned by number of outcomes, only while the endpoint is in service, and never above
@@ -38,15 +41,18 @@ USUAL_MIN: Final = 0.05  # below it a single failure would weigh too much
 USUAL_STEPS: Final = 500  # outcomes that it remembers; fewer at first
 USUAL_SOON: Final = 20  # outcomes that the start is worth
 
-# The chance that the last outcomes of an endpoint that fails as usual are all failures: at 5 requests a second and
-# a usual 10 %, five in a row come four times a day, six once in two and a half days.
-STREAK_CHANCE: Final = 2.5e-6
+RATE_LEAST: Final = 0.5  # outcomes a second; below it the limits of the two quick tests fall no further
+RATE_SPAN: Final = 1.0  # s; outcomes of one moment are no rate
+
+# How often so many in a row of an endpoint that fails as usual are all failures, once a second: about once a day.
+# At a usual 10 % and 5 a second, five in a row come four times a day and six once in two and a half days.
+STREAK_CHANCE: Final = 1.25e-5
 
 SHIFT: Final = 0.5  # the failure share that CUSUM looks for: half an outage
 SHIFT_MIN: Final = 0.3  # above the usual, where that is high
-# Simulated (tests/benchmarks/detectors.py): below one false alarm a day at 5 requests a second and a usual 10 %,
-# and far below a tenth at 2 %. Five failures in a row of an endpoint that usually fails 5 % just reach it.
-CUSUM_LIMIT: Final = 11.3
+# At one outcome a second. Simulated (tests/benchmarks/detectors.py): with the first test below one false alarm a
+# day at a usual 10 %, whatever the rate, and below a tenth at 2 %.
+CUSUM_LIMIT: Final = 9.7
 
 WILSON_Z: Final = 3.0  # 99.9 % one-sided, of a test that is asked again with every failure
 WILSON_MIN: Final = 20  # outcomes
@@ -127,17 +133,23 @@ class Recent:
             failures += 1
         return failures
 
-    def streak_limit(self, policy: HealthPolicy) -> int:
+    def rate(self, now: float) -> float:
+        """How many outcomes a second the limits must hold for, of the last ones."""
+        if not self._outcomes:
+            return RATE_LEAST
+        return max(len(self._outcomes) / max(now - self._outcomes[0][0], RATE_SPAN), RATE_LEAST)
+
+    def streak_limit(self, policy: HealthPolicy, rate: float) -> int:
         """How many failures in a row are a verdict: the policy's, and more where they usually come by chance."""
         usual = min(self.usual, policy.error_ratio)
-        by_chance = 0 if usual <= USUAL_MIN else ceil(log(STREAK_CHANCE) / log(min(usual, 0.5)))
+        by_chance = 0 if usual <= USUAL_MIN else ceil(log(STREAK_CHANCE / rate) / log(min(usual, 0.5)))
         more = max(0, by_chance - 5)  # five come by chance at no usual share below 7 %
         return min(policy.consecutive_failures + more, RECENT_MAX)
 
     def verdict(self, now: float, policy: HealthPolicy, others: Peers | None) -> tuple[Verdict, str] | None:
         """What the last outcomes show, asked after a failure: which test, and the facts in words."""
-        streak = self.streak(now, age=RECENT_AGE)
-        if streak >= self.streak_limit(policy):
+        streak, rate = self.streak(now, age=RECENT_AGE), self.rate(now)
+        if streak >= self.streak_limit(policy, rate):
             return "consecutive_failures", f"{streak} failures in a row"
         fresh = [good for ended, good in self._outcomes if now - ended < RECENT_AGE]
         usual = min(max(self.usual, USUAL_MIN), max(policy.error_ratio, USUAL_MIN))
@@ -145,7 +157,7 @@ class Recent:
             usual = max(usual, others.median)
         if usual >= 1 - SHIFT_MIN:
             return None
-        found = cusum(fresh, usual=usual, least=policy.min_outcomes)
+        found = cusum(fresh, usual=usual, least=policy.min_outcomes, limit=CUSUM_LIMIT + log(rate))
         if found is not None:
             failures, of = found
             return "failure_share", f"{failures} of the last {of} failed; usual is {self.usual:.0%}"
@@ -204,7 +216,7 @@ class Recent:
         self.usual, self.learned = usual, learned
 
 
-def cusum(outcomes: Sequence[bool], *, usual: float, least: int) -> tuple[int, int] | None:
+def cusum(outcomes: Sequence[bool], *, usual: float, least: int, limit: float) -> tuple[int, int] | None:
     """Find the end of `outcomes` that shows a shift above what is usual: how many failed of how many, if any.
 
     Shape: it is at least `least` long. Source: Page 1954; the sum over the best of all suffixes is its statistic.
@@ -221,4 +233,4 @@ def cusum(outcomes: Sequence[bool], *, usual: float, least: int) -> tuple[int, i
             failures += 1
         if of >= least and total > best:
             best, found = total, (failures, of)
-    return found if best >= CUSUM_LIMIT else None
+    return found if best >= limit else None

@@ -1,7 +1,8 @@
 """One endpoint's row in the table: its configuration, its evidence and its state.
 
-Theory of operation: a row joins what `window`, `latency`, `health`, `capacity`, `pricing` and `tools` each know,
-and is the only place where they meet. Its totals live in it, so that a removed endpoint takes its series with it.
+Theory of operation: a row joins what `window`, `latency`, `health`, `capacity`, `ceiling`, `pricing` and `tools`
+each know, and is the only place where they meet. Its totals live in it, so that a removed endpoint takes its series
+with it.
 `states` is a projection at `now`; several states may hold, and the first in the order of `STATES` is shown.
 
 Whoever changes a row puts it into `news`, so that a model's pool looks again at those and no others (`picture`). A
@@ -18,7 +19,8 @@ from math import inf
 from random import Random
 from typing import Final
 
-from balancer.core.capacity import Ceiling, InFlight, Throttle
+from balancer.core.capacity import InFlight, Throttle
+from balancer.core.ceiling import Ceiling
 from balancer.core.estimate import FLOOR, PROVIDER_WEIGHT, Belief, failure_probability
 from balancer.core.health import Health
 from balancer.core.latency import SLICE, Speed
@@ -232,7 +234,7 @@ class Row:
         if not outcome.shallow and outcome.kind == "success":
             self.throttle.ease(began=began)
         elif not outcome.shallow and outcome.kind == "rate_limited":
-            self.ceiling.limited(began=began, now=now)
+            self.ceiling.limited(began=began, ended=ended, now=now)
         longest = policy.throttle_max
         return self.hold(outcome, "", began=began, ended=ended, now=now, longest=longest, random=random)
 
@@ -333,7 +335,19 @@ class Row:
 
     def state(self, now: float) -> State:
         """The one state that is shown."""
+        if self.plain(now):
+            return "degraded" if self.belief.degraded(now) else "healthy" if self.verified else "unverified"
         return self.states(now)[0]
+
+    def plain(self, now: float) -> bool:
+        """Whether nothing keeps it out or eases it in: no phase, hold, drain or fault, as is the rule."""
+        return (
+            self.health.phase == "closed"
+            and now >= self.throttle.until
+            and not self.drains
+            and self.health.misconfigured is None
+            and self.endpoint.misconfigured is None
+        )
 
     @property
     def misconfigured(self) -> str | None:

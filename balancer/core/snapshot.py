@@ -146,7 +146,7 @@ def _restore_row(
 ) -> None:
     if windows:
         for source, told in kept.windows.items():
-            row.windows[source].restore(told, then=then, now=now)
+            row.windows[source].restore(told, then=then)
     if not any(source == "probe" for source, _ in row.outcomes):
         row.probes_deep = kept.probes_deep
     if kept.probe_age is not None:

@@ -46,9 +46,10 @@ def _story(row: Row, state: State, now: float, policy: HealthPolicy) -> tuple[st
             assert drain is not None
             return drain.reason, None if drain.until is None else "drain ends", drain.until
         case "misconfigured":
-            reason = row.misconfigured
-            assert reason is not None
-            return reason, "waits for a change of configuration", None
+            if row.endpoint.misconfigured is not None:
+                return row.endpoint.misconfigured, "waits for a change of configuration", None
+            assert health.misconfigured is not None
+            return health.misconfigured, "waits for a good probe or `balancer resume`", None
         case "ejected":
             if health.trial_due(now):
                 by = "request that would go there" if row.trial_due(now) else "probe"
@@ -59,7 +60,7 @@ def _story(row: Row, state: State, now: float, policy: HealthPolicy) -> tuple[st
             assert health.lease is not None
             return f"one trial is out, after {health.reason}", "trial lapses", health.lease.expires
         case "throttled":
-            return "rate limited by the provider", "hold ends", row.throttle.until
+            return "held at the provider's word", "hold ends", row.throttle.until
         case "recovering":
             done = max(0, policy.ramp_requests - health.ramp_left)
             return f"trial passed; {done} of {policy.ramp_requests} requests of the ramp", None, None

@@ -19,8 +19,8 @@ from balancer.core.model import SOURCES, Catalog, Endpoint, Model, RetryBudget, 
 from balancer.core.notes import Drain, Failure
 from balancer.core.outcome import Kind
 from balancer.core.phases import Cause
-from balancer.core.pool import FLIGHT_LONGEST
-from balancer.core.row import ELIGIBLE, UNUSABLE, Row
+from balancer.core.pool import FLIGHT_LONGEST, last_resort
+from balancer.core.row import ELIGIBLE, Row
 from balancer.core.standing import standing
 from balancer.core.window import Counts
 from balancer.core.witness import Suspicion
@@ -135,13 +135,10 @@ def model_view(model: Model, views: Sequence[EndpointView], retries: RetryBudget
     # A tier is chosen only when it is asked for, so it keeps no ordinary request out of panic.
     plain = [view for view in views if view.endpoint.tier is None]
     ordinary = plain or views
-    panic = not any(view.eligible for view in ordinary) and any(map(_last_resort, ordinary))
+    panic = not any(view.eligible for view in ordinary) and any(
+        last_resort(view.states, enforced=view.enforced) for view in ordinary
+    )
     return ModelView(model.id, eligible, len(views), panic=panic, retry_budget=retries)
-
-
-def _last_resort(view: EndpointView) -> bool:
-    down = view.enforced and ("ejected" in view.states or "half_open" in view.states)
-    return down and "throttled" not in view.states and UNUSABLE.isdisjoint(view.states)
 
 
 def _endpoint_view(row: Row, prior: float, catalog: Catalog, now: float) -> EndpointView:

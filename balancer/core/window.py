@@ -28,14 +28,15 @@ from balancer.core.kept import AMOUNT_MAX, COUNT_MAX
 
 BUCKETS: Final = 30  # a window forgets in steps of a thirtieth; 30 s in steps of one second
 
+WAITING_MAX: Final = 16  # outcomes that are put into the rings together
+
 Column = Literal[0, 1, 2]
 SUCCESS: Final = 0
 FAILURE: Final = 1
 RATE_LIMITED: Final = 2
 _ALL: Final[tuple[Column, ...]] = (SUCCESS, FAILURE, RATE_LIMITED)
 _COLUMNS: Final = len(_ALL)
-_EMPTY: Final = [0] * _COLUMNS
-_BLANK: Final = {code: array(code, _EMPTY) for code in "IQ"}
+_BLANK: Final = {code: array(code, [0] * _COLUMNS) for code in "IQ"}
 
 
 class Counts(NamedTuple):
@@ -52,7 +53,7 @@ class Counts(NamedTuple):
 
     @property
     def tries(self) -> int:
-        """What the success estimate is a share of: a 429 is a failed try."""
+        """What the share of 429s is a ratio of."""
         return self.success + self.failure + self.rate_limited
 
     @property
@@ -107,6 +108,20 @@ class Ring:
         cells[cell + column] += amount
         self.totals[column] += amount
 
+    def pour(self, outcomes: Sequence[tuple[float, Column]], newest: float) -> None:
+        """Count several, of which the last ended at `newest`: the same as one by one, for less."""
+        bucket, head = floor(newest / self._width), self._head
+        if head is None or bucket > head:
+            self._advance(head, bucket)
+            head = bucket
+        cells, totals, width = self._cells, self.totals, self._width
+        assert cells is not None
+        for ended, column in outcomes:
+            bucket = floor(ended / width)
+            if head - bucket < BUCKETS:
+                cells[bucket % BUCKETS * _COLUMNS + column] += 1
+                totals[column] += 1
+
     def take_back(self, ended: float, column: Column) -> None:
         """Count one less of what ended then; nothing where it is not counted any more."""
         bucket, head, cells = floor(ended / self._width), self._head, self._cells
@@ -116,13 +131,6 @@ class Ring:
         if cells[cell]:
             cells[cell] -= 1
             self.totals[column] -= 1
-
-    def add(self, column: Column, amount: int) -> None:
-        """Count more in the newest bucket, in which something was counted before."""
-        assert self._head is not None
-        assert self._cells is not None
-        self._cells[self._head % BUCKETS * _COLUMNS + column] += amount
-        self.totals[column] += amount
 
     def counts(self, now: float) -> Counts:
         """Count the outcomes still inside the window, changing nothing."""
@@ -237,43 +245,33 @@ class Ring:
             self._cells = _BLANK[self._code] * BUCKETS
             self.totals = [0] * _COLUMNS
             return
-        for stale in range(head + 1, bucket + 1):
-            cell = stale % BUCKETS * _COLUMNS
-            gone = cells[cell : cell + _COLUMNS]
-            if gone != _BLANK[self._code]:
-                cells[cell : cell + _COLUMNS] = _BLANK[self._code]
+        first = (head + 1) % BUCKETS * _COLUMNS
+        end = first + (bucket - head) * _COLUMNS  # may lie past the ring's end
+        for start, stop in ((first, min(end, len(cells))), (0, end - len(cells))):
+            if start < stop and any(gone := cells[start:stop]):
+                cells[start:stop] = _BLANK[self._code] * ((stop - start) // _COLUMNS)
                 for column in _ALL:
-                    totals[column] -= gone[column]
+                    totals[column] -= sum(gone[column::_COLUMNS])
 
 
 class Windows:
     """One endpoint's rings of one source, shortest span first.
 
-    Outcomes of one moment (one bucket of every ring) are counted once, and put into the rings when the moment is
-    over or somebody reads: a busy endpoint has thousands of them a second, and the rings agree until a border.
+    Outcomes wait until some are together, or somebody reads: it costs less to put them into the rings at once, and
+    of a quiet endpoint most are too old for the short spans by then.
     """
 
-    __slots__ = ("_from", "_open", "_rings", "_until")
+    __slots__ = ("_rings", "_waiting")
 
     def __init__(self, spans: Sequence[float]) -> None:
         self._rings = tuple(Ring(span) for span in spans)
-        self._open = [0] * _COLUMNS
-        self._from = self._until = -inf
+        self._waiting: list[tuple[float, Column]] = []
 
     def record(self, ended: float, column: Column) -> None:
         """Count one outcome in every window that still covers the moment in which it ended."""
-        if self._from <= ended < self._until:
-            self._open[column] += 1
-            return
-        if ended >= self._until:
+        self._waiting.append((ended, column))
+        if len(self._waiting) >= WAITING_MAX:
             self._settle()
-            for ring in self._rings:
-                ring.record(ended, column)
-            self._from = ended
-            self._until = max(ended, min([ring.until for ring in self._rings]))
-        else:
-            for ring in self._rings:
-                ring.record(ended, column)
 
     def take_back(self, ended: float, column: Column) -> None:
         """Count one less of what ended then, in every window that counted it."""
@@ -283,8 +281,7 @@ class Windows:
 
     def counts(self, index: int, now: float) -> Counts:
         """Count what is inside the window at `index` (0 is the shortest, -1 the longest)."""
-        if self._open != _EMPTY:
-            self._settle()
+        self._settle()
         return self._rings[index].counts(now)
 
     def dump(self, now: float) -> list[list[list[int]]]:
@@ -292,22 +289,20 @@ class Windows:
         self._settle()
         return [ring.dump(now) for ring in self._rings]
 
-    def restore(self, told: Sequence[Iterable[Sequence[int]]], *, then: float, now: float) -> None:
-        """Take back what `dump` told at `then`; `now` is not before anything that was counted."""
+    def restore(self, told: Sequence[Iterable[Sequence[int]]], *, then: float) -> None:
+        """Take back what `dump` told at `then`."""
         self._settle()
         for ring, cells in zip(self._rings, told, strict=True):
             ring.restore(cells, then=then)
-        # The rings' newest buckets may differ now: from `now` on they agree again.
-        self._from, self._until = inf, max(self._until, now)
 
     def _settle(self) -> None:
-        """Put what is open into the rings. It changes no answer, so a read may do it."""
-        for column in _ALL:
-            amount = self._open[column]
-            if amount:
-                self._open[column] = 0
-                for ring in self._rings:
-                    ring.add(column, amount)
+        """Put what waits into the rings. It changes no answer, so a read may do it."""
+        waiting = self._waiting
+        if waiting:
+            newest = max(waiting)[0]
+            for ring in self._rings:
+                ring.pour(waiting, newest)
+            waiting.clear()
 
 
 _NONE: Final = Counts()

@@ -77,9 +77,14 @@ class Suspicion:
     endpoints: frozenset[str] = frozenset()
 
     def covers(self, heard: Heard, until: float = inf) -> bool:
-        """Whether a failure falls into this doubt. Where it is of the network, an answer does not, however bad."""
-        in_question = self.rule == "contradicted" or heard.kind not in ANSWERS
-        return in_question and self.since <= heard.ended <= until
+        """Whether a failure falls into this doubt, which ended at `until`.
+
+        Shape: where it is of the network, an answer does not, however bad; and a call that was under way before
+        the doubt was over does, because it hung in what was wrong.
+        """
+        if self.rule == "contradicted":
+            return self.since <= heard.ended <= until
+        return heard.kind not in ANSWERS and self.since <= heard.ended and heard.began <= until
 
 
 class Failing:
@@ -205,6 +210,12 @@ class Witness:
             self.unanswered(heard, fates[heard.endpoint], news=news, recorded=True)
 
     # ---- reading -------------------------------------------------------------------------------------
+
+    @property
+    def doubts(self) -> list[tuple[Suspicion, float]]:
+        """The doubt that is there and the last that was, each with its end."""
+        there = [] if self.suspicion is None else [(self.suspicion, inf)]
+        return there if self.past is None else [*there, self.past]
 
     @property
     def failures(self) -> list[Heard]:

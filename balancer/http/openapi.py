@@ -314,6 +314,7 @@ def _schemas() -> dict[str, Any]:
         "self_suspect": {"type": "boolean", "description": "We seem to be at fault rather than the providers."},
         "self_suspect_reason": {"type": ["string", "null"]},
         "reporters_suspect": {"type": "array", "items": {"type": "string"}, "description": "Names of tokens."},
+        "reporters_suspect_reasons": {"type": "object", "additionalProperties": {"type": "string"}},
     }
     schemas["Ready"] = {"type": "object", "properties": state, "required": ["ready"]}
     schemas["NotReady"] = {

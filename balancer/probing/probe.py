@@ -14,8 +14,10 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from balancer.config.secret import Secret
 from balancer.config.settings import ProbeKind, ProbeSettings

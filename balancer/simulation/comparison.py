@@ -22,7 +22,7 @@ from statistics import fmean
 from typing import Final, NamedTuple
 
 from balancer.simulation.intervals import Interval, interval
-from balancer.simulation.measures import MEASURES, PER, Figures, measured, pooled
+from balancer.simulation.measures import MEASURES, MEDIANS, PER, Figures, measured, pooled
 from balancer.simulation.policies import make
 from balancer.simulation.replay import TRIES, Replay
 from balancer.simulation.world import World
@@ -50,12 +50,29 @@ class Result(NamedTuple):
     runs: tuple[tuple[Figures, ...], ...]
 
     def over_seeds(self, measure: str) -> Interval | None:
-        """One number of all models together, and how far it moves with the seed; `None` where it is unknown."""
-        return interval(self._each(measure, [pooled(figures) for figures in self.runs]))
+        """One number of all models together, and how far it moves with the seed; `None` where it is unknown.
+
+        Shape: a median is of all seeds' delays; a seed without a middle of its own leaves it without bounds.
+        """
+        seeds = [pooled(figures) for figures in self.runs]
+        values = self._each(measure, seeds)
+        spread = interval(values)
+        if measure not in MEDIANS:
+            return spread
+        middle = MEASURES[measure](pooled(seeds))
+        if middle is None:
+            return None
+        if spread is None or spread.high is None or len(values) < len(seeds):
+            return Interval(middle, None, None)
+        half = spread.high - spread.mean
+        return Interval(middle, middle - half, middle + half)
 
     def of_model(self, measure: str, model: int) -> float | None:
-        """The same of one model, its mean over seeds."""
-        values = self._each(measure, [figures[model] for figures in self.runs])
+        """The same of one model: its mean over seeds, or the median of all seeds' delays."""
+        seeds = [figures[model] for figures in self.runs]
+        if measure in MEDIANS:
+            return MEASURES[measure](pooled(seeds))
+        values = self._each(measure, seeds)
         return fmean(values) if values else None
 
     def lost(self, tries: int, model: int) -> float | None:

@@ -28,6 +28,7 @@ BEFORE: Final = 30  # first choices before an onset: what says whether the endpo
 USED: Final = 3  # of them, a tenth: an endpoint with less is not left, it was never held
 AFTER: Final = 10  # first choices after a move away that tell whether it lasts
 STRAYS: Final = 1  # of them may be the endpoint itself: a trial is no way back
+ENOUGH: Final = 0.75  # of them before an episode's end; with half, a lottery that goes on "leaves" twice as often
 GOOD: Final = 0.98  # a true share from which a demotion is false: the normal floor of failures is 1–3 %
 FLAP: Final = 600.0  # s; who is out again so soon was taken back too early
 
@@ -137,11 +138,13 @@ def _figures(
 
 
 def detection(tally: Tally, place: int, onset: float, end: float) -> Delay | None:
-    """How long an endpoint that went down was still chosen first; `None` where it was hardly in use before.
+    """How long an endpoint that went down was still chosen first; `None` where that cannot be said.
 
-    In use: a tenth of the last 30 first choices before the onset. Left: a first choice elsewhere during the
-    episode after which it has at most one of the next ten, or of the next 10/s if s was its share of the 30: a
-    lottery that gives it a tenth passes it over ten times in a row by chance. Never left: a missed one.
+    In use: a tenth of the last 30 first choices before the onset; who was not is not judged. Left: a first choice
+    elsewhere during the episode after which it has at most one of the next ten, or of the next 10/s if s was its
+    share of the 30: a lottery that gives it a tenth passes it over ten times in a row by chance. Where the episode
+    ends before, it may come back: three quarters of those choices are enough then. Never left: a missed one. Left
+    so late that the world ended before the move was known to last: nobody can say.
     """
     start, stop = bisect_left(tally.times, onset), bisect_left(tally.times, end)
     if start < BEFORE:
@@ -150,18 +153,20 @@ def detection(tally: Tally, place: int, onset: float, end: float) -> Delay | Non
     if held < USED:
         return None
     after = ceil(AFTER * BEFORE / held)
-    last = len(tally.firsts) - after  # a move of which less is seen than that is not known to last
-    chosen = [
-        number for number in range(start, min(stop + after, len(tally.firsts))) if tally.firsts[number] == place
-    ]
+    seen = len(tally.firsts)
+    chosen = [number for number in range(start, min(stop + after, seen)) if tally.firsts[number] == place]
     elsewhere = start
     # Of each run of choices elsewhere only the first counts: the later ones are not the move.
     for count, number in enumerate([*chosen, stop]):
-        if elsewhere >= min(stop, last):
+        if elsewhere >= stop:
             break
-        back = chosen[count + STRAYS] if count + STRAYS < len(chosen) else len(tally.firsts)
-        if elsewhere < number and back > elsewhere + after:
-            return Delay(tally.times[elsewhere] - onset, count)
+        if elsewhere < number:
+            last = elsewhere + after  # the last choice that speaks of this move
+            if stop < seen and stop - elsewhere >= after * ENOUGH:
+                last = min(last, stop - 1)
+            back = chosen[count + STRAYS] if count + STRAYS < len(chosen) else seen
+            if back > min(last, seen - 1):
+                return Delay(tally.times[elsewhere] - onset, count) if last < seen else None
         elsewhere = number + 1
     return Delay(None, None)
 
@@ -280,3 +285,6 @@ MEASURES: Final[Mapping[str, Callable[[Figures], float | None]]] = {
     "flaps": _of_demotions(lambda demotions, figures: ratio(demotions.flaps, figures.endpoint_days)),
 }
 """Every number that is shown, in the order in which it is shown."""
+
+MEDIANS: Final = ("detection_seconds", "detection_requests", "readmission_seconds")
+"""Those that are medians of delays: runs are put together before the middle is taken."""

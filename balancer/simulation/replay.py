@@ -12,7 +12,7 @@ What this module does not know: what is measured afterwards (`measures`), and wh
 from __future__ import annotations
 
 from array import array
-from collections import deque
+from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, heapreplace
@@ -96,7 +96,7 @@ class Replay:
         self._tries = tries
         self._progress = progress
         self._present: list[Truth] = [track.truths[0] for track in world.tracks]
-        self._sent: list[deque[float]] = [deque() for _ in world.tracks]
+        self._sent: list[array[float]] = [array("d") for _ in world.tracks]
         self._floors: list[float] = [0.0] * len(world.models)
         self._prices: list[float] = [0.0] * len(world.tracks)
         self._heap: list[tuple[float, int, int, object]] = []
@@ -206,16 +206,15 @@ class Replay:
         if truth.failing is not None:
             return truth.error, began + truth.failing, None
         if bits % _GRAIN < TIMEOUT_SHARE * _GRAIN:
-            return "timeout", began + (PROBE_TIMEOUT if probe else TIMEOUT_LATENCY), None
+            return "timeout", began + TIMEOUT_LATENCY, None
         return truth.error, began + FAILURE_LATENCY, None
 
-    def _over(self, place: int, capacity: int, now: float) -> bool:
+    def _over(self, place: int, capacity: int, began: float) -> bool:
+        """Whether the minute before is full; else take room. A later try may have been booked before this one."""
         sent = self._sent[place]
-        while sent and sent[0] <= now - MINUTE:
-            sent.popleft()
-        if len(sent) >= capacity:
+        if bisect_right(sent, began) - bisect_right(sent, began - MINUTE) >= capacity:
             return True
-        sent.append(now)
+        insort(sent, began)
         return False
 
     # ---- what a policy meets -------------------------------------------------------------------------
@@ -253,6 +252,8 @@ class Replay:
         if self._present[place].success is None:
             return
         kind, ended, retry_after = self._draw(place, number - _REQUESTS_MAX, now, probe=True)
+        # A probe asks for a few words: how long an answer would be does not make it fail, as the protocol has it.
+        ended = min(ended, now + PROBE_TIMEOUT)
         ttft = (ended - now) * TTFT_SHARE if kind == "success" else None
         self._tell(Try(place, kind, now, ended, ttft, retry_after, True, None))
 

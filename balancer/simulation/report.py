@@ -177,7 +177,12 @@ def header(comparison: Comparison) -> str:
     """What was run, in one line."""
     world, setting, seeds = comparison.world, comparison.setting, comparison.seeds
     probes = "no probes" if setting.probe_every is None else f"probes every {duration_text(setting.probe_every)}"
-    rate = "as recorded" if world.arrivals is not None else f"{setting.rate * 60:g} a minute and model"
+    rate = f"{setting.rate * 60:g} a minute and model"
+    if any(weight != 1 for weight in world.weights):
+        rate += " × its weight"
+    if world.arrivals is not None:
+        recording = "a recording" if comparison.arrivals is None else comparison.arrivals
+        rate += f" at the moments of {recording}"
     parts = [
         f"{world.name}: {_counted(len(world.models), 'model')}",
         _counted(len(world.tracks), "endpoint"),
@@ -228,6 +233,8 @@ def about_front(comparison: Comparison) -> list[str]:
     if not comparison.ours:
         return []
     ours, others = judged(comparison)
+    if not ours:
+        return ["Nothing is known of the front: no request succeeded."]
     names = f"the front of {', '.join(point.policy for point in ours)}"
     below = [each for each in others if each.below]
     if not below:

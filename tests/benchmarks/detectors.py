@@ -37,8 +37,9 @@ WARM = 3000  # outcomes before anything is counted: every rule knows the endpoin
 LEAD = (50, 150)  # outcomes between that and an outage, at random
 
 FALSE_MAX = {0.02: 0.1, 0.10: 1.0}  # ejections a day, by floor
-REQUESTS_MAX = {1.0: 5.0, 0.5: 20.0}  # until an outage is found, at a floor of 2 %
-KEPT = 0.02
+REQUESTS_MAX = {1.0: 5.0, 0.5: 20.0}  # until an outage is found
+# But for this rate and floor: five failures in a row come by chance four times a day there, so no rule keeps both.
+CHANCE = (5.0, 0.10)
 
 GOOD = Outcome(kind="success", latency=0.0)
 BAD = Outcome(kind="server_error", latency=0.0, status=500)
@@ -396,7 +397,7 @@ class Line:
         told = []
         if self.false_a_day > FALSE_MAX[self.floor]:
             told.append(f"{self.false_a_day:.2f} false ejections a day; {FALSE_MAX[self.floor]:g} are allowed")
-        for outage, most in REQUESTS_MAX.items() if self.floor == KEPT else ():
+        for outage, most in limits(self.rate, self.floor).items():
             requests = self.found[f"{outage:g}"].requests
             if requests is None or requests > most:
                 told.append(f"{outage:.0%} outage after {requests} requests; {most:g} are allowed")
@@ -429,15 +430,20 @@ def row(line: Line) -> str:
     return " |".join(cells)
 
 
+def limits(rate: float, share: float) -> dict[float, float]:
+    """How many requests ours may need to find an outage, by the share that fails."""
+    return {} if (rate, share) == CHANCE else REQUESTS_MAX
+
+
 def heading(rate: float, share: float) -> list[str]:
     """The lines above a block."""
     first = [f"{f'{rate:g} a second, floor {share:.0%}':<28} {'false/day':>9}"]
-    limits = [f"{'limits of ours':<28} {f'<= {FALSE_MAX[share]:g}':>9}"]
+    allowed = [f"{'limits of ours':<28} {f'<= {FALSE_MAX[share]:g}':>9}"]
     for outage in OUTAGES:
         first.append(f"{f'{outage:.0%}: req':>8} {'time':>8} {'miss':>5}")
-        most = REQUESTS_MAX.get(outage) if share == KEPT else None
-        limits.append(f"{'' if most is None else f'<= {most:g}':>8} {'':>8} {'':>5}")
-    return [" |".join(first), " |".join(limits)]
+        most = limits(rate, share).get(outage)
+        allowed.append(f"{'' if most is None else f'<= {most:g}':>8} {'':>8} {'':>5}")
+    return [" |".join(first), " |".join(allowed)]
 
 
 def main() -> int:

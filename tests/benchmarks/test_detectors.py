@@ -170,7 +170,7 @@ def test_limits_are_told_when_broken(benchmark: ModuleType) -> None:
         "100% outage after None requests; 5 are allowed",
         "50% outage after 21.0 requests; 20 are allowed",
     ]
-    assert benchmark.Line("ours", 0.5, 0.1, 1.0, {"1": never, "0.5": late, "0.3": never}).broken() == []
+    assert benchmark.Line("ours", 5.0, 0.1, 1.0, {"1": never, "0.5": late, "0.3": never}).broken() == []
 
 
 def test_a_block_is_what_brute_force_counts(benchmark: ModuleType) -> None:

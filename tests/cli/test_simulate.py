@@ -107,6 +107,28 @@ def test_the_table_has_a_line_a_policy_and_the_differences_under_it(simulate):
     assert "elow the front of " in lines[14]
 
 
+@pytest.mark.parametrize(
+    ("policies", "front", "run"),
+    [
+        (["balancer:failure_price=15"], "15,5", ["balancer:failure_price=15", "balancer:failure_price=5"]),
+        (["balancer:failure_price=5.0", "cheapest"], "5", ["balancer:failure_price=5.0", "cheapest"]),
+        (["balancer", "balancer:failure_price=15"], "15.0", ["balancer"]),
+        (
+            ["balancer:failure_price=15,health.hold=5s"],
+            "15",
+            ["balancer:failure_price=15,health.hold=5s", "balancer"],
+        ),
+    ],
+)
+def test_no_policy_runs_twice_under_two_names(simulate, policies, front, run):
+    words = [word for name in policies for word in ("--policy", name)]
+    status, out, _ = simulate(*INVENTED, *words, "--front", front, "--rate", "1/m", "--json")
+    assert status == 0
+    told = json.loads(out)
+    assert [each["name"] for each in told["policies"]] == run
+    assert {each["policy"] for each in told["front"]["points"]} <= {name for name in run if "hold" not in name}
+
+
 def test_all_policies_are_compared_unless_some_are_named(simulate):
     _, out, _ = simulate(*INVENTED, "--rate", "1/m", "--probe-every", "off", "--json")
     told = json.loads(out)
@@ -156,6 +178,13 @@ def test_a_picture_is_written(simulate, tmp_path):
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_that_cannot_be_written_is_a_problem_after_the_answer(simulate, tmp_path):
+    (tmp_path / "loss.png").mkdir()
+    status, out, err = simulate(*INVENTED, "--policy", "cheapest", "--plot", "loss.png")
+    assert (status, err) == (1, "balancer simulate: loss.png: Is a directory\n")
+    assert "cheapest" in out
+
+
 async def test_without_matplotlib_nothing_runs_and_the_extra_is_named(command, tmp_path):
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "matplotlib.py").write_text("raise ImportError('not here')")
@@ -189,6 +218,8 @@ async def test_without_matplotlib_nothing_runs_and_the_extra_is_named(command, t
         (("--seeds", "0"), "'0' is out of range; use a whole number, 1 to 1000"),
         (("--front", "2,cheap"), "'2,cheap' is no list of prices; use numbers from 0 up, such as 2,5,15,40"),
         (("--front", "-2"), "'-2' is no list of prices"),
+        (("--front", "2,1e7"), "failure_price: 1e+07 is out of range; use a number, 0 to 1000000"),
+        (("--policy", "balancer:health.hold=10"), "health.hold: 10 is a number without a unit; use 50ms to 1h"),
         (("--jobs", "two"), "'two' is out of range; use a whole number"),
         (("--plot", "loss.jpg"), "'loss.jpg' is no picture's name; use one that ends in .png"),
         (("--plot", "nowhere/loss.png"), "'nowhere/loss.png': there is no folder 'nowhere'"),

@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 
 from balancer.cli import VERBS
+from balancer.cli.status import doubted
 
 ROOT = Path(__file__).parents[2]
 
@@ -172,6 +173,41 @@ async def test_status_says_where_health_is_only_watched(command, daemon, config)
     assert title == "acme/large   1 of 2 eligible; health is only watched"
     assert re.search(r" ejected .* only watched: \d+ failures in a row \(connect\); trial in ", first) is not None
     assert "only watched" not in second  # a key that is missing rules it out whatever health may choose
+
+
+async def test_status_says_first_who_is_in_doubt_and_why(command, daemon):
+    places = "".join(
+        f"      - {{provider: {name}, model: large, probe: {{kind: none}}}}\n" for name in ("a", "b", "c")
+    )
+    hosts = "".join(f"  {name}: {{base_url: 'http://127.0.0.1:{port}/v1'}}\n" for port, name in enumerate("abc", 9))
+    running = await daemon(f"providers:\n{hosts}models:\n  acme/large:\n    endpoints:\n{places}")
+    before = await command("status", "--url", running.url)
+    assert before.out.startswith("acme/large   3 of 3 eligible\n")
+    failures = {"reports": [{"endpoint": f"acme/large@{name}", "error": "connect"} for name in "abcab"]}
+    async with aiohttp.ClientSession() as client, client.post(f"{running.url}/v1/reports", json=failures) as answer:
+        assert (await answer.json())["recorded"] == 5
+    ran = await command("status", "--url", running.url)
+    assert ran.out.splitlines()[:3] == [
+        "reporter anonymous is in doubt: 5 calls in a row got no answer, at 3 unrelated providers (connect)",
+        "",
+        "acme/large   3 of 3 eligible",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ready", "told"),
+    [
+        ({"ready": True}, []),
+        ({"self_suspect_reason": None, "reporters_suspect_reasons": {}}, []),
+        ({"self_suspect_reason": "no route"}, ["the daemon itself is in doubt: no route"]),
+        (
+            {"self_suspect_reason": "no route", "reporters_suspect_reasons": {"one": "no answer"}},
+            ["the daemon itself is in doubt: no route\nreporter one is in doubt: no answer"],
+        ),
+    ],
+)
+def test_who_is_in_doubt_is_a_line_each_and_nobody_is_none(ready, told):
+    assert doubted(ready) == told
 
 
 async def test_best_shows_the_choice_and_leases_nothing(command, daemon, config):

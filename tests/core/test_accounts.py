@@ -9,7 +9,7 @@ import pytest
 
 from balancer.core.accounts import Accounts, domain
 from balancer.core.affinity import session_key
-from balancer.core.capacity import CEILING_BURST
+from balancer.core.ceiling import CEILING_BURST
 from balancer.core.model import (
     Catalog,
     Endpoint,
@@ -138,7 +138,7 @@ def test_a_learned_ceiling_counts_what_was_sent_there(book: Book, ask: MakeReque
     for _ in range(15):
         book.report("c", 9.0, decision=book.send("c", ask(), 9.0))
     for _ in range(CEILING_BURST):
-        row.ceiling.limited(began=10.0, now=10.0)
+        row.ceiling.limited(began=10.0, ended=10.0, now=10.0)
     assert row.ceiling.ceiling(10.0) == 12.0  # 80 % of fifteen requests a minute, and not of thirty
     assert row.ceiling.full(10.0)
     assert not row.ceiling.full(75.0)
@@ -279,6 +279,14 @@ def test_a_success_takes_a_session_along_and_two_failures_end_it_and_nothing_els
     assert book.homes("s", 4.0) == (["a"] if kind == "success" or kind in silent else [])
     book.report("c", 5.0, kind=kind, session_id="new")
     assert book.homes("new", 6.0) == (["c"] if kind == "success" else [])
+
+
+def test_where_health_is_only_watched_failures_end_no_session(book: Book) -> None:
+    book.entries["a"].row.enforced = False
+    book.report("a", 1.0, session_id="s")
+    for now in (2.0, 3.0, 4.0):
+        book.report("a", now, kind="server_error", session_id="s")
+    assert book.homes("s", 5.0) == ["a"]
 
 
 def test_a_late_report_warms_a_cache_when_it_ended_and_not_when_it_came(

@@ -7,7 +7,7 @@ import pytest
 from balancer.core.balancer import Balancer
 from balancer.core.model import Catalog, Endpoint
 from balancer.core.outcome import Kind, Outcome
-from balancer.core.request import Request
+from balancer.core.request import Preferences, Request
 
 MakeEndpoint = Callable[..., Endpoint]
 MakeCatalog = Callable[..., Catalog]
@@ -89,6 +89,30 @@ def test_requests_that_do_not_come_back_eject_before_their_timeouts(shared: Bala
     view = shared.endpoint(hanging, now=now)
     assert "overdue" in {cause for cause, _ in view.ejections}
     assert now < 360.0 + 30.0, "sooner than a timeout of half a minute would tell"
+
+
+@pytest.mark.parametrize("suspect", [None, "us", "proxy"])
+def test_while_anybodys_network_is_in_doubt_what_hangs_ejects_nobody(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, suspect: str | None
+) -> None:
+    model, now = MODELS[0], 300.0
+    good = Outcome(kind="success", latency=0.5)
+    table = Balancer(catalog(*[endpoint(tag, model=model) for tag in "abcde"]), seed=1)
+    ask = Request(model=model, provider=Preferences(only=("d",)))
+    for step in range(60):
+        began = 240.0 + step
+        decision = table.best(ask, now=began)
+        table.record(f"{model}@d", good, now=began + 0.5, reporter="other", decision=decision.id)
+    if suspect is not None:
+        for number, tag in enumerate("abcab"):
+            down, by = Outcome(kind="connect"), None if suspect == "us" else suspect
+            table.record(f"{model}@{tag}", down, now=now + number / 10, reporter=by)
+    for _ in range(60):
+        now += 1.0
+        table.record(f"{model}@e", good, now=now, reporter="other")
+        table.best(ask, now=now)
+    causes = {cause for cause, _ in table.endpoint(f"{model}@d", now=now).ejections}
+    assert causes == ({"overdue"} if suspect is None else set())
 
 
 def test_where_nobody_is_heard_of_it_may_be_the_proxy_that_is_silent(shared: Balancer) -> None:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from balancer.core.balancer import Balancer
 from balancer.core.detectors import Detectors
 from balancer.core.discount import take_back
+from balancer.core.doubt import SILENCE, WITNESSES_MAX
 from balancer.core.estimate import Belief
-from balancer.core.health import Health
+from balancer.core.health import REFUSALS, Health
 from balancer.core.model import Catalog, Endpoint, HealthPolicy
 from balancer.core.outcome import COUNTS, Kind, Outcome
 from balancer.core.request import Request
@@ -124,7 +125,7 @@ def test_who_was_ejected_since_the_onset_stands_where_it_stood(table: Balancer, 
     assert seen(table, "b", 20.0).ejections != {}  # it happened, and counters never fall
     told = table.transitions(0)[-2:]
     assert [each.event for each in told] == ["self.suspected", "endpoint.readmitted"]
-    assert told[1].reason == "ejected on our own word, which is in doubt"
+    assert told[1].reason == "taken out on our own word, which is in doubt"
     assert (told[1].endpoint, told[1].state) == (f"{MODEL}@b", "healthy")
 
 
@@ -147,6 +148,26 @@ def test_who_was_ejected_on_anothers_word_stays_so(table: Balancer) -> None:
         tell(table, tag, at=15.0 + number, reporter="proxy")
     assert [each.name for each in table.reporters(30.0) if each.suspicion is not None] == ["proxy"]
     assert states(table, 21.0)["b"] == "ejected"
+
+
+def test_who_was_refused_since_the_onset_is_no_longer_misconfigured(table: Balancer) -> None:
+    for tag in TAGS:
+        tell(table, tag, "success", at=1.0, reporter="other")
+    for number in range(6):
+        tell(table, "b", "refused", at=10.0 + number, reporter="proxy")
+    for _ in range(5):
+        tell(table, "b", "success", at=15.5, reporter="other", duration=0.0)
+    for number in range(3):
+        tell(table, "b", "refused", at=16.0 + number, reporter="proxy")
+    assert states(table, 19.0)["b"] == "misconfigured"
+    tell(table, "b", "refused", at=19.0, reporter="proxy")
+    assert [each.name for each in table.reporters(19.0) if each.suspicion is not None] == ["proxy"]
+    assert states(table, 19.0)["b"] == "healthy"
+    told = table.transitions(0)[-1]
+    assert (told.event, told.reason) == ("endpoint.readmitted", "taken out on the word of proxy, which is in doubt")
+    for number in range(REFUSALS):
+        tell(table, "b", "refused", at=20.0 + number, reporter="proxy")
+    assert states(table, 30.0)["b"] == "healthy"
 
 
 def test_an_ejection_from_before_the_onset_stays(table: Balancer) -> None:
@@ -221,6 +242,63 @@ def test_what_probes_measured_in_a_stall_counts_apart(table: Balancer) -> None:
     assert events(table)[:2] == [("self.suspected", None), ("self.cleared", None)]
 
 
+def test_what_fell_into_a_doubt_of_our_own_ejects_nobody_when_others_tell_it_later(table: Balancer) -> None:
+    for tag in TAGS:
+        tell(table, tag, "success", at=1.0, reporter="proxy")
+    for number, tag in enumerate(("b", "c", "d", "b", "c")):
+        tell(table, tag, at=10.0 + number, source="probe")
+    tell(table, "b", "success", at=40.0, source="probe")
+    before = evidence(table.view(now=50.0))
+    for _ in range(6):
+        tell(table, "b", "timeout", at=50.0, age=15.0, reporter="proxy")
+        tell(table, "b", "timeout", at=50.0, duration=20.0, reporter="proxy")  # hung in it
+    assert evidence(table.view(now=50.0)) == before
+    for _ in range(5):
+        tell(table, "b", "timeout", at=50.0, duration=9.0, reporter="proxy")
+    assert states(table, 50.0)["b"] == "ejected"
+
+
+def test_who_reached_a_provider_since_our_own_doubt_began_is_believed_of_that_time(table: Balancer) -> None:
+    for number, tag in enumerate(("b", "c", "d", "b", "c")):
+        tell(table, tag, at=10.0 + number, source="probe")
+    tell(table, "b", "success", at=40.0, source="probe")
+    tell(table, "c", "success", at=20.0, reporter="proxy")
+    for _ in range(5):
+        tell(table, "b", "timeout", at=50.0, age=15.0, reporter="proxy")
+    assert states(table, 50.0)["b"] == "ejected"
+
+
+def test_a_doubt_of_our_own_that_silence_ended_protects_nobody(table: Balancer) -> None:
+    for number, tag in enumerate(("b", "c", "d", "b", "c")):
+        tell(table, tag, at=10.0 + number, source="probe")
+    assert table.self_suspicion(14.0 + SILENCE) is None
+    for _ in range(5):
+        tell(table, "b", "timeout", at=14.0 + SILENCE, reporter="proxy")
+    assert states(table, 14.0 + SILENCE)["b"] == "ejected"
+    assert ("self.cleared", None) in events(table)
+
+
+def test_calls_that_hung_in_an_outage_of_their_own_reporter_eject_nobody_when_it_is_over(table: Balancer) -> None:
+    for tag in TAGS:
+        tell(table, tag, "success", at=1.0, reporter="proxy")
+    for number, tag in enumerate(("b", "c", "d", "b", "c")):
+        tell(table, tag, at=10.0 + number, reporter="proxy")
+    for second in range(10):  # each is given up after half a minute, and what begins now succeeds
+        tell(table, "c", "success", at=40.0 + second, reporter="proxy")
+        tell(table, "b", "timeout", at=40.5 + second, duration=30.0, reporter="proxy")
+    assert set(states(table, 61.0).values()) == {"healthy"}
+
+
+def test_an_outage_of_which_only_the_contradicted_speaks_ejects(table: Balancer) -> None:
+    for second in range(30):
+        tell(table, "b", "success", at=10.0 + second, reporter="other")
+        tell(table, "b", "server_error", at=10.5 + second, reporter="proxy")
+    assert [each.name for each in table.reporters(40.0) if each.suspicion is not None] == ["proxy"]
+    for number in range(5):
+        tell(table, "c", "server_error", at=41.0 + number, reporter="proxy")
+    assert (states(table, 46.0)["b"], states(table, 46.0)["c"]) == ("healthy", "ejected")
+
+
 def test_doubt_is_told_with_its_reason_and_by_name(table: Balancer) -> None:
     for number, tag in enumerate(("b", "c", "d", "b", "c")):
         tell(table, tag, at=10.0 + number, reporter="proxy")
@@ -267,6 +345,19 @@ def test_reporters_are_forgotten_with_their_names_and_doubts_with_time(table: Ba
     table.settle(now=20.0)
     table.settle(now=1000.0)
     assert events(table)[-2:] == [("reporter.cleared", "one"), ("reporter.cleared", "two")]
+
+
+def test_a_reporter_that_is_configured_is_shown_however_long_it_is_silent(table: Balancer) -> None:
+    configured = [f"token {number}" for number in range(WITNESSES_MAX + 50)]
+    table.retain_reporters(configured, now=0.0)
+    for number, name in enumerate(configured):
+        tell(table, "b", "success", at=float(number), reporter=name)
+    for number in range(WITNESSES_MAX + 1):
+        tell(table, "b", "success", at=1000.0 + number, reporter=f"user {number}")
+    users = [f"user {number}" for number in range(1, WITNESSES_MAX + 1)]
+    assert [each.name for each in table.reporters(2000.0)] == [*configured, *users]
+    table.retain_reporters(configured[:2], now=2000.0)
+    assert [each.name for each in table.reporters(2000.0)] == configured[:2]
 
 
 # ---- for any story -----------------------------------------------------------------------------------
@@ -398,6 +489,49 @@ def test_only_failures_since_the_onset_are_forgotten() -> None:
     assert health.phase == "ejected"
 
 
+def test_the_failures_of_others_stay_in_belief(endpoint: MakeEndpoint, catalog: MakeCatalog) -> None:
+    table, other = _table(endpoint, catalog), _table(endpoint, catalog)
+    for each in (table, other):
+        for number in range(20):
+            tell(each, "b", "success", at=number / 2, reporter="other")
+    for number, tag in enumerate(("b", "b", "c", "d", "c")):
+        tell(table, tag, at=11.0 + number, reporter="proxy")
+        if number == 1:
+            for each in (table, other):
+                tell(each, "b", "server_error", at=12.5, reporter="other")
+    assert [each.name for each in table.reporters(20.0) if each.suspicion is not None] == ["proxy"]
+    tags = ("b", "c", "d")
+    estimates = [[seen(each, tag, 20.0).success_estimate for tag in tags] for each in (table, other)]
+    assert estimates[0] == pytest.approx(estimates[1])
+    assert estimates[0][0] < 0.97
+
+
+def test_where_others_say_the_same_belief_stays(table: Balancer) -> None:
+    for number in range(20):
+        tell(table, "b", "success", at=number / 2, reporter="other")
+    tell(table, "b", at=11.0, reporter="proxy")
+    for number in range(4):
+        tell(table, "b", "server_error", at=12.0 + number, reporter="other")
+    tell(table, "b", "success", at=16.0, reporter="other")
+    before = seen(table, "b", 17.0).success_estimate
+    for number, tag in enumerate(("c", "d", "c", "d")):
+        tell(table, tag, at=17.0 + number, reporter="proxy")
+    assert [each.name for each in table.reporters(21.0) if each.suspicion is not None] == ["proxy"]
+    assert seen(table, "b", 17.0).success_estimate == pytest.approx(before)
+
+
+def test_cheap_probes_that_are_in_doubt_leave_belief_alone(table: Balancer) -> None:
+    for number in range(4):
+        tell(table, "b", "server_error", at=1.0 + number, reporter="proxy")
+    tell(table, "b", "success", at=5.0, reporter="proxy")
+    before = seen(table, "b", 20.0).success_estimate
+    for number, tag in enumerate(("b", "c", "d", "b", "c")):
+        down = Outcome(kind="timeout", shallow=True)
+        table.record(f"{MODEL}@{tag}", down, now=10.0 + number, source="probe")
+    assert table.self_suspicion(20.0) is not None
+    assert seen(table, "b", 20.0).success_estimate == pytest.approx(before)
+
+
 def test_a_cheap_probe_of_a_suspect_postpones_no_trial() -> None:
     health = Health(random=Random(1), now=0.0)
     failed(health, 1.0, 1.0, 1.0, 1.0, 1.0)
@@ -416,7 +550,7 @@ def test_belief_goes_back_to_before_the_first_failure_in_question() -> None:
     for moment in (1010.0, 1020.0, 1030.0):
         belief.record(False, moment)
     assert belief.degraded(1030.0)
-    belief.forgive(first=1010.0)
+    belief.forgive([1010.0, 1020.0, 1030.0])
     assert belief.terms(1040.0) == other.terms(1040.0)
     assert not belief.degraded(1040.0)
 
@@ -431,6 +565,6 @@ def test_belief_that_has_heard_of_successes_since_sinks_into_what_is_usual() -> 
         belief.record(False, 1000.5 + moment)
         belief.record(True, 1000.6 + moment)
     assert belief.terms(1010.0).base > 0.3
-    belief.forgive(first=1000.0)
+    belief.forgive([1000.0 + number / 2 for number in range(20)])
     assert belief.terms(1010.0).base == pytest.approx(usual, rel=0.2)
     assert not belief.degraded(1010.0)

@@ -381,6 +381,16 @@ def test_a_failure_that_is_told_late_asks_nothing(court: Court) -> None:
     assert [each.ended for each in found.failures] == [200.1 + number for number in range(10)]
 
 
+def test_of_an_endpoint_of_which_nobody_else_speaks_a_suspect_is_believed(court: Court) -> None:
+    assert contradict(court, places="a1 a1 a1 a1 c", others="a1")[-1] == "doubted"
+    (found,) = court.told
+    assert isinstance(found, Suspicion)
+    assert ({each.endpoint for each in found.failures}, found.endpoints) == ({"a1"}, {"a1", "a2"})
+    assert [court.hear(place, "timeout", by="proxy", at=21.0) for place in "cb"] == ["evidence"] * 2
+    court.hear("b", "success", by="other", at=22.0)
+    assert court.hear("b", "timeout", by="proxy", at=23.0) == "doubted"  # now somebody does
+
+
 def test_most_of_ten_calls_must_succeed_before_who_was_contradicted_is_believed(court: Court) -> None:
     contradict(court)
     for number in range(20):
@@ -395,8 +405,8 @@ def test_most_of_ten_calls_must_succeed_before_who_was_contradicted_is_believed(
 
 
 def test_a_suspect_whom_nobody_contradicts_any_more_is_believed(court: Court) -> None:
-    contradict(court)  # the last other's call began at 19 s
-    assert court.hear("a1", "server_error", by="proxy", at=19.0 + MEMORY_AGE) == "doubted"
+    contradict(court)  # the last other's call began at 19 s, at b
+    assert court.hear("b", "server_error", by="proxy", at=19.0 + MEMORY_AGE) == "doubted"
     assert court.suspects() == {"proxy"}
     court.hear("a1", "server_error", by="proxy", at=19.1 + MEMORY_AGE)
     assert court.told[-1] == Cleared("proxy", "nobody contradicts it any more")

@@ -15,6 +15,7 @@ from balancer.core.estimate import (
     BOUNDS,
     DEGRADED_ENTER,
     DEGRADED_LEAVE,
+    DEGRADED_MAX,
     DRIFT,
     FLOOR,
     HOPEFUL,
@@ -91,8 +92,9 @@ class Filter:
         """The chance of failure, where `prior` stands for the habits of an endpoint without a past."""
         stays = exp(-max(0.0, now - self.at) / STAY)
         stayed = sum(share * (1 - level) for share, level in zip(self.levels, LEVELS, strict=True))
-        past = sum(place * (1 - level) for place, level in zip(self.places, LEVELS, strict=True))
-        usual = (past + USUAL_WEIGHT * prior) / (sum(self.places) + USUAL_WEIGHT)
+        kept = [place * exp(-max(0.0, now - self.at) / USUAL_MEMORY) for place in self.places]
+        past = sum(place * (1 - level) for place, level in zip(kept, LEVELS, strict=True))
+        usual = (past + USUAL_WEIGHT * prior) / (sum(kept) + USUAL_WEIGHT)
         return stays * stayed + (1 - stays) * usual
 
     def bad(self, now: float) -> float:
@@ -272,6 +274,19 @@ def test_what_is_degraded_by_old_news_is_so_until_the_moment_that_is_told() -> N
     assert [belief.degraded(at) for at in (now, end - 0.001, end + 0.001)] == [True, True, False]
 
 
+def test_after_an_hour_without_news_nobody_is_degraded_not_even_who_usually_is() -> None:
+    belief, now = used(0.6)
+    belief.record(False, now)
+    assert belief.degraded_until == now + DEGRADED_MAX
+    assert [belief.degraded(now + passed) for passed in (DEGRADED_MAX - 0.001, DEGRADED_MAX)] == [True, False]
+
+
+def test_habits_that_nobody_has_seen_for_a_week_are_forgotten() -> None:
+    belief, now = used(0.3)
+    assert chance(belief, now + 2 * HOUR) == pytest.approx(0.3, abs=0.04)
+    assert chance(belief, now + 7 * DAY) == pytest.approx(FLOOR, abs=0.005)
+
+
 # ---- what it is good for -----------------------------------------------------------------------------
 
 
@@ -369,7 +384,7 @@ def test_degraded_begins_above_one_threshold_and_ends_below_another(
         ended = reference.bad(now)
         if abs(ended - DEGRADED_LEAVE) < 0.02 or abs(ended - DEGRADED_ENTER) < 1e-9:
             return
-        degraded = degraded and ended >= DEGRADED_LEAVE
+        degraded = degraded and ended >= DEGRADED_LEAVE and pause < DEGRADED_MAX
         take(belief, what, now)
         reference.record(what, now)
         bad = reference.bad(now)
@@ -379,7 +394,8 @@ def test_degraded_begins_above_one_threshold_and_ends_below_another(
             degraded = True
         assert belief.degraded(now) == degraded
     if degraded and abs(reference.bad(now + later) - DEGRADED_LEAVE) > 0.02:
-        assert belief.degraded(now + later) == (reference.bad(now + later) >= DEGRADED_LEAVE)
+        ended = later >= DEGRADED_MAX or reference.bad(now + later) < DEGRADED_LEAVE
+        assert belief.degraded(now + later) == (not ended)
     elif not degraded:
         assert not belief.degraded(now + later)
 
@@ -467,23 +483,38 @@ def test_whose_last_call_was_good_may_be_back_while_it_is_believed_to_be_rather_
 
 
 @settings(deadline=None)
-@given(stories, st.lists(st.tuples(st.floats(0.01, 30), st.sampled_from(("bad", "limited"))), max_size=5), pauses)
-def test_to_forgive_failures_in_a_row_is_as_if_there_had_been_none(
-    story: list[tuple[float, str]], doubted: list[tuple[float, str]], later: float
+@given(
+    stories,
+    st.lists(st.tuples(st.floats(0.01, 30), st.sampled_from(("bad", "limited")), st.booleans()), max_size=8),
+    pauses,
+)
+def test_to_forgive_failures_in_a_row_is_as_if_only_those_of_others_had_been(
+    story: list[tuple[float, str]], row: list[tuple[float, str, bool]], later: float
 ) -> None:
     story = [*story, (2.0, "good")]
-    belief, _, start = lived(story)
-    untouched, _, _ = lived(story)
-    now = start
-    for pause, what in doubted:
+    belief, _, now = lived(story)
+    others, _, _ = lived(story)
+    doubted = []
+    for pause, what, whose in row:
         now += pause
         take(belief, what, now)
-    if doubted:
-        belief.forgive(first=start + doubted[0][0])
+        if whose:
+            doubted.append(now)
+        else:
+            take(others, what, now)
+    belief.forgive(doubted)
     moment = now + later
-    assert chance(belief, moment) == pytest.approx(chance(untouched, moment))
-    assert belief.degraded(moment) == untouched.degraded(moment)
-    assert (belief.at, belief.own) == (untouched.at, untouched.own)
+    assert chance(belief, moment) == pytest.approx(chance(others, moment))
+    assert belief.degraded(moment) == others.degraded(moment)
+    assert (belief.at, belief.own) == (others.at, others.own)
+
+
+def test_what_others_saw_fail_since_a_success_stays() -> None:
+    belief, now = used(0.01)
+    for number, what in enumerate(("bad", "good", "bad", "bad", "bad")):
+        take(belief, what, now + number)
+    belief.forgive([now, now + 4])
+    assert 10 * belief.own < chance(belief, now + 4) < 0.5  # two of others after a success, and not three
 
 
 def test_where_a_success_came_since_it_believes_what_is_usual() -> None:
@@ -492,7 +523,7 @@ def test_where_a_success_came_since_it_believes_what_is_usual() -> None:
     for number in range(6):
         belief.record(False, now + 2 * number)
     belief.record(True, now + 20.0)
-    belief.forgive(first=now)
+    belief.forgive([now + 2 * number for number in range(6)])
     assert not belief.degraded(now + 20.0)
     assert chance(belief, now + 20.0) == pytest.approx(usual, abs=0.01)
 
@@ -501,7 +532,7 @@ def test_of_more_failures_than_are_remembered_it_believes_what_is_usual() -> Non
     belief, now = used(0.01)
     for number in range(ROW_MAX + 1):
         belief.record(False, now + 1 + number / 100)
-    belief.forgive(first=now + 1)
+    belief.forgive([now + 1 + number / 100 for number in range(ROW_MAX + 1)])
     assert chance(belief, now + 2.0) == pytest.approx(belief.own, abs=0.01)
 
 

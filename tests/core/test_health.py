@@ -182,7 +182,7 @@ def test_a_significant_share_trips_without_five_in_a_row() -> None:
     take(health, OK, 0.0, times=300)
     changes = [take(health, outcome, 0.0) for outcome in (OK, BAD) * 10]
     assert next(change for change in changes if change is not None) == Change(
-        "endpoint.ejected", "7 of the last 13 failed; usual is 2% (500)", "failure_share"
+        "endpoint.ejected", "8 of the last 15 failed; usual is 2% (500)", "failure_share"
     )
 
 

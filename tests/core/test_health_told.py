@@ -111,6 +111,74 @@ def test_an_ejection_that_is_not_to_grow_leaves_the_next_hold_as_it_was() -> Non
     assert grown.ejections == 1
 
 
+# ---- refusals on a word in doubt ---------------------------------------------------------------------
+
+
+def refused(*moments: float) -> Health:
+    health = new()
+    for moment in moments:
+        take(health, REFUSED, moment)
+    return health
+
+
+@pytest.mark.parametrize(
+    ("moments", "since", "left"),
+    [
+        ((10.0, 11.0, 12.0), 10.0, False),
+        ((10.0, 11.0, 12.0), 10.1, True),  # one of them stands
+        ((10.0, 11.0, 12.0, 30.0), 30.0, True),
+        ((12.0, 11.0, 10.0), 11.0, True),  # told out of order
+    ],
+)
+def test_refusals_are_forgotten_where_the_first_of_them_is_in_doubt(
+    moments: tuple[float, ...], since: float, left: bool
+) -> None:
+    health = refused(*moments)
+    assert health.absolve(since=since) is not left
+    assert (health.misconfigured is not None) is left
+    take(health, REFUSED, 40.0)
+    assert (health.misconfigured is not None) is left  # a run begins anew
+
+
+def test_refusals_that_are_too_few_are_forgotten_without_a_word() -> None:
+    health = refused(10.0, 11.0)
+    assert not health.absolve(since=10.0)
+    take(health, REFUSED, 20.0)
+    assert health.misconfigured is None
+
+
+def test_a_success_ends_the_run_and_the_next_begins_with_its_own_first() -> None:
+    health = refused(10.0, 11.0)
+    take(health, OK, 12.0)
+    for moment in (20.0, 21.0, 22.0):
+        take(health, REFUSED, moment)
+    assert health.absolve(since=20.0)
+    assert health.misconfigured is None
+
+
+def test_what_was_refused_before_a_restart_is_in_nobodys_doubt() -> None:
+    kept = refused(10.0, 11.0, 12.0).dump(20.0)
+    health = new()
+    health.restore(kept, then=0.0, now=5.0, policy=POLICY)
+    assert not health.absolve(since=-100.0)
+    assert health.misconfigured is not None
+    assert health.forgive()
+    for moment in (10.0, 11.0, 12.0):
+        take(health, REFUSED, moment)
+    assert health.absolve(since=10.0)
+
+
+def test_who_was_ejected_and_refused_since_then_stands_where_it_stood() -> None:
+    health = new()
+    for _ in range(5):
+        take(health, BAD, 10.0)
+    for moment in (11.0, 12.0, 13.0):
+        take(health, REFUSED, moment)
+    assert (health.phase, health.misconfigured is None) == ("ejected", False)
+    assert health.absolve(since=10.0)
+    assert (health.phase, health.misconfigured) == ("closed", None)
+
+
 # ---- slowness ----------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.core.capacity import CEILING_AGE_MAX, CEILING_BURST, CEILING_REQUESTS
+from balancer.core.ceiling import CEILING_AGE_MAX, CEILING_BURST, CEILING_REQUESTS
 from balancer.core.model import Endpoint, HealthPolicy, Limits, Model, PriceOverride, Pricing
 from balancer.core.notes import Drain
 from balancer.core.outcome import Outcome
@@ -105,14 +105,14 @@ def play(step: Step, rows: Sequence[Row], now: float) -> None:
         row.touch()
 
 
-def told(pool: Pool) -> dict[str, Any]:
+def told(pool: Pool, now: float) -> dict[str, Any]:
     return {
         "entries": [
             (each.state, each.degraded, each.tier, each.stale, each.failure, each.sent, each.answered)
             for each in pool.entries
         ],
         "prior": pool.prior,
-        "pool": (pool.calm, pool.stale, pool.leaderless, [each.endpoint.id for each in pool.ejected]),
+        "pool": (pool.calm, pool.stale, pool.leaderless(now), [each.endpoint.id for each in pool.ejected]),
     }
 
 
@@ -147,7 +147,7 @@ def test_after_anything_that_happens_a_refreshed_pool_is_one_built_anew(
         anew = pool_over(rows, now)
         anew.refresh(now, wall)
         anew.price(length, now)
-        assert told(pool) == told(anew), (step, now)
+        assert told(pool, now) == told(anew, now), (step, now)
 
 
 def test_stale_is_what_neither_a_report_nor_a_deep_probe_saw_lately(endpoint: MakeEndpoint) -> None:
@@ -241,8 +241,21 @@ def test_a_model_is_leaderless_when_health_leaves_nobody_for_an_ordinary_request
         if entry.endpoint.tag in broken:
             take(entry.row, BAD, 1.0, times=5)
     pool.refresh(1.0, None)
-    assert pool.leaderless is leaderless
+    assert pool.leaderless(1.0) is leaderless
     assert {entry.endpoint.tag for entry in pool.ejected} == set(broken)
+
+
+def test_a_model_whose_last_resort_is_held_is_leaderless_when_the_hold_is_over(endpoint: MakeEndpoint) -> None:
+    pool = pool_of(endpoint("a"), endpoint("b"))
+    for entry in pool.entries:
+        take(entry.row, BAD, 1.0, times=5)
+        take(entry.row, Outcome(kind="rate_limited", retry_after=60.0), 1.0)
+    pool.refresh(1.0, None)
+    assert [pool.leaderless(now) for now in (1.0, 60.0, 61.0)] == [False, False, True]
+    pool.entries[0].row.drains = (Drain("x", "upgrade", 0.0, None),)
+    assert pool.leaderless(61.0)
+    pool.entries[1].row.enforced = False
+    assert not pool.leaderless(61.0)
 
 
 def test_a_pool_is_calm_until_somebody_is_limited_recovering_or_has_a_ceiling(endpoint: MakeEndpoint) -> None:

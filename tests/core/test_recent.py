@@ -16,6 +16,8 @@ from balancer.core.recent import (
     MAD_MIN,
     PEERS_MIN,
     PEERS_SPREAD,
+    RATE_LEAST,
+    RATE_SPAN,
     RECENT_AGE,
     RECENT_MAX,
     SHIFT,
@@ -156,7 +158,7 @@ def test_the_scan_backwards_is_the_recursion_of_the_books(outcomes: list[bool], 
     for good in outcomes:
         total = max(0.0, total) + (passed if good else failed)
     if abs(total - CUSUM_LIMIT) > 1e-9:
-        assert (cusum(outcomes, usual=usual, least=1) is not None) == (total >= CUSUM_LIMIT)
+        assert (cusum(outcomes, usual=usual, least=1, limit=CUSUM_LIMIT) is not None) == (total >= CUSUM_LIMIT)
 
 
 @given(st.lists(st.booleans(), max_size=RECENT_MAX), st.floats(USUAL_MIN, 0.65), st.integers(1, 20))
@@ -167,7 +169,7 @@ def test_it_tells_the_end_that_shows_it_best(outcomes: list[bool], usual: float,
         return sum(passed if good else failed for good in end)
 
     ends = [outcomes[place:] for place in range(len(outcomes) - least + 1)]
-    told = cusum(outcomes, usual=usual, least=least)
+    told = cusum(outcomes, usual=usual, least=least, limit=CUSUM_LIMIT)
     best = max(map(total, ends), default=0.0)
     if told is None:
         assert best < CUSUM_LIMIT + 1e-9
@@ -180,17 +182,18 @@ def test_it_tells_the_end_that_shows_it_best(outcomes: list[bool], usual: float,
         assert best >= CUSUM_LIMIT - 1e-9
 
 
-def test_five_failures_in_a_row_just_reach_the_limit_where_failures_are_rare() -> None:
-    good = [True] * 30
-    assert cusum([*good, *[False] * 4], usual=USUAL_MIN, least=1) is None
-    assert cusum([*good, *[False] * 5], usual=USUAL_MIN, least=1) == (5, 5)
+@pytest.mark.parametrize("rate", [RATE_LEAST, 1.0, 5.0])
+def test_it_takes_five_failures_in_a_row_where_failures_are_rare(rate: float) -> None:
+    good, limit = [True] * 30, CUSUM_LIMIT + log(rate)
+    assert cusum([*good, *[False] * 4], usual=USUAL_MIN, least=5, limit=limit) is None
+    assert cusum([*good, *[False] * 5], usual=USUAL_MIN, least=5, limit=limit) == (5, 5)
 
 
 def test_the_more_is_usual_the_more_it_takes() -> None:
     needed = []
     for usual in (0.05, 0.1, 0.2, 0.3, 0.5):
         count = 1
-        while cusum([False] * count, usual=usual, least=1) is None:
+        while cusum([False] * count, usual=usual, least=1, limit=CUSUM_LIMIT) is None:
             count += 1
         needed.append(count)
     assert needed == sorted(set(needed))
@@ -294,24 +297,62 @@ def test_an_outage_does_not_make_itself_usual() -> None:
 
 
 @pytest.mark.parametrize(
-    ("usual", "limit"),
-    [(0.0, 5), (0.02, 5), (0.05, 5), (0.07, 5), (0.08, 6), (0.1, 6), (0.15, 7), (0.2, 9), (0.5, 9), (1.0, 9)],
+    ("usual", "often", "seldom"),  # the limits at 5 outcomes a second, and at one in two
+    [
+        (0.0, 5, 5),
+        (0.02, 5, 5),
+        (0.05, 5, 5),
+        (0.07, 5, 5),
+        (0.08, 6, 5),
+        (0.1, 6, 5),
+        (0.12, 7, 5),
+        (0.15, 7, 6),
+        (0.2, 9, 7),
+        (1.0, 9, 7),
+    ],
 )
-def test_who_often_fails_is_allowed_more_failures_in_a_row(usual: float, limit: int) -> None:
+def test_who_often_fails_is_allowed_more_failures_in_a_row(usual: float, often: int, seldom: int) -> None:
     recent, _ = made("", usual=usual)
-    assert recent.streak_limit(POLICY) == limit
+    assert recent.streak_limit(POLICY, 5.0) == often
+    assert recent.streak_limit(POLICY, RATE_LEAST) == seldom
 
 
-@given(st.floats(0, 1), st.integers(1, RECENT_MAX), st.floats(0.01, 0.5))
-def test_the_policys_word_is_the_least(usual: float, said: int, ratio: float) -> None:
+@given(st.floats(0, 1), st.integers(1, RECENT_MAX), st.floats(0.01, 0.5), st.floats(RATE_LEAST, 40))
+def test_the_policys_word_is_the_least(usual: float, said: int, ratio: float, rate: float) -> None:
     policy = HealthPolicy(consecutive_failures=said, error_ratio=ratio)
     recent, _ = made("", usual=usual)
-    limit = recent.streak_limit(policy)
+    limit = recent.streak_limit(policy, rate)
     assert said <= limit <= RECENT_MAX
     if min(usual, ratio) <= USUAL_MIN:
         assert limit == said
     elif said == POLICY.consecutive_failures:
-        assert min(usual, ratio) ** limit <= STREAK_CHANCE * 1.000001
+        assert min(usual, ratio) ** limit * rate <= STREAK_CHANCE * 1.000001
+
+
+@given(ends, st.floats(0, 3000))
+def test_the_rate_is_that_of_the_last_outcomes_between_its_bounds(
+    arrivals: list[tuple[float, bool]], later: float
+) -> None:
+    recent, now = Recent(), later
+    for ended, good in arrivals:
+        recent.record(good, ended)
+        now = max(now, ended)
+    kept = recent.outcomes
+    assert recent.rate(now) == (
+        max(RATE_LEAST, len(kept) / max(RATE_SPAN, now - kept[0][0])) if kept else RATE_LEAST
+    )
+
+
+@pytest.mark.parametrize(("every", "failures"), [(60.0, 5), (2.0, 5), (0.2, 6), (0.02, 7)])
+def test_the_busier_an_endpoint_that_often_fails_the_more_failures_it_takes(every: float, failures: int) -> None:
+    recent, now = made("gggggggggb" * 4, every=every, usual=0.1)
+    recent.record(True, now)
+    verdicts = []
+    for _ in range(failures):
+        now += every
+        recent.record(False, now)
+        verdicts.append(recent.verdict(now, POLICY, None))
+    assert [each is not None for each in verdicts] == [False] * (failures - 1) + [True]
 
 
 @pytest.mark.parametrize("history", ["", "g", "gggg", "g" * 20, "ggggbgggg", "g" * 100])
@@ -343,7 +384,7 @@ def test_old_failures_are_none() -> None:
 def test_a_share_is_a_verdict_without_failures_in_a_row() -> None:
     told = [found("g" * 20 + "gb" * times) for times in range(1, 12)]
     first = next(each for each in told if each is not None)
-    assert first == ("failure_share", "7 of the last 13 failed; usual is 2%")
+    assert first == ("failure_share", "6 of the last 11 failed; usual is 2%")
     assert all(told[place] is not None for place in range(told.index(first), len(told)))
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import replace
 from math import inf, nan
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from balancer.core.affinity import session_key
 from balancer.core.balancer import Balancer

@@ -78,7 +78,7 @@ STORIES: dict[State, tuple[str, str | None, float | None, str]] = {
     "drained": ("upgrade", None, None, "upgrade"),
     "misconfigured": (
         "refused 3 times without a success between (401)",
-        "waits for a change of configuration",
+        "waits for a good probe or `balancer resume`",
         None,
         "refused 3 times without a success between (401)",
     ),
@@ -95,10 +95,10 @@ STORIES: dict[State, tuple[str, str | None, float | None, str]] = {
         "one trial is out, after 5 failures in a row (500); trial lapses in 996 s",
     ),
     "throttled": (
-        "rate limited by the provider",
+        "held at the provider's word",
         "hold ends",
         31.0,
-        "rate limited by the provider; hold ends in 27 s",
+        "held at the provider's word; hold ends in 27 s",
     ),
     "recovering": (
         "trial passed; 0 of 10 requests of the ramp",
@@ -118,6 +118,13 @@ def test_every_state_tells_its_reason_and_what_happens_next(row: Row, state: Sta
     found = standing(row, 4.0, POLICY)
     assert found.state == state
     assert (found.reason, found.next, found.next_at, found.told(4.0)) == STORIES[state]
+
+
+def test_a_credential_that_is_missing_waits_for_the_configuration(endpoint: Callable[..., Endpoint]) -> None:
+    row = Row(endpoint("a", misconfigured="A_KEY is not set"), POLICY, random=Random(1), now=0.0)
+    bring(row, "misconfigured")  # it is refused as well
+    found = standing(row, 4.0, POLICY)
+    assert (found.reason, found.next) == ("A_KEY is not set", "waits for a change of configuration")
 
 
 def test_a_trial_that_is_due_waits_for_a_request_or_for_a_good_probe(row: Row) -> None:

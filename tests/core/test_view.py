@@ -104,6 +104,18 @@ def test_panic_is_shown_where_health_leaves_nobody_and_not_where_only_the_quota_
     assert [(each.eligible, each.panic) for each in table.view(now=62.0).models] == [(0, True)]
 
 
+def test_a_panic_is_told_when_it_is_shown_and_only_then(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest, fail: Fail
+) -> None:
+    table = Balancer(catalog(endpoint("a"), endpoint("b", model="author/other")), seed=1)
+    fail(table, "a", now=10.0)
+    table.record(A, Outcome(kind="rate_limited", retry_after=200.0), now=11.0)
+    for now in (12.0, 250.0):
+        table.best(ask(models=("author/other",)), now=now)
+        told = [each.event for each in table.transitions(0) if each.event.startswith("model.panic")]
+        assert (told != []) is table.view(now=now).models[0].panic is (now == 250.0)
+
+
 def test_loads_limits_and_hits_are_told(endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest) -> None:
     table = Balancer(catalog(endpoint("a")), seed=1)
     fresh = table.endpoint(A, now=0.0)

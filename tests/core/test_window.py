@@ -313,7 +313,7 @@ def test_windows_count_on_exactly_after_a_restore_late_reports_too(
         old.record(each, SUCCESS)
         for ring in plain:
             ring.record(each, SUCCESS)
-    new.restore(old.dump(now), then=now, now=now)
+    new.restore(old.dump(now), then=now)
     for seconds, age in since:
         now += seconds
         new.record(now - age, FAILURE)

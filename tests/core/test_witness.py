@@ -189,6 +189,28 @@ def test_who_is_believed_again_begins_anew() -> None:
     assert not witness.memory
 
 
+@pytest.mark.parametrize(
+    ("began", "ended", "network", "contradicted"),
+    [
+        (5.0, 9.9, False, False),
+        (5.0, 10.0, True, True),
+        (20.0, 30.0, True, True),
+        (29.0, 60.0, True, False),  # it hung in what was wrong, however late it ended
+        (30.0, 60.0, True, False),
+        (30.1, 60.0, False, False),
+    ],
+)
+def test_a_doubt_in_a_network_covers_what_was_under_way_in_it(
+    began: float, ended: float, network: bool, contradicted: bool
+) -> None:
+    call = Heard(began, ended, "a1", "timeout", "report")
+    for rule, covered in (("severed", network), ("stalled", network), ("contradicted", contradicted)):
+        suspicion = Suspicion(witness="proxy", rule=rule, reason="it is to blame", since=10.0)  # type: ignore[arg-type]
+        assert suspicion.covers(call, 30.0) is covered
+        assert suspicion.covers(call) is (ended >= 10.0)
+        assert suspicion.covers(call._replace(kind="server_error"), 30.0) is (rule == "contradicted" and covered)
+
+
 def test_a_configuration_numbers_anew_and_forgets_who_is_gone() -> None:
     witness = failing(heard("a1", 10.0), heard("b", 11.0), heard("c", 12.0))
     witness.refuted = {FATES["d"]}

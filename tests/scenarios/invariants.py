@@ -250,7 +250,7 @@ class Course:
                 self.next_probe[key] = self.now + every
                 outcome = self.world.outcome(key, shallow=self.probing == "shallow")
                 if outcome.shallow and outcome.kind == "caller_error":
-                    outcome = replace(outcome, kind="probe_invalid")
+                    outcome = Outcome(kind="probe_invalid", shallow=True, latency=outcome.latency)
                 self.record(key, outcome, "probe", 0.0)
 
     def record(self, key: str, outcome: Outcome, source: Source, age: float, **facts: Any) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from balancer.simulation.comparison import Result, Setting, compare, paired
-from balancer.simulation.measures import Figures
+from balancer.simulation.measures import Delay, Demotions, Figures
 from balancer.simulation.world import Sample, Track, Truth, World
 
 SETTING = Setting(rate=0.1, probe_every=60.0)
@@ -24,7 +24,7 @@ def world():
     return World(name="made", duration=HOUR, models=("m0", "m1"), tracks=tuple(tracks))
 
 
-def figures(requests, *lost):
+def figures(requests, *lost, detections=(), demotions=None):
     return Figures(
         requests=requests,
         lost=lost,
@@ -33,8 +33,8 @@ def figures(requests, *lost):
         paid=float(requests),
         switches=0,
         endpoint_days=1.0,
-        detections=(),
-        demotions=None,
+        detections=detections,
+        demotions=demotions,
     )
 
 
@@ -110,6 +110,43 @@ def test_an_unknown_seed_is_left_out_and_all_unknown_is_unknown():
     assert some.over_seeds("lost_at_1") == (200, None, None)
     assert some.of_model("lost_at_1", 0) == 200
     assert result("p", (figures(0, 0, 0, 0),)).of_model("lost_at_1", 0) is None
+
+
+MISSED = Delay(None, None)
+
+
+def seen(*seeds):
+    """A policy with one seed for each list of delays, `None` for a missed one."""
+    runs = []
+    for delays in seeds:
+        detections = tuple(MISSED if each is None else Delay(each, int(each) // 10) for each in delays)
+        runs.append((figures(100, 1, detections=detections, demotions=Demotions(0, 0, tuple(delays))),))
+    return result("p", *runs)
+
+
+@pytest.mark.parametrize("measure", ["detection_seconds", "readmission_seconds"])
+def test_a_median_is_of_all_seeds_delays_and_no_bad_seed_is_dropped(measure):
+    bad = [None, None, None]
+    worst = seen(bad, bad, bad, bad, [10.0] * 3)
+    assert worst.over_seeds(measure) is None
+    assert worst.of_model(measure, 0) is None
+    half = seen([10.0, 10.0], [None, None])
+    assert half.over_seeds(measure) is None
+    some = seen([10.0, 30.0, 20.0], [40.0, None, None])  # the second has no middle of its own
+    assert some.over_seeds(measure) == (35.0, None, None)
+    assert some.of_model(measure, 0) == 35.0
+
+
+def test_a_median_has_the_bounds_of_the_seeds_medians_where_each_seed_has_one():
+    found = seen([10.0, 20.0, 30.0], [40.0, 40.0, None, 40.0]).over_seeds("detection_seconds")
+    assert found is not None
+    assert found.mean == 40.0  # of 10, 20, 30, 40, 40, 40 and one that was missed
+    assert (found.low, found.high) == pytest.approx((40 - 12.706 * 10, 40 + 12.706 * 10), rel=1e-4)
+    requests = seen([10.0, 20.0, 30.0], [40.0, 40.0, None, 40.0]).over_seeds("detection_requests")
+    assert requests is not None
+    assert requests.mean == 4
+    assert seen([10.0]).over_seeds("detection_seconds") == (10.0, None, None)
+    assert seen([]).over_seeds("detection_seconds") is None
 
 
 def test_differences_are_taken_in_each_model_and_then_averaged():

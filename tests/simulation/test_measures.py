@@ -143,9 +143,26 @@ def test_a_lottery_that_stops_has_moved_away():
     assert detection(choices(stopped), 0, 600.0, 1500.0) == Delay(260.0, 3)
 
 
-def test_a_move_of_which_too_little_is_seen_is_not_known_to_last():
-    assert detection(choices([0] * 70 + [1] * 10), 0, 600.0, 1500.0) == Delay(None, None)
-    assert detection(choices([0] * 70 + [1] * 11), 0, 600.0, 1500.0) == Delay(100.0, 10)
+@pytest.mark.parametrize("end", [800.0, 1500.0])
+def test_a_move_that_the_worlds_end_cuts_short_is_unknown_and_not_missed(end):
+    assert detection(choices([0] * 70 + [1] * 10), 0, 600.0, end) is None
+    assert detection(choices([0] * 70 + [1] * 3 + [0] + [1] * 4), 0, 600.0, end) is None
+    assert detection(choices([0] * 70 + [1] * 11), 0, 600.0, end) == Delay(100.0, 10)
+    assert detection(choices([0] * 80), 0, 600.0, end) == Delay(None, None)  # it never left
+
+
+def test_who_comes_back_with_the_episodes_end_was_away():
+    # A request every 100 s: nine in a quarter of an hour, of which the first fails.
+    tally = choices([0] * 61 + [1] * 8 + [0] * 40, every=100.0)
+    assert detection(tally, 0, 6000.0, 6900.0) == Delay(100.0, 1)
+    # A tenth of all before, none in the 91 of the episode: less than the hundred that a lottery is judged by.
+    lottery = [0 if number % 10 == 5 else 1 for number in range(100)]
+    assert detection(choices(lottery + [1] * 91 + lottery * 2), 0, 1000.0, 1910.0) == Delay(0.0, 0)
+
+
+def test_a_few_choices_elsewhere_at_the_end_of_an_episode_are_no_move():
+    assert detection(choices([0] * 62 + [1] * 8 + [0] * 40), 0, 600.0, 700.0) == Delay(20.0, 2)
+    assert detection(choices([0] * 63 + [1] * 7 + [0] * 40), 0, 600.0, 700.0) == Delay(None, None)
 
 
 def test_episodes_of_all_endpoints_are_collected_and_short_ones_are_none():

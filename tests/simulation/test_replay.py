@@ -260,7 +260,29 @@ def test_a_full_endpoint_refuses_until_a_minute_has_passed_and_refusals_take_no_
     assert told == [(at, "rate_limited" if at in refused else "success") for at in moments]
     assert {each.retry_after for each in policy.of() if each.kind == "rate_limited"} == {3.0}
     assert run.tallies[0].refused == len(refused)
-    assert {each.kind for each in policy.of(probe=True)} == {"success"}  # probes are a provider's smallest worry
+    assert {each.kind for each in policy.of(probe=True)} == {"success"}  # a provider does not mind probes
+
+
+def test_a_fallback_takes_room_in_its_own_minute_and_not_in_the_one_before() -> None:
+    # The first request fails for 30 s and goes on at 30 s to the full endpoint, which is booked at once.
+    class Once(Scripted):
+        def choose(self, model: int, places: int, now: float) -> Choice:
+            self.asked.append((model, now))
+            return Choice((0, 1) if now == 0.0 else (1,))
+
+    policy = Once()
+    slow, full = track(0, Truth(0.0, 0.0, failing=30.0)), track(1, GOOD, capacity=2)
+    ran(world(slow, full, arrivals=((0.0, 1.0, 2.0, 61.5, 62.5, 89.0, 90.5),)), policy)
+    told = sorted((each.began, each.kind == "success") for each in policy.of() if each.track == 1)
+    assert told == [
+        (1.0, True),  # the fallback at 30 s is still to come
+        (2.0, True),
+        (30.0, True),  # booked when nobody else was there
+        (61.5, False),  # the one at 1 s is gone, those at 2 and 30 s are not
+        (62.5, True),
+        (89.0, False),
+        (90.5, True),
+    ]
 
 
 # ---- probes ----------------------------------------------------------------------------------------------
@@ -277,6 +299,20 @@ def test_probes_come_at_their_interval_from_a_moment_of_each_endpoints_own() -> 
         starts.append(began[0])
     assert all(0 <= start < 60.0 for start in starts)
     assert starts[0] != starts[1]
+
+
+def test_a_probe_ends_within_its_timeout_and_a_request_may_take_longer() -> None:
+    policy = Scripted(0, 1)
+    ran(equals(Truth(0.0, 0.0, failing=60.0, error="connect"), Truth(0.0, 1.0, slow=10.0)), policy, probe_every=5.0)
+    for place in (0, 1):
+        probes = [each for each in policy.of(probe=True) if each.track == place]
+        assert {each.kind for each in probes} == {"success" if place else "connect"}
+        longest = [each for each in probes if each.ended == each.began + 10.0]
+        assert all(each.ended < each.began + 10.0 for each in probes if each not in longest)
+        assert len(longest) == (pytest.approx(len(probes) * 0.81, rel=0.1) if place else len(probes))
+    requests = [(each.kind, each.ended - each.began) for each in policy.of()]
+    assert {kind for kind, _ in requests} == {"connect", "success"}
+    assert max(took for kind, took in requests if kind == "success") > 100.0
 
 
 @pytest.mark.parametrize(("probed", "every"), [(False, 60.0), (True, None)])

@@ -1,6 +1,7 @@
 """What is told of a comparison: JSON, cells and sentences from figures made by hand."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -108,6 +109,19 @@ def test_the_header_says_what_was_run():
     assert report.header(bare).endswith("0.6 a minute and model, no probes, 1 try, seeds 1–3, 429s added")
 
 
+def test_the_header_says_where_the_requests_come_from():
+    def told(file=None, **more):
+        shown = comparison(BASE, arrivals=file)
+        return report.header(replace(shown, world=replace(WORLD, **more)))
+
+    assert ", 6 a minute and model, probes" in told(weights=(1.0, 1.0))
+    assert ", 6 a minute and model × its weight, probes" in told(weights=(1.0, 2.0))
+    assert ", 6 a minute and model at the moments of azure.csv, probes" in told("azure.csv", arrivals=((1.0,), ()))
+    assert ", 6 a minute and model × its weight at the moments of a recording, probes" in told(
+        weights=(1.0, 2.0), arrivals=((1.0,), ())
+    )
+
+
 def test_the_best_policy_stands_first_and_every_line_has_a_cell_a_column():
     rows = report.rows(comparison(BASE, result("better", (10, 10)), result("worst", (90, 90))))
     assert [row[0] for row in rows] == ["better", "base", "worst"]
@@ -191,6 +205,13 @@ def test_a_difference_from_the_front_has_its_bounds_over_seeds():
     assert [(each["policy"], each["difference"]["mean"], each["below"]) for each in others] == [
         ("base", 0, False), ("a", -15, True),
     ]  # fmt: skip
+
+
+def test_a_front_without_a_success_is_unknown():
+    ours = Result("balancer", False, ((replace(figures(1000), successes=0, paid=0.0),) * 2,))
+    asked = comparison(ours, BASE, ours=("balancer",))
+    assert report.about_front(asked) == ["Nothing is known of the front: no request succeeded."]
+    assert report.document(asked)["front"] == {"points": [], "others": [], "below": []}
 
 
 def test_without_a_front_nothing_is_said_of_it():

@@ -1,21 +1,29 @@
 """`balancer`: the very core that the daemon runs, with the default configuration or any option of it changed.
 
 Theory of operation: a policy's offers become a `Catalog`, requests become `Balancer.best`, tries become
-`Balancer.record`, as a proxy and the probes would tell them. An option is named as in the configuration:
-`failure_price=40`, `strategy=price`, `health.consecutive_failures=3`; `sort` is a request's. A changed price is a
-reload.
+`Balancer.record`, as a proxy and the probes would tell them. An option is named, written and bounded as in the
+configuration: `failure_price=40`, `strategy=price`, `health.hold=30s`; `sort` is a request's. A changed price is a
+reload. Who is out is read off the state that the core tells with each change, whatever the change is called.
 
-What this module does not know: the truth.
+What this module does not know: the truth, and states that change with time alone: the core tells of those with the
+endpoint's next outcome.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from difflib import get_close_matches
-from math import inf
-from typing import Final, get_args
+from typing import Annotated, Final
 
+from msgspec import UNSET, UnsetType
+
+from balancer.config.check import check_tree, decode_as
+from balancer.config.document import Node, read
+from balancer.config.overlay import overlay
+from balancer.config.problems import Problems
+from balancer.config.sections import HealthShape, RoutingShape
+from balancer.config.units import duration_text
+from balancer.config.vocabulary import Given, told
 from balancer.core.balancer import Balancer
 from balancer.core.model import (
     Catalog,
@@ -27,28 +35,39 @@ from balancer.core.model import (
     Provider,
     Routing,
     Sort,
-    StrategyName,
+    State,
 )
 from balancer.core.outcome import Outcome
+from balancer.core.pricing import COMPLETION_TOKENS, PROMPT_TOKENS
 from balancer.core.request import Preferences, Request
 from balancer.simulation.policies.interface import Choice, Move, Offer, Try
+from balancer.simulation.policies.options import hint
 from balancer.simulation.world import Truth, World
 
 _WORDS: Final = ("strategy", "sort", "failure_price", "value_of_time")
-_OUT: Final = frozenset({"endpoint.ejected", "endpoint.degraded"})
-_IN: Final = frozenset({"endpoint.added", "endpoint.readmitted", "endpoint.recovered", "endpoint.healthy"})
+_TOKENS: Final = PROMPT_TOKENS + COMPLETION_TOKENS  # of the usual request, which is what an offer's price is of
+# The other states say nothing of health: a 429's wait, what an operator did, a credential.
+_OUT: Final = frozenset[State]({"ejected", "half_open", "degraded"})
+_IN: Final = frozenset[State]({"healthy", "recovering", "unverified"})
+
+
+class OptionsShape(RoutingShape, frozen=True, kw_only=True):
+    """What may be changed, as the configuration has it."""
+
+    sort: Given[Annotated[Sort, told("What a request asks for.")]] = UNSET
+    health: Given[Annotated[HealthShape, told("When an endpoint is out, and how it returns.")]] = UNSET
 
 
 class Ours:
     """The real core. Raises: ValueError for an option that is none, or has no such value."""
 
     probed = True
-    demotes = True
     knows = False
 
     def __init__(self, name: str, options: Mapping[str, str]) -> None:
         self.name = name
         self._routing, self._health, self._wishes = settings(options)
+        self.demotes = self._health.enforce
         self._balancer = Balancer(Catalog())
         self._world: World | None = None
         self._ids: list[str] = []
@@ -139,6 +158,7 @@ class Ours:
             models[name] = Model(id=name, name=name, endpoints=tuple(self._ids[each.track] for each in offers))
             for each in offers:
                 track = world.tracks[each.track]
+                token = each.price / _TOKENS  # millionths of a USD, so it is USD per million of them
                 endpoints[track.id] = Endpoint(
                     id=track.id,
                     model=name,
@@ -147,8 +167,7 @@ class Ours:
                     provider_name=track.provider,
                     upstream_model=name,
                     base_url=f"https://{track.provider}.example",
-                    # The price is of the whole request; only its ratio to the others' matters.
-                    pricing=Pricing(prompt=each.price, completion=each.price),
+                    pricing=Pricing(prompt=token, completion=token),
                 )
         keys = sorted({endpoint.provider for endpoint in endpoints.values()})
         providers = {key: Provider(key=key, name=key) for key in keys}
@@ -158,63 +177,57 @@ class Ours:
 
     def _listen(self) -> None:
         """Take note of what the core told of its endpoints' states."""
-        for told in self._balancer.transitions(self._told):
-            self._told = told.number
-            if told.endpoint is None:
-                continue
-            place = self._places[told.endpoint]
-            if told.event in _OUT and place not in self._out:
+        for each in self._balancer.transitions(self._told):
+            self._told = each.number
+            if each.endpoint is None or not each.enforced:
+                continue  # what is only watched puts nobody behind
+            place = self._places[each.endpoint]
+            if each.state in _OUT and place not in self._out:
                 self._out.add(place)
-                self._moves.append(Move(told.now, place, True))
-            elif told.event in _IN and place in self._out:
+                self._moves.append(Move(each.now, place, True))
+            elif each.state in _IN and place in self._out:
                 self._out.remove(place)
-                self._moves.append(Move(told.now, place, False))
+                self._moves.append(Move(each.now, place, False))
 
 
 def settings(options: Mapping[str, str]) -> tuple[Routing, HealthPolicy, Preferences]:
     """Read options by their names in the configuration. Raises: ValueError with every problem."""
-    routing, health, wishes = Routing(), HealthPolicy(), Preferences()
-    numbers = {
-        f"health.{each.name}": type(value)
-        for each in fields(HealthPolicy)
-        if isinstance(value := getattr(health, each.name), bool | int | float)
-    }
-    allowed = (*_WORDS, *numbers)
-    problems: list[str] = []
-    changed: dict[str, float | bool] = {}
+    usual = HealthPolicy()
+    scalars = [each.name for each in fields(usual) if not isinstance(getattr(usual, each.name), tuple)]
+    allowed = dict.fromkeys([*_WORDS, *(f"health.{name}" for name in scalars)])
+    problems = [f"{key}: unknown option; {hint(key, allowed)}" for key in options if key not in allowed]
+    section: dict[str, Node] = {}
+    tree = {"health": _node(section)}
     for key, text in options.items():
-        if key == "strategy" and text in get_args(StrategyName):
-            routing = replace(routing, strategy=text)  # type: ignore[arg-type]
-        elif key == "strategy":
-            problems.append(f"strategy: {text!r} is none; use {', '.join(get_args(StrategyName))}")
-        elif key == "sort" and text in get_args(Sort):
-            wishes = replace(wishes, sort=text)  # type: ignore[arg-type]
-        elif key == "sort":
-            problems.append(f"sort: {text!r} is none; use {', '.join(get_args(Sort))}")
-        elif key not in allowed:
-            near = get_close_matches(key, allowed, 1)
-            hint = f"did you mean {near[0]}?" if near else f"use {', '.join(allowed)}"
-            problems.append(f"{key}: unknown option; {hint}")
-        elif numbers.get(key) is bool:
-            if text in ("true", "false"):
-                changed[key.removeprefix("health.")] = text == "true"
-            else:
-                problems.append(f"{key}: {text!r} is neither true nor false")
-        else:
-            kind = numbers.get(key, float)
-            try:
-                value = kind(text)
-            except ValueError:
-                problems.append(f"{key}: {text!r} is no {'whole ' if kind is int else ''}number")
-                continue
-            if not 0 <= value < inf:
-                problems.append(f"{key}: {text} is out of range; use a number from 0 up")
-            elif key in numbers:
-                changed[key.removeprefix("health.")] = value
-            elif key == "failure_price":
-                routing = replace(routing, failure_price=value)
-            else:
-                routing = replace(routing, value_of_time=value)
+        if key in allowed:
+            (section if key.startswith("health.") else tree)[key.removeprefix("health.")] = _scalar(text)
+    faults = Problems("")
+    checked = check_tree(_node(tree), faults, OptionsShape)
+    if faults:
+        problems += [f"{each.path}: {each.found}; {each.allowed}" for each in faults.error().problems]
+    given = decode_as(checked, OptionsShape)
+    health = overlay(usual, given.health)
+    if health.hold > health.hold_max and not faults:
+        longest = duration_text(health.hold_max)
+        problems.append(f"health.hold: {duration_text(health.hold)} is longer than health.hold_max, {longest}")
     if problems:
         raise ValueError("; ".join(problems))
-    return routing, replace(health, **changed), wishes  # type: ignore[arg-type]
+    routing = Routing()
+    for name in ("strategy", "failure_price", "value_of_time"):
+        value = getattr(given, name)
+        if not isinstance(value, UnsetType):
+            routing = replace(routing, **{name: value})
+    return routing, health, Preferences() if isinstance(given.sort, UnsetType) else Preferences(sort=given.sort)
+
+
+def _scalar(text: str) -> Node:
+    """One value as the file's reader takes it; what would be more than a plain value there is text."""
+    problems = Problems("")
+    node = read(text, problems, {})
+    if node is None or problems or node.value is None or isinstance(node.value, dict | list):
+        return _node(text)
+    return node
+
+
+def _node(value: str | dict[str, Node]) -> Node:
+    return Node(value=value, line=1, key_line=1, written=value if isinstance(value, str) else "")

@@ -308,7 +308,7 @@ def test_the_figures_say_who_may_be_explored(candidate: MakeCandidate) -> None:
     candidates = [candidate("a"), *[candidate(tag, failure=0.5, stale=True) for tag in ("b", "c")]]
     strategy = Adaptive(Routing())
     lines = strategy.figures(candidates, EXPLORING, failed=())
-    assert [line.share for line in lines] == pytest.approx([0.98, 0.01, 0.01])
+    assert [line.share for line in lines] == pytest.approx([1 - EXPLORATION, EXPLORATION / 2, EXPLORATION / 2])
     assert ["explored" in line.why for line in lines] == [False, True, True]
     again = strategy.figures(candidates, EXPLORING, failed=[candidate("d")])
     assert [line.share for line in again] == [1.0, 0.0, 0.0]

@@ -7,10 +7,11 @@ import pytest
 
 from balancer.core.model import HealthPolicy, Routing
 from balancer.core.outcome import Kind
+from balancer.core.recent import RECENT_MAX
 from balancer.core.request import Preferences
 from balancer.simulation.policies.interface import Choice, Move, Offer, Try
 from balancer.simulation.policies.ours import Ours, settings
-from balancer.simulation.world import Track, World
+from balancer.simulation.world import Track, Truth, World
 
 # ---- options ---------------------------------------------------------------------------------------------
 
@@ -24,7 +25,7 @@ from balancer.simulation.world import Track, World
         ({"failure_price": "40"}, {"failure_price": 40.0}, {}, {}),
         ({"value_of_time": "1e-3"}, {"value_of_time": 0.001}, {}, {}),
         ({"health.consecutive_failures": "3"}, {}, {"consecutive_failures": 3}, {}),
-        ({"health.hold": "30", "health.hold_max": "60"}, {}, {"hold": 30.0, "hold_max": 60.0}, {}),
+        ({"health.hold": "1m30s", "health.hold_max": "2m"}, {}, {"hold": 90.0, "hold_max": 120.0}, {}),
         ({"health.enforce": "false"}, {}, {"enforce": False}, {}),
         ({"health.enforce": "true", "strategy": "weighted"}, {"strategy": "weighted"}, {}, {}),
         ({"health.ramp_requests": "0"}, {}, {"ramp_requests": 0}, {}),
@@ -42,25 +43,40 @@ def test_an_option_changes_what_its_name_changes_in_the_configuration(
     assert (core.catalog.routing, core.catalog.health) == settings(options)[:2]
 
 
-STRATEGIES = "adaptive, price, weighted, least_loaded"
+STRATEGIES = "use adaptive, price, weighted, least_loaded (default adaptive)"
+HOLD = "use 50ms to 1h (default 10s)"
 
 
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"strategy": "fastest"}, f"strategy: 'fastest' is none; use {STRATEGIES}"),
-        ({"sort": "speed"}, "sort: 'speed' is none; use price, latency, throughput, exacto"),
+        ({"strategy": "fastest"}, f"strategy: fastest is unknown; {STRATEGIES}"),
+        ({"sort": "speed"}, "sort: speed is unknown; use price, latency, throughput, exacto"),
         ({"failure_prize": "3"}, "failure_prize: unknown option; did you mean failure_price?"),
         ({"health.hald": "3"}, "health.hald: unknown option; did you mean health.hold?"),
-        ({"health.enforce": "no"}, "health.enforce: 'no' is neither true nor false"),
-        ({"health.hold": "long"}, "health.hold: 'long' is no number"),
-        ({"health.consecutive_failures": "2.5"}, "health.consecutive_failures: '2.5' is no whole number"),
-        ({"health.hold": "-1"}, "health.hold: -1 is out of range; use a number from 0 up"),
-        ({"failure_price": "nan"}, "failure_price: nan is out of range; use a number from 0 up"),
-        ({"value_of_time": "inf"}, "value_of_time: inf is out of range; use a number from 0 up"),
+        ({"health.enforce": "no"}, 'health.enforce: "no" is text; use true or false (default true)'),
+        ({"health.hold": "long"}, f"health.hold: long is not a duration; {HOLD}"),
+        ({"health.hold": "30"}, f"health.hold: 30 is a number without a unit; {HOLD}"),
+        ({"health.hold": "2h"}, f"health.hold: 2h is out of range; {HOLD}"),
+        ({"health.hold": "10m"}, "health.hold: 10m is longer than health.hold_max, 5m"),
+        ({"health.hold_max": "5s"}, "health.hold: 10s is longer than health.hold_max, 5s"),
+        (
+            {"health.consecutive_failures": "2.5"},
+            "health.consecutive_failures: 2.5 is a number; use a whole number, 1 to 40 (default 5)",
+        ),
+        (
+            {"health.min_outcomes": "0"},
+            "health.min_outcomes: 0 is out of range; use a whole number, 1 to 40 (default 5)",
+        ),
+        (
+            {"health.error_ratio": "0"},
+            "health.error_ratio: 0 is out of range; use a number above 0, up to 1 (default 0.2)",
+        ),
+        ({"failure_price": "nan"}, 'failure_price: "nan" is text; use a number, 0 to 1000000 (default 15)'),
+        ({"value_of_time": "{a: 1}"}, 'value_of_time: "{a: 1}" is text; use a number, 0 to 1000000 (default 0)'),
         (
             {"strategy": "x", "health.hold": "y"},
-            f"strategy: 'x' is none; use {STRATEGIES}; health.hold: 'y' is no number",
+            f"health.hold: y is not a duration; {HOLD}; strategy: x is unknown; {STRATEGIES}",
         ),
     ],
 )
@@ -78,6 +94,13 @@ def test_an_option_that_is_near_none_is_told_all_there_are() -> None:
     numbers = [f"health.{each.name}" for each in fields(HealthPolicy) if each.name != "windows"]
     told = str(refused.value).removeprefix("zzz: unknown option; use ").split(", ")
     assert told == ["strategy", "sort", "failure_price", "value_of_time", *numbers]
+
+
+def test_the_bounds_are_the_configurations() -> None:
+    for name in ("consecutive_failures", "min_outcomes"):
+        assert getattr(settings({f"health.{name}": str(RECENT_MAX)})[1], name) == RECENT_MAX
+        with pytest.raises(ValueError, match=f"use a whole number, 1 to {RECENT_MAX}"):
+            settings({f"health.{name}": str(RECENT_MAX + 1)})
 
 
 # ---- a table of two models -------------------------------------------------------------------------------
@@ -104,6 +127,18 @@ def test_the_options_reach_the_decision() -> None:
         policy.offer(0, [Offer(0, 1.0), Offer(1, 1.0)], 0.0)
         policy.choose(0, 3, 1.0)
         assert list(policy.core.view(now=1.0).decisions) == [("m0", name, "selected")]
+
+
+@pytest.mark.parametrize(("value", "first"), [("0", 0), ("1e-4", 0), ("2e-4", 1)])
+def test_the_value_of_time_is_weighed_against_what_a_request_costs(value: str, first: int) -> None:
+    # The usual request costs 1,366 and 2,732 millionths of a USD, and takes 10 s at the cheap one, 1 s at the
+    # other: from 1366e-6 / 9 = 0.00015 USD a second on, waiting is dearer.
+    policy = begun(Ours("ours", {"value_of_time": value}))
+    policy.offer(0, [Offer(0, Truth(0.0, 1.0).price), Offer(1, Truth(0.0, 1.0, 2.0, 2.0).price)], 0.0)
+    for at in range(1, 31):
+        policy.learn(Try(0, "success", 10.0 * at - 10.0, 10.0 * at, 1.0, None, False, None), 10.0 * at)
+        policy.learn(Try(1, "success", 10.0 * at - 1.0, 10.0 * at, 1.0, None, False, None), 10.0 * at)
+    assert [policy.choose(0, 3, 301.0).order[0] for _ in range(20)] == [first] * 20
 
 
 def test_all_changes_of_one_moment_are_one_reload_and_nothing_is_lost() -> None:
@@ -177,6 +212,38 @@ def test_an_ejection_and_the_way_back_are_told_once_and_the_token_decides_the_tr
         policy.learn(tried(0, "success", 70.0 + at), 70.0 + at)
     assert policy.core.endpoint("m0@0", now=90.0).state == "healthy"
     assert policy.moves() == []
+
+
+def test_recovered_while_still_degraded_is_out() -> None:
+    policy = begun(Ours("ours", {"health.ramp_requests": "1"}))
+    policy.offer(0, [Offer(0, 1.0), Offer(1, 500.0)], 0.0)
+    policy.learn(tried(1, "success", 1.0), 1.0)
+    for at in range(5):
+        policy.learn(tried(0, "server_error", 10.0 + at), 10.0 + at)
+    assert [each.out for each in policy.moves()] == [True]
+    trial(policy, 0, 30.0)
+    assert policy.moves() == [Move(31.5, 0, False)]
+    policy.learn(tried(0, "server_error", 33.0), 33.0)
+    assert policy.moves() == []
+    policy.learn(tried(0, "success", 35.0), 35.0)  # slow start is over, and what failed is not forgotten
+    told = policy.core.transitions(0)[-1]
+    assert (told.event, told.state) == ("endpoint.recovered", "degraded")
+    assert policy.moves() == [Move(35.0, 0, True)]
+    for at in range(20):
+        policy.learn(tried(0, "success", 40.0 + at), 40.0 + at)
+    (back,) = policy.moves()
+    assert (back.track, back.out) == (0, False)
+
+
+def test_what_is_only_watched_is_no_move() -> None:
+    policy = begun(Ours("ours", {"health.enforce": "false"}))
+    policy.offer(0, [Offer(0, 1.0), Offer(1, 1.0)], 0.0)
+    for at in range(6):
+        policy.learn(tried(0, "server_error", 10.0 + at), 10.0 + at)
+    assert policy.core.endpoint("m0@0", now=15.0).state == "ejected"
+    assert policy.moves() == []
+    assert not policy.demotes
+    assert Ours("ours", {}).demotes
 
 
 def test_a_429_is_no_move() -> None:
