@@ -103,7 +103,7 @@ class Accounts:
             self.quotas[endpoint.quota].report(began, sum(known))
         counts = COUNTS[outcome.kind]
         if counts == "success":
-            row.ceiling.served(now)
+            row.ceiling.served(ended=ended, now=now)
         if session_id is not None and counts in ("success", "failure"):  # a cache survives 429s and callers' errors
             key = session_key(session_id, endpoint.model)
             if counts == "success":

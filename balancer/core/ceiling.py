@@ -15,7 +15,7 @@ What this module does not know: holds, the operator's own limits, and requests t
 
 from __future__ import annotations
 
-from math import floor
+from math import floor, inf
 from typing import Final
 
 from balancer.core.capacity import MINUTE
@@ -46,7 +46,7 @@ _LIMITED: Final[Column] = 2
 
 
 class _Borne:
-    """The most requests a minute that were borne without a 429, in the last half an hour to an hour."""
+    """The most requests a minute that were borne without a 429, in the last half an hour, or up to 90 minutes."""
 
     __slots__ = ("_began", "_counts", "_most", "_since")
 
@@ -101,8 +101,10 @@ class Ceiling:
         """Take note of a report that a request was made there."""
         self._count(ended, _REPORTED)
 
-    def served(self, now: float) -> None:
+    def served(self, *, ended: float, now: float) -> None:
         """Take note that a request was answered: the endpoint bears what it bore in this minute."""
+        if now - ended >= MINUTE:
+            return  # nor does that say anything of this minute
         self._borne.take(self._rate(now) - self._ring.total(now, _LIMITED), now)
 
     def _count(self, now: float, column: Column) -> None:
@@ -147,7 +149,8 @@ class Ceiling:
                 again = before >= CEILING_CONFIRMED * self._cut
             else:  # forgotten, if it was known at all
                 again = now - self._cut_at < 4 * CEILING_AGE_MAX * 2.0**self._patience
-            self._patience = min(self._patience + 1, CEILING_PATIENCE) if again else 0
+            if now - self._cut_at >= MINUTE:  # sooner it is the same burst still
+                self._patience = min(self._patience + 1, CEILING_PATIENCE) if again else 0
             self._cut = cut if before is None else min(before, max(cut, CEILING_AGAIN * before))
             self._cut_at = now
             self._peak = max(rate, 1)  # so a cut that a hold left far above its minute is soon forgotten
@@ -174,7 +177,7 @@ class Ceiling:
         known = self.ceiling(now) is not None
         return CeilingKept(
             cut=self._cut if known else None,
-            age=span(now - self._cut_at) if known else 0.0,
+            age=None if self._cut_at == -inf else span(now - self._cut_at),
             rising=span(now - self._risen_from) if known else 0.0,
             peak=self._peak if known else 0,
             patience=self._patience,
@@ -184,7 +187,7 @@ class Ceiling:
     def restore(self, kept: CeilingKept, *, then: float, now: float) -> None:
         """Take back what was told at `then`, unless a 429 taught something since, or the cut is outgrown."""
         self._ring.restore(kept.requests, then=then)
-        if self._cut is not None or kept.cut is None:
+        if self._cut_at > -inf or kept.age is None:
             return
         self._cut, self._peak, self._patience = kept.cut, kept.peak, kept.patience
         self._cut_at, self._risen_from = then - kept.age, then - kept.rising

@@ -118,7 +118,7 @@ class Detectors:
         if now - heard > times[P99]:
             return []
         hanging = row.flight.hanging(now, than=times[P99], longest=longest)
-        if hanging is None or doubt.anybody(now):
+        if hanging is None or doubt.blind(now):
             return []
         reason = f"{hanging} requests in a row are under way for more than {times[P99]:.1f} s, its p99"
         return row.eject("overdue", reason, now, policy)

@@ -73,7 +73,7 @@ def heed(
 
 
 def take_back(rows: Mapping[str, Row], detectors: Detectors, suspicion: Suspicion) -> list[Row]:
-    """Undo what a suspect brought about; tell which rows are no longer ejected."""
+    """Undo what a suspect brought about; tell which rows are no longer ejected or misconfigured."""
     fed: dict[str, list[float]] = {}
     for each in suspicion.failures:
         row = rows.get(each.endpoint)

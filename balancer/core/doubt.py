@@ -172,9 +172,12 @@ class Doubt:
         """Why the daemon itself is suspect at `now`; `None` while it is not."""
         return None if _lapsed(self._own, now) else self._own.suspicion
 
-    def anybody(self, now: float) -> bool:
-        """Whether anybody is suspect, we or a reporter."""
-        return any(not _lapsed(each, now) for each in self._witnesses.values())
+    def blind(self, now: float) -> bool:
+        """Whether we are suspect, or some reporter whose calls get no answer and so do not end."""
+        return self.own(now) is not None or any(
+            each.suspicion is not None and each.suspicion.rule == "severed" and not _lapsed(each, now)
+            for each in self._witnesses.values()
+        )
 
     def reporters(self, now: float) -> tuple[ReporterView, ...]:
         """Every reporter that was heard of, in the order of their first reports."""

@@ -9,8 +9,8 @@ hardly that of one that fails one call in ten. What is usual is the time spent a
 
 Where an endpoint has no past, its provider's other endpoints and its model's peers say what is usual: own →
 provider → peers, each by the weight of its evidence. The chance of failure is linear in that prior (`base` +
-`slope` × prior), so that a model's endpoints need not be looked at again when one of them moves it. A 429 is part
-of a failed try here.
+`slope` × prior), so that a model's endpoints need not be looked at again when one of them moves it. A 429 is half
+a failed try here.
 
 Why not two exponential memories, or exact windows: over the recorded week, at the same price, this filter loses 7 %
 fewer first tries than the best two memories that were found (5–15 minutes on 12 hours–1 day, which all lay within
@@ -86,6 +86,7 @@ class _Before(NamedTuple):
     failing: float
     bad: float
     degraded: bool
+    good: bool
     usual: tuple[_Shares, float, float, float]
 
 
@@ -197,7 +198,9 @@ class Belief:
 
     def _note(self, ended: float, hard: bool) -> None:
         usual = self._places, self._seen, self._usually_bad, self.own
-        note = _Before(ended, hard, self.at, self._levels, self._failing, self._bad, self._degraded, usual)
+        note = _Before(
+            ended, hard, self.at, self._levels, self._failing, self._bad, self._degraded, self._good, usual
+        )
         self._before.append(note)
         if len(self._before) > ROW_MAX:
             del self._before[0]
@@ -216,6 +219,7 @@ class Belief:
                 before = row[0]
                 self.at, self._levels = before.at, before.levels
                 self._failing, self._bad, self._degraded = before.failing, before.bad, before.degraded
+                self._good = before.good
                 self._places, self._seen, self._usually_bad, self.own = before.usual
         else:
             self._before = []

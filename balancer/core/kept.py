@@ -59,7 +59,7 @@ class CeilingKept(_Strict, kw_only=True):
     """Of a learned ceiling: how long ago it was cut and the rise began, and the last minute's requests."""
 
     cut: Annotated[float, Meta(ge=1, le=COUNT_MAX)] | None
-    age: Span
+    age: Span | None
     rising: Span
     peak: Count
     patience: Annotated[int, Meta(ge=0, le=PATIENCE_MAX)] = 0

@@ -5,7 +5,7 @@ headers). `classify` turns them into exactly one `Kind`; everything after it (wi
 metrics, README table) looks only at the kind. `COUNTS` says what a kind does to the evidence:
 
 - `success` and the failures move `error_ratio`, streaks and the estimate;
-- `rate_limited` is the provider shedding load: a failed try in the estimate and a hold, nothing else;
+- `rate_limited` is the provider shedding load: half a failed try in the estimate and a hold, nothing else;
 - the rest counts for nothing.
 
 `Outcome.holds` says whether the endpoint is to be left alone after it, and `account` whether all that share its

@@ -143,7 +143,7 @@ class Recent:
         """How many failures in a row are a verdict: the policy's, and more where they usually come by chance."""
         usual = min(self.usual, policy.error_ratio)
         by_chance = 0 if usual <= USUAL_MIN else ceil(log(STREAK_CHANCE / rate) / log(min(usual, 0.5)))
-        more = max(0, by_chance - 5)  # five come by chance at no usual share below 7 %
+        more = max(0, by_chance - 5)  # five are the policy's default, and its measure
         return min(policy.consecutive_failures + more, RECENT_MAX)
 
     def verdict(self, now: float, policy: HealthPolicy, others: Peers | None) -> tuple[Verdict, str] | None:

@@ -60,7 +60,7 @@ def _story(row: Row, state: State, now: float, policy: HealthPolicy) -> tuple[st
             assert health.lease is not None
             return f"one trial is out, after {health.reason}", "trial lapses", health.lease.expires
         case "throttled":
-            return "held at the provider's word", "hold ends", row.throttle.until
+            return "held after a 429 or a hint", "hold ends", row.throttle.until
         case "recovering":
             done = max(0, policy.ramp_requests - health.ramp_left)
             return f"trial passed; {done} of {policy.ramp_requests} requests of the ramp", None, None

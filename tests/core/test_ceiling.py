@@ -207,7 +207,7 @@ def steady(ceiling: Ceiling, rate: int, *, since: float, minutes: int) -> float:
     for _ in range(minutes * rate):
         now += 60.0 / rate
         ceiling.took(now)
-        ceiling.served(now)
+        ceiling.served(ended=now, now=now)
     return now
 
 
@@ -230,7 +230,7 @@ def test_of_a_few_answers_or_old_ones_nobody_knows_what_was_borne() -> None:
         ceiling = Ceiling()
         for number in range(answers):
             ceiling.took(number * 65.0)
-            ceiling.served(number * 65.0)
+            ceiling.served(ended=number * 65.0, now=number * 65.0)
         now = answers * 65.0 + pause
         for _ in range(answers):
             ceiling.took(now)
@@ -274,11 +274,23 @@ def test_who_is_refused_again_after_the_rise_rises_more_slowly_up_to_a_bound() -
     ]
 
 
+@pytest.mark.parametrize("told", ["with its latency", "without"])
+def test_a_burst_that_goes_on_after_the_cut_is_the_same_one(told: str) -> None:
+    ceiling = Ceiling()
+    for now in (0.0, 600.0):
+        busy(ceiling, 90, now=now)
+        burst(ceiling, 5, began=now if told == "without" else now - 1.0, now=now)
+        burst(ceiling, 5, began=now + 1.0 if told == "without" else now - 1.0, now=now + 1.0)
+    found = ceiling.ceiling(601.0)
+    assert found is not None
+    assert ceiling.ceiling(1201.0) == pytest.approx(found * (1 + CEILING_RISE) ** 5)
+
+
 def test_who_is_refused_before_the_rise_is_met_by_something_new_and_rises_as_at_first() -> None:
     ceiling, now = Ceiling(), 0.0
     busy(ceiling, 100, now=now)
     burst(ceiling, 5, began=now, now=now)
-    for pause in (600.0, 1200.0, 60.0):
+    for pause in (600.0, 1200.0, 90.0):
         now += pause
         found = ceiling.ceiling(now)
         assert found is not None
@@ -298,6 +310,31 @@ def test_who_forgot_and_is_refused_again_soon_has_met_the_same_quota(pause: floa
         burst(ceiling, 5, began=now - 1.0, now=now)
     later = now + 600.0
     assert ceiling.ceiling(later) == pytest.approx(80.0 * (1 + CEILING_RISE) ** (5 if again else 10))
+
+
+def test_a_restart_keeps_how_patient_a_forgotten_one_was() -> None:
+    ceiling, again = Ceiling(), Ceiling()
+    busy(ceiling, 100, now=0.0)
+    burst(ceiling, 5, began=0.0, now=0.0)
+    now = CEILING_AGE_MAX + 60.0
+    again.restore(ceiling.dump(now), then=now, now=now)
+    for each in (ceiling, again):
+        assert each.ceiling(now) is None
+        busy(each, 100, now=now)
+        burst(each, 5, began=now - 1.0, now=now)
+        assert each.ceiling(now + 600.0) == pytest.approx(80.0 * (1 + CEILING_RISE) ** 5)
+
+
+def test_what_was_borne_long_ago_is_not_borne_now() -> None:
+    ceiling = Ceiling()
+    now = steady(ceiling, 8, since=0.0, minutes=5)
+    for _ in range(30):
+        ceiling.took(now)
+        ceiling.served(ended=now - 60.0, now=now)
+    now = steady(ceiling, 8, since=now + 61.0, minutes=2)
+    ceiling.took(now)
+    ceiling.limited(began=now, ended=now, now=now)
+    assert ceiling.learned
 
 
 def test_a_restart_keeps_how_patient_it_is() -> None:

@@ -91,7 +91,7 @@ def test_requests_that_do_not_come_back_eject_before_their_timeouts(shared: Bala
     assert now < 360.0 + 30.0, "sooner than a timeout of half a minute would tell"
 
 
-@pytest.mark.parametrize("suspect", [None, "us", "proxy"])
+@pytest.mark.parametrize("suspect", [None, "us", "proxy", "contradicted"])
 def test_while_anybodys_network_is_in_doubt_what_hangs_ejects_nobody(
     endpoint: MakeEndpoint, catalog: MakeCatalog, suspect: str | None
 ) -> None:
@@ -103,7 +103,13 @@ def test_while_anybodys_network_is_in_doubt_what_hangs_ejects_nobody(
         began = 240.0 + step
         decision = table.best(ask, now=began)
         table.record(f"{model}@d", good, now=began + 0.5, reporter="other", decision=decision.id)
-    if suspect is not None:
+    if suspect == "contradicted":  # its calls do end, and say nothing of a network
+        for number in range(12):
+            began = 290.0 + number * 0.5
+            table.record(f"{model}@a", good, now=began + 0.5, reporter="other")
+            table.record(f"{model}@a", Outcome(kind="server_error"), now=began + 0.5, reporter=suspect)
+        assert [each.name for each in table.reporters(now) if each.suspicion is not None] == [suspect]
+    elif suspect is not None:
         for number, tag in enumerate("abcab"):
             down, by = Outcome(kind="connect"), None if suspect == "us" else suspect
             table.record(f"{model}@{tag}", down, now=now + number / 10, reporter=by)
@@ -112,7 +118,7 @@ def test_while_anybodys_network_is_in_doubt_what_hangs_ejects_nobody(
         table.record(f"{model}@e", good, now=now, reporter="other")
         table.best(ask, now=now)
     causes = {cause for cause, _ in table.endpoint(f"{model}@d", now=now).ejections}
-    assert causes == ({"overdue"} if suspect is None else set())
+    assert causes == ({"overdue"} if suspect in (None, "contradicted") else set())
 
 
 def test_where_nobody_is_heard_of_it_may_be_the_proxy_that_is_silent(shared: Balancer) -> None:

@@ -506,7 +506,7 @@ def test_to_forgive_failures_in_a_row_is_as_if_only_those_of_others_had_been(
     moment = now + later
     assert chance(belief, moment) == pytest.approx(chance(others, moment))
     assert belief.degraded(moment) == others.degraded(moment)
-    assert (belief.at, belief.own) == (others.at, others.own)
+    assert (belief.at, belief.own, belief.hopeful) == (others.at, others.own, others.hopeful)
 
 
 def test_what_others_saw_fail_since_a_success_stays() -> None:

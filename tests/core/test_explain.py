@@ -385,7 +385,7 @@ LINES: dict[str, tuple[Callable[[Balancer], None], dict[str, Any], str, tuple[st
     "misconfigured": (refuse, {}, "b", ("misconfigured",), "refused 3 times without a success between (401)", ""),
     "ejected": (eject, {}, "b", ("ejected",), "5 failures in a row (500); trial in ", " s"),
     "half open": (half_open, {}, "b", ("half_open",), "one trial is out, after 5 failures in a row", " s"),
-    "throttled": (throttle, {}, "b", ("throttled",), "held at the provider's word; hold ends in 50 s", ""),
+    "throttled": (throttle, {}, "b", ("throttled",), "held after a 429 or a hint; hold ends in 50 s", ""),
     "limits": (
         use_up, {}, "c", ("limits",), "at the operator's limit of 2 rpm and 100000 tpm; room in ", " s",
     ),
@@ -444,6 +444,6 @@ def test_a_refusal_is_explained_like_a_decision(
     with pytest.raises(NoEndpoint) as caught:
         table.best(ask(), now=10.0, explain=True)
     assert [(line.state, line.excluded_by, line.why) for line in caught.value.considered] == [
-        ("throttled", ("throttled",), "held at the provider's word; hold ends in 20 s"),
+        ("throttled", ("throttled",), "held after a 429 or a hint; hold ends in 20 s"),
         ("misconfigured", ("misconfigured",), "B_KEY is not set"),
     ]

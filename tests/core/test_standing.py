@@ -95,10 +95,10 @@ STORIES: dict[State, tuple[str, str | None, float | None, str]] = {
         "one trial is out, after 5 failures in a row (500); trial lapses in 996 s",
     ),
     "throttled": (
-        "held at the provider's word",
+        "held after a 429 or a hint",
         "hold ends",
         31.0,
-        "held at the provider's word; hold ends in 27 s",
+        "held after a 429 or a hint; hold ends in 27 s",
     ),
     "recovering": (
         "trial passed; 0 of 10 requests of the ramp",

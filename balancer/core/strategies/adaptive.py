@@ -5,8 +5,8 @@ all in multiples of the cheapest candidate's price. Measured on recorded outages
 that ejection alone loses, at 4 % above the lowest price. What is degraded is so in its chance of failure; there are
 no tiers.
 
-Exploration: one decision in fifty goes first to a candidate of which nothing was seen lately and which no probe
-refreshes, and only if it would lead should it turn out well. A day-old failure would otherwise keep a cheaper
+Exploration: one decision in two hundred goes first to a candidate of which nothing was seen lately and which no
+probe refreshes, and only if it would lead should it turn out well. A day-old failure would otherwise keep a cheaper
 endpoint away until the day is over. A retry never explores.
 
 What this module does not know: the ceilings and limits that take an endpoint out of the race before it gets here.
