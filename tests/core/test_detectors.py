@@ -68,15 +68,21 @@ def test_a_refused_key_is_no_outage_of_its_provider(shared: Balancer) -> None:
     assert out(shared, 611.0) == set()
 
 
-def test_requests_that_do_not_come_back_eject_before_their_timeouts(shared: Balancer) -> None:
-    healthy(shared, 300.0)
-    model, now = MODELS[0], 300.0
+def answered(table: Balancer, since: float) -> float:
+    """A minute of requests to the first model, each answered; tell when it is over."""
+    now = since
     for _ in range(60):
         now += 1.0
-        decision = shared.best(Request(model=model), now=now)
-        shared.record(
+        decision = table.best(Request(model=MODELS[0]), now=now)
+        table.record(
             decision.selected.id, Outcome(kind="success", latency=0.5), now=now + 0.5, decision=decision.id
         )
+    return now
+
+
+def test_requests_that_do_not_come_back_eject_before_their_timeouts(shared: Balancer) -> None:
+    healthy(shared, 300.0)
+    model, now = MODELS[0], answered(shared, 300.0)
     hanging: str | None = None
     for _ in range(60):
         now += 1.0
@@ -123,13 +129,7 @@ def test_while_anybodys_network_is_in_doubt_what_hangs_ejects_nobody(
 
 def test_where_nobody_is_heard_of_it_may_be_the_proxy_that_is_silent(shared: Balancer) -> None:
     healthy(shared, 300.0)
-    model, now = MODELS[0], 300.0
-    for _ in range(60):
-        now += 1.0
-        decision = shared.best(Request(model=model), now=now)
-        shared.record(
-            decision.selected.id, Outcome(kind="success", latency=0.5), now=now + 0.5, decision=decision.id
-        )
+    model, now = MODELS[0], answered(shared, 300.0)
     for _ in range(100):
         now += 1.0
         shared.best(Request(model=model), now=now)
