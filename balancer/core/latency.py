@@ -142,13 +142,13 @@ class Quantiles:
     def _turn(self, index: int) -> bool:
         """Make that slice the open one; false when it is too old."""
         slices = self._slices
-        newest = max(slices, default=index)
-        if index <= newest - SLICES:
-            return False
         opened = slices.get(index)
         if opened is None:
+            newest = max(slices, default=index)
+            if index <= newest - SLICES:
+                return False
             opened = slices[index] = _Slice()
-            for stale in [old for old in slices if old <= max(index, newest) - SLICES]:
+            for stale in [old for old in slices if old <= index - SLICES]:
                 del slices[stale]
         self._index, self._open = index, opened
         self._closed.clear()

@@ -18,7 +18,7 @@ from balancer.core.model import HealthPolicy, State
 from balancer.core.row import PROBES_FIRST, Row
 from balancer.core.window import BUCKETS
 
-OUTAGE_FAILURES: Final = 2  # in the shortest window; one failure is no outage
+OUTAGE_FAILURES: Final = 2  # in the shortest window; one failure is no outage, and `Row` remembers as many
 
 
 class Picture(NamedTuple):
@@ -56,10 +56,10 @@ def picture(row: Row, now: float, policy: HealthPolicy) -> Picture:
             stale = now - row.probed_at >= PROBES_FIRST  # until then a probe will find out, and no request
             until = until if stale else min(until, row.probed_at + PROBES_FIRST)
     tier = 0
-    if now - row.failed_at < policy.windows[0]:
+    if now - row.failed_before < policy.windows[0]:
         counts = row.evidence(0, now)
         width = policy.windows[0] / BUCKETS
-        until = min(until, row.failed_at + policy.windows[0], (floor(now / width) + 1) * width)
+        until = min(until, row.failed_before + policy.windows[0], (floor(now / width) + 1) * width)
         if counts.failure >= OUTAGE_FAILURES and counts.failure >= policy.error_ratio * counts.outcomes:
             tier = 2
     if not row.enforced:

@@ -56,6 +56,7 @@ class Row:
         "endpoint",
         "enforced",
         "failed_at",
+        "failed_before",
         "failures",
         "flight",
         "health",
@@ -89,7 +90,7 @@ class Row:
         self.mark = mark(endpoint.id)
         self.health = Health(random=random, now=now)
         self.belief = Belief()
-        self.failed_at = -inf
+        self.failed_at = self.failed_before = -inf
         self.enforced = True
         self.kin: float | None = None
         self.slowness = Slowness()
@@ -155,7 +156,7 @@ class Row:
             if not outcome.shallow:
                 self.belief.record(counts == "success", ended, hard=counts == "failure")
                 if counts == "failure":
-                    self.failed_at = max(self.failed_at, ended)
+                    self.failed(ended)
             self.last_outcome = ended if self.last_outcome is None else max(ended, self.last_outcome)
             if source == "report":
                 self.last_report = ended if self.last_report is None else max(ended, self.last_report)
@@ -188,6 +189,11 @@ class Row:
             changes.append(change)
             self._count(change)
         return changes
+
+    def failed(self, ended: float) -> None:
+        """Remember when its last two failures ended: one alone is no outage."""
+        self.failed_before = max(self.failed_before, min(self.failed_at, ended))
+        self.failed_at = max(self.failed_at, ended)
 
     def eject(
         self, cause: Cause, reason: str, now: float, policy: HealthPolicy, *, grows: bool = True

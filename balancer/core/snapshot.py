@@ -151,8 +151,9 @@ def _restore_row(
         row.probes_deep = kept.probes_deep
     if kept.probe_age is not None:
         row.probed_at = max(row.probed_at, then - kept.probe_age)
-    failed = [then - each.age for each in kept.failures if COUNTS[each.kind] == "failure"]
-    row.failed_at = max([row.failed_at, *failed])
+    for each in kept.failures:
+        if COUNTS[each.kind] == "failure":
+            row.failed(then - each.age)
     row.health.restore(kept.health, then=then, now=now, policy=policy)
     row.throttle.restore(kept.throttle, then=then, hold_max=policy.throttle_max)
     row.ceiling.restore(kept.ceiling, then=then, now=now)

@@ -10,6 +10,7 @@ What this module does not know: files, terminals, and how numbers are shown.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -153,7 +154,7 @@ def simulate(world: World, job: Job, setting: Setting, progress: Progress | None
     """Run one policy with one seed, and measure each model."""
     text, seed = job
     policy = make(text)
-    run = Replay(
+    replay = Replay(
         world,
         policy,
         seed=seed,
@@ -161,8 +162,21 @@ def simulate(world: World, job: Job, setting: Setting, progress: Progress | None
         probe_every=setting.probe_every,
         tries=setting.tries,
         progress=progress,
-    ).to_end()
+    )
+    with _rare_collections():
+        run = replay.to_end()
     return measured(run, world, demotes=policy.demotes)
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for garbage in cycles a hundred times less often: a replay makes none, and looking takes a twentieth."""
+    before = gc.get_threshold()
+    gc.set_threshold(before[0] * 100, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _one_after_the_other(

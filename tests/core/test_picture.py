@@ -66,6 +66,14 @@ def test_after_the_shortest_window_an_outage_is_a_degradation_while_it_is_believ
     assert [seen(row, now).degraded for now in (3.0, 33.0, 3.0 + STAY)] == [True, True, False]
 
 
+def test_two_failures_told_in_the_wrong_order_are_an_outage_too_and_two_far_apart_are_none(row: Row) -> None:
+    take(row, BAD, 100.0)
+    take(row, BAD, 72.0)
+    assert [seen(row, now).tier for now in (100.0, 102.5)] == [2, 1]
+    take(row, BAD, 90.0)
+    assert seen(row, 102.5).tier == 2
+
+
 # ---- figures -----------------------------------------------------------------------------------------
 
 
