@@ -28,10 +28,10 @@ from math import inf
 from random import Random
 from typing import Any, Final
 
-from balancer.config import Config, ConfigError, ConfigProblem, ProbeSettings
+from balancer.config import Config, ConfigError, ConfigProblem
 from balancer.config.units import is_wide
 from balancer.core.balancer import Balancer
-from balancer.core.model import Endpoint, Transition
+from balancer.core.model import Transition
 from balancer.core.outcome import COUNTS
 from balancer.http import Hands, Server, Unprobed, reporters
 from balancer.metrics import Metrics
@@ -86,7 +86,8 @@ class Daemon:
             wall=clock.wall,
             rng=Random(seed),
             on_result=self._probed,
-            skip=self._fresh,
+            look=lambda key, now: self.balancer.evidence(key, now=now),
+            on_spent=lambda provider, said: self._log.warning("probe.budget_spent", provider=provider, spent=said),
         )
         self._server = Server(
             Hands(
@@ -189,10 +190,6 @@ class Daemon:
         self.balancer.retain_reporters(names, now=clock.monotonic())
         self._metrics.reporters(names)
 
-    def _fresh(self, endpoint: Endpoint, settings: ProbeSettings, now: float) -> bool:
-        age = self.balancer.report_age(endpoint.id, now=now)
-        return age is not None and age < settings.stale_after
-
     def _probed(self, result: ProbeResult) -> None:
         now = clock.monotonic()
         endpoint = self.config.endpoints.get(result.endpoint)
@@ -251,7 +248,14 @@ class Daemon:
         }
 
     async def _render(self, accept: str) -> tuple[bytes, str]:
-        self._metrics.scheduler(in_flight=self._scheduler.in_flight, lateness=self._scheduler.lateness)
+        schedule = self._scheduler
+        self._metrics.scheduler(
+            in_flight=schedule.in_flight,
+            lateness=schedule.lateness,
+            stretch=schedule.stretch,
+            left_out=schedule.left_out,
+            spent={key: (spent.requests, spent.usd) for key, spent in schedule.all_spent().items()},
+        )
         return self._metrics.render(accept)
 
     # ---- news ----------------------------------------------------------------------------------------
@@ -292,15 +296,26 @@ class Daemon:
         self.balancer.set_wall(clock.wall(), now=clock.monotonic())
 
     async def _tick(self) -> None:
+        stretch = 1.0
         while True:
             due = self._due = clock.monotonic() + TICK
             await asyncio.sleep(TICK)
             now = clock.monotonic()
             self._metrics.lag(max(0.0, now - due))
+            stretch = self._tell_stretch(stretch)
             self._tell_time()
             self._notice_stall(now)
             self.balancer.settle(now=now)
             self._changed()
+
+    def _tell_stretch(self, before: float) -> float:
+        """Tell that probes are fewer because we are overloaded, and when that is over."""
+        stretch = self._scheduler.stretch
+        if stretch > before:
+            self._log.warning("probe.stretched", ratio=round(stretch, 2))
+        elif stretch == 1.0 < before:
+            self._log.info("probe.unstretched")
+        return stretch
 
     def _notice_stall(self, now: float) -> None:
         if now - self._due > STALL:

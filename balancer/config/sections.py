@@ -71,6 +71,13 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
     interval: Given[
         Annotated[Duration, lasts(1.0, HOUR), told("Time between two probes.", duration_text(_PROBE.interval))]
     ] = UNSET
+    suspect_interval: Given[
+        Annotated[
+            Duration,
+            lasts(1.0, HOUR),
+            told("The same while something is wrong; at most interval.", duration_text(_PROBE.suspect_interval)),
+        ]
+    ] = UNSET
     timeout: Given[
         Annotated[
             Duration,
@@ -83,6 +90,13 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
             Duration,
             lasts(1.0, 7 * DAY),
             told("Paid probes are left out while the last report is younger.", duration_text(_PROBE.stale_after)),
+        ]
+    ] = UNSET
+    floor: Given[
+        Annotated[
+            Duration,
+            lasts(1.0, 7 * DAY),
+            told("A paid probe goes out this often whatever happens.", duration_text(_PROBE.floor)),
         ]
     ] = UNSET
     budget: Given[Annotated[BudgetShape | None, told("Limits of the paid probes.")]] = UNSET

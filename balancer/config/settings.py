@@ -53,15 +53,19 @@ class Budget:
 class ProbeSettings:
     """How one endpoint is probed. Units: seconds, bytes.
 
-    `concurrency` is per provider. `reuse` keeps the connection between probes. `url` to `body` are for the
-    kind `http`: an absolute URL or a path below `base_url`, the statuses that are good, headers that must be
-    there (name → text that the value must contain), and a regular expression the body must match.
+    `suspect_interval` takes the place of `interval` while something is wrong, and is never the longer of the two.
+    `floor` is how often a paid probe goes out whatever happens. `concurrency` is per provider. `reuse` keeps the
+    connection between probes. `url` to `body` are for the kind `http`: an absolute URL or a path below `base_url`,
+    the statuses that are good, headers that must be there (name → text that the value must contain), and a regular
+    expression the body must match.
     """
 
     kind: ProbeKind = "models"
     interval: float = 30.0
+    suspect_interval: float = 10.0
     timeout: float = 10.0
     stale_after: float = 300.0
+    floor: float = 28_800.0
     budget: Budget = field(default_factory=Budget)
     concurrency: int = 4
     reuse: bool = True

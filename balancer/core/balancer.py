@@ -30,6 +30,7 @@ from balancer.core.detectors import Detectors
 from balancer.core.discount import heed, nothing, set_aside
 from balancer.core.doubt import Doubt, ReporterView
 from balancer.core.drains import Drains, meant
+from balancer.core.evidence import Evidence, evidence
 from balancer.core.lineup import Asked
 from balancer.core.model import (
     Catalog,
@@ -375,14 +376,13 @@ class Balancer:
 
     def endpoint(self, key: str, *, now: float) -> EndpointView:
         """Take a snapshot of one endpoint. Raises: KeyError when it is not configured."""
-        model = self._catalog.models[self._rows[key].endpoint.model]
-        views = endpoint_views([self._rows[other] for other in model.endpoints], self._catalog, now)
+        company = self._router.pools[self._rows[key].endpoint.model].rows
+        views = endpoint_views(company, self._catalog, now)
         return next(view for view in views if view.id == key)
 
-    def report_age(self, key: str, *, now: float) -> float | None:
-        """How long ago the endpoint's newest report ended; `None` when there was none or no such endpoint."""
-        row = self._rows.get(key)
-        return None if row is None or row.last_report is None else max(0.0, now - row.last_report)
+    def evidence(self, key: str, *, now: float) -> Evidence:
+        """What is known of an endpoint without asking it. Raises: KeyError when it is not configured."""
+        return evidence(row := self._rows[key], self._router.pools[row.endpoint.model].rows, now)
 
     def self_suspicion(self, now: float) -> Suspicion | None:
         """Why and since when our own sight is in doubt; `None` while it is not."""

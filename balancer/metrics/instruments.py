@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from platform import python_version
-from typing import Final
+from typing import Final, Literal, get_args
 
 from prometheus_client import ProcessCollector
 
@@ -35,10 +35,14 @@ _DECISION_BUCKETS: Final = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3
 # From a loopback connect to the default timeout of a whole probe (10 s); few, as each is five lines a provider.
 _PROBE_BUCKETS: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+LeftOut = Literal["late", "fresh", "budget"]
+"""Why a probe's turn passed without one: the closed set behind the label `reason`."""
+
 _GAUGES: Final[Mapping[str, str]] = {
     "balancer_event_loop_lag_seconds": "How late the event loop ran a timer, measured last.",
     "balancer_probes_in_flight": "Probes that run now.",
     "balancer_probe_lateness_seconds": "How long after its due time a probe was started, measured last.",
+    "balancer_probe_stretch_ratio": "What all probe intervals are multiplied with, as we are overloaded.",
     "balancer_config_last_reload_successful": "1 if the newest configuration was taken, 0 if it was refused.",
     "balancer_config_last_reload_success_timestamp_seconds": "When a configuration was last taken, in Unix time.",
 }
@@ -56,6 +60,8 @@ class Metrics:
         self._phases: dict[str, dict[str, Histogram]] = {}
         self._costs: dict[str, float] = {}
         self._gauges: dict[str, float] = {}
+        self._left_out: dict[LeftOut, int] = dict.fromkeys(get_args(LeftOut), 0)
+        self._spent: dict[str, tuple[int, float]] = {}
         self._reporters: tuple[str, ...] = ()
 
     # ---- counting ------------------------------------------------------------------------------------
@@ -86,10 +92,24 @@ class Metrics:
         """Show how late the event loop is."""
         self._gauges["balancer_event_loop_lag_seconds"] = seconds
 
-    def scheduler(self, *, in_flight: int, lateness: float) -> None:
-        """Show what the probe scheduler is doing."""
+    def scheduler(
+        self,
+        *,
+        in_flight: int,
+        lateness: float,
+        stretch: float,
+        left_out: Mapping[LeftOut, int],
+        spent: Mapping[str, tuple[int, float]],
+    ) -> None:
+        """Show what the probe scheduler is doing: turns left out by reason, and by provider what it paid for today.
+
+        Shape: `left_out` by `LeftOut`; `spent` is a number of requests, and USD.
+        """
         self._gauges["balancer_probes_in_flight"] = in_flight
         self._gauges["balancer_probe_lateness_seconds"] = lateness
+        self._gauges["balancer_probe_stretch_ratio"] = stretch
+        self._left_out.update(left_out)
+        self._spent = dict(spent)
 
     def reloaded(self, *, successful: bool, wall: float) -> None:
         """Show how the newest configuration fared, the one at start included. Units: `wall` in Unix seconds."""
@@ -160,6 +180,33 @@ class Metrics:
                 lines=[
                     line("balancer_probe_cost_usd_total", {"provider": key}, usd)
                     for key, usd in self._costs.items()
+                ],
+            ),
+            Family(
+                name="balancer_probe_turns_left_out",
+                kind="counter",
+                help="Turns that passed without a probe: much too late, with fresh evidence, or without budget.",
+                lines=[
+                    line("balancer_probe_turns_left_out_total", {"reason": key}, n)
+                    for key, n in self._left_out.items()
+                ],
+            ),
+            Family(
+                name="balancer_probe_budget_used_requests",
+                kind="gauge",
+                help="Paid probes of the present UTC day.",
+                lines=[
+                    line("balancer_probe_budget_used_requests", {"provider": key}, requests)
+                    for key, (requests, _) in self._spent.items()
+                ],
+            ),
+            Family(
+                name="balancer_probe_budget_used_usd",
+                kind="gauge",
+                help="What they cost by the configured prices.",
+                lines=[
+                    line("balancer_probe_budget_used_usd", {"provider": key}, usd)
+                    for key, (_, usd) in self._spent.items()
                 ],
             ),
             *(

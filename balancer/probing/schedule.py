@@ -1,21 +1,15 @@
-"""When each endpoint is probed: one heap of due times, and a line in front of each provider.
+"""When each endpoint is probed, and the line in front of each provider.
 
-Theory of operation: an endpoint is *planned* (in the heap), *queued* (due, waiting for one of its provider's
-slots) or *running*. First probes are spread over the interval and every later interval is jittered, so that
-endpoints which started together drift apart. The next probe is planned from the start of the last one: a probe
-that takes longer than its interval delays itself and nobody else.
+Theory of operation: an endpoint is *planned* (`plan` says when its turn comes), *queued* (due, waiting for one of
+its provider's slots) or *running*. The next turn is counted from the start of the last probe: one that takes longer
+than its interval delays itself and nobody else. At its turn a free kind is probed; a paid one only where `pace`
+finds it worth its money and its provider's `budget` is not spent. Else the turn is left out, which is told as
+`left_out`.
 
-If the loop wakes much later than something was due (a suspended machine, a stopped process), everything that is
-late is spread over its interval again: firing it all at once would measure our own stampede.
+A failed probe is a result like any other. An exception from `on_result` or `look` is a programmer's error and ends
+`run`.
 
-Paid probes are left out while `skip` says that there is fresh evidence, and when the provider's budget of the
-UTC day is spent. A budget is checked before a probe and its cost is known after, so what is in flight may
-exceed it by that much. An answer without usage, or an endpoint without prices, costs requests and no USD. Budgets
-live in memory: a restart begins them anew.
-
-A failed probe is a result like any other. An exception from `on_result` is a programmer's error and ends `run`.
-
-What this module does not know: what a result means, and which evidence is fresh.
+What this module does not know: what a result means, and what is known of an endpoint without asking it.
 """
 
 from __future__ import annotations
@@ -25,50 +19,36 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
-from itertools import count
 from typing import Final, Literal
 
 from balancer.config.secret import Secret
 from balancer.config.settings import ProbeKind, ProbeSettings
+from balancer.core.evidence import Evidence
 from balancer.core.model import Endpoint
+from balancer.core.outcome import COUNTS
+from balancer.probing.budget import Budgets, BudgetSpent, Spent
 from balancer.probing.connection import Connections
 from balancer.probing.kinds import KINDS, Check
+from balancer.probing.pace import turn, worth_paying
+from balancer.probing.plan import Plan, Row
 from balancer.probing.probe import ProbeResult, probe
 
-JITTER: Final = 0.1  # of the interval, to both sides: enough to drift apart, too little to notice
-LATE_MAX: Final = 5.0  # seconds; a busy loop is late by fractions of one, a suspended machine by minutes
-DAY: Final = 86_400.0  # seconds of a UTC day; Unix time has no leap seconds
+LeftOut = Literal["late", "fresh", "budget"]
+"""Why a turn passed without a probe: it came much too late, nothing was to be found out, or the money is spent."""
+LEFT_OUT: Final[tuple[LeftOut, ...]] = ("late", "fresh", "budget")
 
 
-class BudgetSpent(RuntimeError):
-    """A paid probe was asked for, and the provider's budget of the day is used up."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
-    """What paid probes of one provider have used in the present UTC day. Units: USD."""
-
-    requests: int = 0
-    usd: float = 0.0
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Row:
-    """One scheduled endpoint. `number` is the heap entry that counts; older entries are void."""
-
-    endpoint: Endpoint
-    settings: ProbeSettings
-    credential: Secret | None
-    due: float = 0.0
-    number: int = -1
-    place: Literal["planned", "queued", "running"] = "planned"
-    waiters: list[asyncio.Future[ProbeResult]] = field(default_factory=list)
+def _nothing(provider: str, said: str) -> None:
+    del provider, said
 
 
 class Scheduler:
-    """Probes every endpoint at its time, within each provider's limits."""
+    """Probes every endpoint at its time, within each provider's limits. `look` tells what is known of one.
+
+    `on_spent` is told once a day of each provider whose budget is used up, with the figures in words.
+
+    `left_out` counts the turns without a probe; `lateness` is how late the last probe was started, in seconds.
+    """
 
     def __init__(
         self,
@@ -77,28 +57,29 @@ class Scheduler:
         wall: Callable[[], float] = time.time,
         rng: random.Random,
         on_result: Callable[[ProbeResult], None],
-        skip: Callable[[Endpoint, ProbeSettings, float], bool],
+        look: Callable[[str, float], Evidence],
+        on_spent: Callable[[str, str], None] = _nothing,
         connections: Connections | None = None,
         kinds: Mapping[ProbeKind, Check] = KINDS,
     ) -> None:
         self._clock = clock
         self._wall = wall
-        self._rng = rng
         self._on_result = on_result
-        self._skip = skip
+        self._look = look
+        self._on_spent = on_spent
         self._connections = Connections(clock=clock) if connections is None else connections
         self._kinds = kinds
-        self._rows: dict[str, _Row] = {}
-        self._heap: list[tuple[float, int, _Row]] = []
-        self._queues: dict[str, deque[_Row]] = {}
+        self._plan = Plan(rng)
+        self._budgets = Budgets(wall=wall)
+        self._queues: dict[str, deque[Row]] = {}
         self._running: Counter[str] = Counter()
         self._unseen: set[str] = set()
-        self._numbers = count()
-        self._day: int | None = None
-        self._spent: dict[str, Spent] = {}
+        self._left_out: Counter[LeftOut] = Counter()
         self._wake = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self.lateness = 0.0
+
+    # ---- reading -------------------------------------------------------------------------------------
 
     @property
     def in_flight(self) -> int:
@@ -109,14 +90,31 @@ class Scheduler:
         """True once every scheduled endpoint was probed once or given up."""
         return not self._unseen
 
+    @property
+    def stretch(self) -> float:
+        """What all intervals are multiplied with, because the daemon is overloaded; 1 as a rule."""
+        return self._plan.stretch
+
+    @property
+    def left_out(self) -> Mapping[LeftOut, int]:
+        """How many turns passed without a probe, by reason."""
+        return {**{reason: self._left_out[reason] for reason in LEFT_OUT}, "late": self._plan.not_run}
+
     def due_at(self, endpoint_id: str) -> float | None:
-        """Say when the endpoint's next probe is planned; `None` while it runs or where none is scheduled."""
-        row = self._rows.get(endpoint_id)
+        """When the endpoint's next turn is planned; `None` while it runs or where none is scheduled."""
+        row = self._plan.rows.get(endpoint_id)
         return None if row is None or row.place == "running" else row.due
 
     def spent(self, provider: str) -> Spent:
-        """Say what paid probes of a provider have used today."""
-        return self._spent.get(provider, Spent()) if self._day == self._today() else Spent()
+        """What paid probes of a provider have used today."""
+        return self._budgets.spent(provider)
+
+    def all_spent(self) -> Mapping[str, Spent]:
+        """The same of every provider that has paid probes."""
+        providers = dict.fromkeys(row.endpoint.provider for row in self._plan.rows.values() if self._paid(row))
+        return {provider: self.spent(provider) for provider in providers}
+
+    # ---- following a configuration -------------------------------------------------------------------
 
     def apply(
         self,
@@ -129,34 +127,41 @@ class Scheduler:
         An endpoint that leads elsewhere now (address, dialect, upstream model, credential, identity, kind of
         probe) begins anew. Kind `none` and endpoints misconfigured by configuration are not scheduled.
         """
-        now = self._clock()
-        wanted: dict[str, _Row] = {}
+        now, plan = self._clock(), self._plan
+        wanted: dict[str, Row] = {}
         for key, endpoint in endpoints.items():
             settings = probes.get(key)
             if settings is None or settings.kind == "none" or endpoint.misconfigured is not None:
                 continue
-            wanted[key] = _Row(endpoint=endpoint, settings=settings, credential=credentials.get(key))
-        for key, row in list(self._rows.items()):
+            wanted[key] = Row(endpoint=endpoint, settings=settings, credential=credentials.get(key))
+        for key, row in list(plan.rows.items()):
             if key not in wanted or _leads(row) != _leads(wanted[key]):
                 self._drop(key, row)
         for key, fresh in wanted.items():
-            known = self._rows.get(key)
+            known = plan.rows.get(key)
             if known is None:
-                self._rows[key] = fresh
                 self._unseen.add(key)
-                self._plan(fresh, now + self._rng.uniform(0.0, fresh.settings.interval))
+                plan.add(fresh, now)
                 continue
             interval_changed = known.settings.interval != fresh.settings.interval
             known.endpoint, known.settings = fresh.endpoint, fresh.settings
             if interval_changed and known.place == "planned":
-                self._plan(known, min(known.due, now + self._rng.uniform(0.0, fresh.settings.interval)))
-        # Void entries would otherwise gather with every reload.
-        self._heap = [entry for entry in self._heap if self._counts(entry)]
-        heapify(self._heap)
+                plan.hasten(known, now)
+        plan.tidy()
         self._wake.set()
 
+    def _drop(self, key: str, row: Row) -> None:
+        """Forget a row. One that runs finishes, and its result reaches only who asked for it by name."""
+        del self._plan.rows[key]
+        self._unseen.discard(key)
+        self._connections.forget([key])
+        if row.place != "running" or self._group is None:
+            self._refuse(row, RuntimeError(f"{key}: no longer scheduled"))
+
+    # ---- running -------------------------------------------------------------------------------------
+
     async def run(self) -> None:
-        """Probe until cancelled. Raises: ExceptionGroup around what `on_result` or `skip` raised."""
+        """Probe until cancelled. Raises: ExceptionGroup around what `on_result` or `look` raised."""
         try:
             async with asyncio.TaskGroup() as self._group:
                 while True:
@@ -171,10 +176,10 @@ class Scheduler:
             self._group = None
             self._running.clear()
             self._queues.clear()
-            for row in self._rows.values():
+            for row in self._plan.rows.values():
                 self._refuse(row, RuntimeError("the probe schedule has stopped"))
                 if row.place != "planned":
-                    self._plan(row, row.due)
+                    self._plan.at(row, row.due)
 
     async def probe_now(self, endpoint_id: str) -> ProbeResult:
         """Probe out of turn, within the same concurrency and budget; one that runs already is waited for.
@@ -182,7 +187,7 @@ class Scheduler:
         Its result goes to `on_result` first, like any other. Raises: KeyError for an endpoint that is not
         scheduled, BudgetSpent, RuntimeError when the schedule is not running, stops, or loses the endpoint.
         """
-        row = self._rows.get(endpoint_id)
+        row = self._plan.rows.get(endpoint_id)
         if self._group is None:
             raise RuntimeError("the probe schedule is not running")
         if row is None:
@@ -205,67 +210,67 @@ class Scheduler:
 
     def _advance(self, now: float) -> float | None:
         """Start everything that may start; answer the seconds until something else is due."""
-        while self._heap and (not self._counts(self._heap[0]) or self._heap[0][0] <= now):
-            entry = heappop(self._heap)
-            if not self._counts(entry):
-                continue
-            row = entry[2]
-            if now - row.due > LATE_MAX:
-                self._plan(row, now + self._rng.uniform(0.0, row.settings.interval))
-            else:
-                self._queue(row)
+        for row in self._plan.take(now):
+            self._queue(row)
         for provider in list(self._queues):
             self._serve(provider, now)
-        return max(0.0, self._heap[0][0] - now) if self._heap else None
+        return self._plan.next(now)
+
+    def _queue(self, row: Row) -> None:
+        row.place = "queued"
+        self._queues.setdefault(row.endpoint.provider, deque()).append(row)
 
     def _serve(self, provider: str, now: float) -> None:
         """Start the probes at the head of a provider's line while there are slots."""
         line = self._queues[provider]
         while line:
             row = line[0]
-            if self._rows.get(row.endpoint.id) is not row:
+            if self._plan.rows.get(row.endpoint.id) is not row:
                 line.popleft()
                 continue
             if self._running[provider] >= row.settings.concurrency:
                 return
             line.popleft()
-            if self._left_out(row, now):
+            seen = self._look(row.endpoint.id, now)
+            if self._passes(row, seen, now):
                 self._unseen.discard(row.endpoint.id)
-                self._plan(row, now + self._jittered(row))
+                self._plan.again(row, started=now, now=now, wait=turn(row.settings, seen, failures=row.failures))
             else:
                 self._start(row, now)
         del self._queues[provider]
 
-    def _left_out(self, row: _Row, now: float) -> bool:
-        """Decide whether a due probe is not worth or not given its money."""
+    def _passes(self, row: Row, seen: Evidence, now: float) -> bool:
+        """Whether a turn is left out: its paid probe is not worth or not given its money."""
         if not self._paid(row):
             return False
-        budget, spent = row.settings.budget, self.spent(row.endpoint.provider)
-        if spent.requests >= budget.requests or spent.usd >= budget.usd:
-            provider = row.endpoint.provider
-            self._refuse(
-                row,
-                BudgetSpent(
-                    f"{provider}: today's budget for paid probes is spent: {spent.requests} of {budget.requests}"
-                    f" requests, {spent.usd:.4f} of {budget.usd:g} USD"
-                ),
-            )
-            return True
+        paid_age = None if row.paid_at is None else now - row.paid_at
         # Somebody who asks for a probe by name wants it although the evidence is fresh.
-        return not row.waiters and self._skip(row.endpoint, row.settings, now)
+        if not row.waiters and not worth_paying(row.settings, seen, paid_age=paid_age, failures=row.failures):
+            self._left_out["fresh"] += 1
+            return True
+        spent = self.spent(row.endpoint.provider)
+        if not spent.exceeds(row.settings.budget):
+            return False
+        provider, said = row.endpoint.provider, spent.told(row.settings.budget)
+        self._left_out["budget"] += 1
+        if self._budgets.is_news(provider):
+            self._on_spent(provider, said)
+        self._refuse(row, BudgetSpent(f"{provider}: today's budget for paid probes is spent: {said}"))
+        return True
 
-    def _start(self, row: _Row, now: float) -> None:
+    def _start(self, row: Row, now: float) -> None:
         assert self._group is not None  # only `run` advances
         row.place = "running"
         self.lateness = max(0.0, now - row.due)
         self._running[row.endpoint.provider] += 1
         if self._paid(row):
-            self._spend(row.endpoint.provider, requests=1, usd=0.0)
+            row.paid_at = now
+            self._budgets.spend(row.endpoint.provider, requests=1)
         self._group.create_task(
             self._probed(row, row.endpoint, row.settings, started=now), name=f"probe:{row.endpoint.id}"
         )
 
-    async def _probed(self, row: _Row, endpoint: Endpoint, settings: ProbeSettings, *, started: float) -> None:
+    async def _probed(self, row: Row, endpoint: Endpoint, settings: ProbeSettings, *, started: float) -> None:
         try:
             result = await probe(
                 endpoint,
@@ -283,11 +288,14 @@ class Scheduler:
             self._running[endpoint.provider] -= 1
             self._wake.set()
         if result.cost is not None and self._paid(row):
-            self._spend(endpoint.provider, requests=0, usd=result.cost)
-        if self._rows.get(endpoint.id) is row:
+            self._budgets.spend(endpoint.provider, usd=result.cost)
+        if self._plan.rows.get(endpoint.id) is row:
             self._unseen.discard(endpoint.id)
-            self._plan(row, max(self._clock(), started + self._jittered(row)))
+            row.failures = row.failures + 1 if COUNTS[result.outcome.kind] == "failure" else 0
             self._on_result(result)
+            now = self._clock()
+            wait = turn(row.settings, self._look(endpoint.id, now), failures=row.failures)
+            self._plan.again(row, started=started, now=now, wait=wait)
         else:
             # It led elsewhere when it began: its connection and its evidence belong to nobody now.
             self._connections.forget([endpoint.id])
@@ -296,56 +304,18 @@ class Scheduler:
             if not waiter.done():
                 waiter.set_result(result)
 
-    def _plan(self, row: _Row, due: float) -> None:
-        row.place = "planned"
-        row.due = due
-        row.number = next(self._numbers)
-        heappush(self._heap, (due, row.number, row))
-
-    def _queue(self, row: _Row) -> None:
-        row.place = "queued"
-        self._queues.setdefault(row.endpoint.provider, deque()).append(row)
-
-    def _counts(self, entry: tuple[float, int, _Row]) -> bool:
-        """Say whether a heap entry is still the plan of a row that is still there."""
-        _, number, row = entry
-        current = row.place == "planned" and row.number == number
-        return current and self._rows.get(row.endpoint.id) is row
-
-    def _drop(self, key: str, row: _Row) -> None:
-        """Forget a row. One that runs finishes, and its result reaches only who asked for it by name."""
-        del self._rows[key]
-        self._unseen.discard(key)
-        self._connections.forget([key])
-        if row.place != "running" or self._group is None:
-            self._refuse(row, RuntimeError(f"{key}: no longer scheduled"))
-
-    def _refuse(self, row: _Row, problem: Exception) -> None:
+    def _refuse(self, row: Row, problem: Exception) -> None:
         waiters, row.waiters = row.waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(problem)
 
-    def _paid(self, row: _Row) -> bool:
+    def _paid(self, row: Row) -> bool:
         check = self._kinds.get(row.settings.kind)
         return check is not None and check.paid
 
-    def _jittered(self, row: _Row) -> float:
-        return row.settings.interval * self._rng.uniform(1.0 - JITTER, 1.0 + JITTER)
 
-    def _today(self) -> int:
-        return int(self._wall() // DAY)
-
-    def _spend(self, provider: str, *, requests: int, usd: float) -> None:
-        today = self._today()
-        if self._day != today:
-            self._day = today
-            self._spent.clear()
-        before = self._spent.get(provider, Spent())
-        self._spent[provider] = Spent(requests=before.requests + requests, usd=before.usd + usd)
-
-
-def _leads(row: _Row) -> tuple[object, ...]:
+def _leads(row: Row) -> tuple[object, ...]:
     """Everything that makes an endpoint another one to a probe."""
     endpoint = row.endpoint
     return (

@@ -434,13 +434,15 @@ def test_the_watcher_doubts_itself_until_something_works(pair: Balancer) -> None
 
 
 def test_report_ages_are_of_reports_only(pair: Balancer) -> None:
-    assert pair.report_age(A, now=5.0) is None
-    assert pair.report_age("nobody", now=5.0) is None
+    assert pair.evidence(A, now=5.0) == (None, None, "calm")
+    with pytest.raises(KeyError):
+        pair.evidence("nobody", now=5.0)
     pair.record(A, OK, now=5.0, source="probe")
-    assert pair.report_age(A, now=5.0) is None
+    assert pair.evidence(A, now=5.0).report_age is None
     pair.record(A, OK, now=6.0, age=2.0)
     pair.record(A, OK, now=6.0, age=3.0)
-    assert pair.report_age(A, now=10.0) == 6.0
+    assert pair.evidence(A, now=10.0).report_age == 6.0
+    assert pair.evidence(B, now=10.0) == (None, 6.0, "calm")
     assert pair.endpoint(A, now=10.0).evidence_age == 5.0
 
 

@@ -66,7 +66,7 @@ def test_what_counts_for_nothing_is_no_fresh_evidence(pair: Balancer) -> None:
     pair.record(A, Outcome(kind="local"), now=1000.0, source="probe")
     pair.record(A, Outcome(kind="cancelled"), now=1000.0)
     assert pair.endpoint(A, now=1000.0).evidence_age == 999.0
-    assert pair.report_age(A, now=1000.0) == 999.0
+    assert pair.evidence(A, now=1000.0).report_age == 999.0
 
 
 def test_time_is_priced_by_the_last_minutes_and_not_by_all_time(

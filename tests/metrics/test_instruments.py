@@ -20,6 +20,8 @@ NAMES = [
     "balancer_ejections_total", "balancer_decisions_total", "balancer_decision_duration_seconds",
     "balancer_model_panic", "balancer_reports_total", "balancer_probe_duration_seconds",
     "balancer_probes_in_flight", "balancer_probe_lateness_seconds", "balancer_probe_cost_usd_total",
+    "balancer_probe_stretch_ratio", "balancer_probe_turns_left_out_total", "balancer_probe_budget_used_requests",
+    "balancer_probe_budget_used_usd",
     "balancer_event_loop_lag_seconds", "balancer_self_suspect", "balancer_config_last_reload_successful",
     "balancer_config_last_reload_success_timestamp_seconds", "process_cpu_seconds_total",
     "process_resident_memory_bytes", "process_start_time_seconds", "process_open_fds", "process_max_fds",
@@ -52,7 +54,7 @@ def busy(metrics: Metrics, table: Balancer) -> None:
     metrics.decided(3e-5)
     metrics.reported("recorded", 3)
     metrics.lag(0.002)
-    metrics.scheduler(in_flight=2, lateness=0.01)
+    metrics.scheduler(in_flight=2, lateness=0.01, stretch=1.25, left_out={"fresh": 7}, spent={"near": (3, 0.5)})
     metrics.reloaded(successful=True, wall=1_700_000_000.0)
 
 
@@ -124,6 +126,11 @@ def test_what_the_rims_tell_is_shown(metrics: Metrics, table: Balancer, samples:
     assert value("event_loop_lag_seconds") == 0.002
     assert value("probes_in_flight") == 2
     assert value("probe_lateness_seconds") == 0.01
+    assert value("probe_stretch_ratio") == 1.25
+    assert value("probe_turns_left_out_total", reason="fresh") == 7
+    assert value("probe_turns_left_out_total", reason="late") == 0
+    assert value("probe_budget_used_requests", provider="near") == 3
+    assert value("probe_budget_used_usd", provider="near") == 0.5
     assert value("config_last_reload_successful") == 1
     assert value("config_last_reload_success_timestamp_seconds") == 1_700_000_000.0
 

@@ -17,12 +17,15 @@ import pytest
 
 from balancer.config.secret import Secret
 from balancer.config.settings import ProbeSettings
+from balancer.core.evidence import Evidence
 from balancer.core.model import Endpoint, Pricing
 from balancer.core.outcome import Outcome
 from balancer.probing import KINDS, Check, Connections, ProbeResult, Scheduler, probe
 
 PEM = Path(__file__).parent / "self_signed.pem"  # certificate and key for localhost and 127.0.0.1, until 2120
-FAST = ProbeSettings(kind="models", interval=0.02, timeout=2.0)
+FAST = ProbeSettings(kind="models", interval=0.02, floor=0.02, timeout=2.0)
+NOTHING = Evidence(None, None, "calm")
+HEARD = Evidence(0.0, 0.0, "calm")
 DEADLINE = 10.0  # seconds that a test waits for a condition before it fails
 
 
@@ -222,17 +225,19 @@ class Laboratory:
 class Desk:
     """A scheduler, what it found, and the time that a test gives it."""
 
-    def __init__(self, lab, *, now=None, skip=None, kinds=KINDS, on_result=None, seed=7):
+    def __init__(self, lab, *, now=None, look=None, kinds=KINDS, on_result=None, seed=7):
         self.lab = lab
         self.now = now
         self.wall = 1_000_000.0
         self.results = []
+        self.spent = []
         self.scheduler = Scheduler(
             clock=self.clock,
             wall=lambda: self.wall,
             rng=random.Random(seed),
             on_result=self.results.append if on_result is None else on_result,
-            skip=(lambda *_: False) if skip is None else skip,
+            look=(lambda *_: NOTHING) if look is None else look,
+            on_spent=lambda *said: self.spent.append(said),
             connections=Connections(clock=self.clock, tls=lab.trusting),
             kinds=kinds,
         )

@@ -9,10 +9,13 @@ import pytest
 
 from balancer.config.secret import Secret
 from balancer.config.settings import Budget, ProbeSettings
+from balancer.core.evidence import Evidence
 from balancer.core.outcome import Outcome
 from balancer.probing import KINDS, BudgetSpent, Check, Spent
 
-FAST = ProbeSettings(kind="models", interval=0.02, timeout=2.0)
+FAST = ProbeSettings(kind="models", interval=0.02, floor=0.02, timeout=2.0)
+NOTHING = Evidence(None, None, "calm")
+HEARD = Evidence(0.0, 0.0, "calm")
 
 
 def test_first_probes_are_spread_over_the_interval(lab):
@@ -152,28 +155,29 @@ async def test_a_slow_provider_does_not_delay_another(lab):
 
 
 async def test_paid_probes_are_left_out_while_the_evidence_is_fresh(lab):
-    fresh = {"now": True}
+    seen = {"now": HEARD}
     done, kinds = lab.counted(paid=True)
     asked = []
 
-    def skip(endpoint, settings, now):
-        asked.append((endpoint.id, settings.kind, now))
-        return fresh["now"]
+    def look(endpoint, now):
+        asked.append((endpoint, now))
+        return seen["now"]
 
-    desk = lab.desk(kinds=kinds, skip=skip)
+    desk = lab.desk(kinds=kinds, look=look)
     desk.apply(desk.endpoints(1), replace(FAST, kind="completion"))
     async with desk.running():
         await lab.until(lambda: len(asked) >= 3)
         assert done == []
         assert desk.scheduler.first_picture
         assert desk.scheduler.spent("door") == Spent()
-        fresh["now"] = False
+        assert desk.scheduler.left_out["fresh"] >= 2
+        seen["now"] = NOTHING
         await lab.until(lambda: len(done) >= 1)
 
 
 async def test_free_probes_are_never_left_out(lab):
     done, kinds = lab.counted()
-    desk = lab.desk(kinds=kinds, skip=lambda *_: True)
+    desk = lab.desk(kinds=kinds, look=lambda *_: HEARD)
     desk.apply(desk.endpoints(1))
     async with desk.running():
         await lab.until(lambda: len(done) >= 2)
@@ -192,6 +196,8 @@ async def test_the_budget_of_a_day_limits_requests_and_a_new_day_begins_anew(lab
         assert desk.scheduler.first_picture
         with pytest.raises(BudgetSpent, match="5 of 5 requests"):
             await desk.scheduler.probe_now("model@door/0")
+        assert desk.spent == [("door", "5 of 5 requests, 0.0000 of 1 USD")]
+        assert desk.scheduler.all_spent() == {"door": Spent(requests=5, usd=0.0)}
         desk.wall += 86_400.0
         assert desk.scheduler.spent("door") == Spent()
         await lab.until(lambda: len(done) == 10)
@@ -314,7 +320,7 @@ async def test_probe_now_joins_a_probe_that_runs_and_waits_for_a_slot(lab):
 
 async def test_a_paid_probe_that_is_asked_for_by_name_runs_although_the_evidence_is_fresh(lab):
     done, kinds = lab.counted(paid=True)
-    desk = lab.desk(kinds=kinds, skip=lambda *_: True)
+    desk = lab.desk(kinds=kinds, look=lambda *_: HEARD)
     desk.apply(desk.endpoints(1), ProbeSettings(kind="completion", interval=3600.0))
     async with desk.running():
         assert (await desk.scheduler.probe_now("model@door/0")).outcome.kind == "success"

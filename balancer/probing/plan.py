@@ -1,0 +1,148 @@
+"""Whose turn it is: one heap of due times, for as many endpoints as there are.
+
+Theory of operation: first turns are spread over the interval and every later one is jittered, so that endpoints
+which started together drift apart. A turn that comes much too late (a suspended machine, a stopped process) is not
+taken: it was *not run*, which is no failure of anybody's, and it is spread over its interval again, since firing
+all that is late at once would measure our own stampede.
+
+A daemon that is late again and again has more to do than it can: it stretches all intervals, step by step while it
+is late and back when it is not, rather than be late for everything. How late it is is a moving average over the
+times that turns were taken, so that one pause is no overload, however many turns fell into it.
+
+What this module does not know: what a turn is used for, asyncio, and any clock but `now`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import Final, Literal
+
+from balancer.config.secret import Secret
+from balancer.config.settings import ProbeSettings
+from balancer.core.model import Endpoint
+from balancer.probing.probe import ProbeResult
+
+JITTER: Final = 0.1  # of the interval, to both sides: enough to drift apart, too little to notice
+LATE_MAX: Final = 5.0  # seconds; a busy loop is late by fractions of one, a suspended machine by minutes
+
+LATE_SHARE: Final = 0.02  # of the average is the newest: one pause of five seconds moves it by a tenth
+OVERLOADED: Final = 0.5  # s of average lateness; a healthy daemon is late by milliseconds
+RELAXED: Final = 0.1  # s; below it what was stretched is taken back
+STRETCH_STEP: Final = 1.25
+STRETCH_MAX: Final = 8.0  # beyond it the machine is too small, and the figures say so
+STRETCH_EVERY: Final = 10.0  # s between two steps: the last one must be felt first
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Row:
+    """One scheduled endpoint. `number` is the heap entry that counts; older entries are void.
+
+    `failures` are those of its probes in a row; `paid_at` is when the last paid one began.
+    """
+
+    endpoint: Endpoint
+    settings: ProbeSettings
+    credential: Secret | None
+    due: float = 0.0
+    number: int = -1
+    place: Literal["planned", "queued", "running"] = "planned"
+    failures: int = 0
+    paid_at: float | None = None
+    waiters: list[asyncio.Future[ProbeResult]] = field(default_factory=list)
+
+
+class Plan:
+    """Every scheduled endpoint by id, and when each is due. `not_run` counts the turns that came too late.
+
+    `stretch` is what all intervals are multiplied with, 1 as a rule.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rows: dict[str, Row] = {}
+        self.not_run = 0
+        self.stretch = 1.0
+        self._rng = rng
+        self._heap: list[tuple[float, int, Row]] = []
+        self._numbers = count()
+        self._late = 0.0
+        self._stepped = float("-inf")
+
+    # ---- changing ------------------------------------------------------------------------------------
+
+    def add(self, row: Row, now: float) -> None:
+        """Take a new endpoint; its first turn is somewhere in its interval."""
+        self.rows[row.endpoint.id] = row
+        self.spread(row, now)
+
+    def spread(self, row: Row, now: float) -> None:
+        """Put a row's turn anywhere in the interval from now."""
+        self.at(row, now + self._anywhere(row))
+
+    def hasten(self, row: Row, now: float) -> None:
+        """Put a row's turn anywhere in the interval from now, unless it comes sooner."""
+        self.at(row, min(row.due, now + self._anywhere(row)))
+
+    def again(self, row: Row, *, started: float, now: float, wait: float) -> None:
+        """Put a row's turn `wait` seconds after it `started`, give or take the jitter."""
+        self.at(row, max(now, started + wait * self.stretch * self._rng.uniform(1.0 - JITTER, 1.0 + JITTER)))
+
+    def at(self, row: Row, due: float) -> None:
+        """Put a row's turn there; what was planned for it before is void."""
+        row.place, row.due, row.number = "planned", due, next(self._numbers)
+        heappush(self._heap, (due, row.number, row))
+
+    def tidy(self) -> None:
+        """Drop void entries, which would otherwise gather with every reload."""
+        self._heap = [entry for entry in self._heap if self._counts(entry)]
+        heapify(self._heap)
+
+    def take(self, now: float) -> list[Row]:
+        """Take out all whose turn has come."""
+        found: list[Row] = []
+        latest: float | None = None
+        while self._heap and (not self._counts(self._heap[0]) or self._heap[0][0] <= now):
+            entry = heappop(self._heap)
+            if not self._counts(entry):
+                continue
+            row = entry[2]
+            late = now - row.due
+            if late > LATE_MAX:
+                self.not_run += 1
+                self.spread(row, now)
+            else:
+                latest = late if latest is None else max(latest, late)
+                found.append(row)
+        if latest is not None:
+            self._late += LATE_SHARE * (latest - self._late)
+            self._stretch(now)
+        return found
+
+    def _stretch(self, now: float) -> None:
+        if now - self._stepped < STRETCH_EVERY:
+            return
+        if self._late > OVERLOADED and self.stretch < STRETCH_MAX:
+            self.stretch = min(self.stretch * STRETCH_STEP, STRETCH_MAX)
+        elif self._late < RELAXED and self.stretch > 1.0:
+            self.stretch = max(self.stretch / STRETCH_STEP, 1.0)
+        else:
+            return
+        self._stepped = now
+
+    def _anywhere(self, row: Row) -> float:
+        return self._rng.uniform(0.0, row.settings.interval * self.stretch)
+
+    # ---- reading -------------------------------------------------------------------------------------
+
+    def next(self, now: float) -> float | None:
+        """Seconds until somebody's turn comes; `None` where nobody's does."""
+        return max(0.0, self._heap[0][0] - now) if self._heap else None
+
+    def _counts(self, entry: tuple[float, int, Row]) -> bool:
+        """Whether a heap entry is still the plan of a row that is still there."""
+        _, number, row = entry
+        current = row.place == "planned" and row.number == number
+        return current and self.rows.get(row.endpoint.id) is row

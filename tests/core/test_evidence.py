@@ -1,0 +1,64 @@
+"""What a prober must know: ages of reports, and which questions only a call can answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from balancer.core.balancer import Balancer
+from balancer.core.model import Endpoint
+from balancer.core.outcome import Outcome
+
+OK = Outcome(kind="success")
+BAD = Outcome(kind="server_error", status=500)
+
+
+@pytest.fixture
+def pair(endpoint: Callable[..., Endpoint], catalog: Callable[..., object]) -> Balancer:
+    return Balancer(catalog(endpoint("a"), endpoint("b")), seed=1)  # type: ignore[arg-type]
+
+
+A, B = "author/slug@a", "author/slug@b"
+
+
+def test_a_models_traffic_is_its_newest_report_wherever_it_went(pair: Balancer) -> None:
+    assert pair.evidence(A, now=1.0) == (None, None, "calm")
+    pair.record(A, OK, now=10.0)
+    pair.record(B, OK, now=20.0)
+    assert pair.evidence(A, now=25.0) == (15.0, 5.0, "calm")
+    assert pair.evidence(B, now=25.0) == (5.0, 5.0, "calm")
+
+
+def test_one_failure_makes_it_suspect_until_the_next_success(pair: Balancer) -> None:
+    pair.record(A, OK, now=1.0)
+    pair.record(A, BAD, now=2.0)
+    assert pair.evidence(A, now=3.0).urgency == "suspect"
+    assert pair.evidence(B, now=3.0).urgency == "calm"
+    pair.record(A, OK, now=4.0)
+    assert pair.evidence(A, now=5.0).urgency == "calm"
+
+
+def test_an_ejection_is_left_alone_until_its_hold_is_over_and_then_waits_for_a_trial(pair: Balancer) -> None:
+    for step in range(10):
+        pair.record(A, BAD, now=1.0 + step / 10)
+    view = pair.endpoint(A, now=2.0)
+    assert view.state == "ejected"
+    assert view.next_at is not None
+    assert pair.evidence(A, now=view.next_at - 0.01).urgency == "held"
+    assert pair.evidence(A, now=view.next_at).urgency == "trial"
+    pair.record(A, OK, now=view.next_at + 1.0, source="probe")
+    assert pair.evidence(A, now=view.next_at + 2.0).urgency == "calm"
+
+
+@pytest.mark.parametrize("what", ["drained", "throttled", "misconfigured"])
+def test_asking_one_that_nobody_may_call_tells_nothing(pair: Balancer, what: str) -> None:
+    if what == "drained":
+        pair.drain(A, now=1.0)
+    for _ in range(3):
+        if what == "throttled":
+            pair.record(A, Outcome(kind="rate_limited", status=429, retry_after=60.0), now=2.0)
+        elif what == "misconfigured":
+            pair.record(A, Outcome(kind="refused", status=401), now=2.0)
+    assert pair.endpoint(A, now=3.0).state == what
+    assert pair.evidence(A, now=3.0).urgency == "held"

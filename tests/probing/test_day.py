@@ -1,0 +1,154 @@
+"""A simulated day of the real schedule over the real core: what paid probes cost with traffic and without."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import selectors
+from collections import Counter
+
+import pytest
+
+from balancer.config import parse_config
+from balancer.config.settings import Budget
+from balancer.core.balancer import Balancer
+from balancer.core.outcome import Outcome
+from balancer.core.request import Request
+from balancer.probing import KINDS, Check, Scheduler
+
+DAY = 86_400.0
+PROVIDERS = ("one", "two", "three", "four")
+MODEL = "author/model"
+
+
+class _Jumping(selectors.DefaultSelector):
+    """Waits for nobody: what would be waited for has passed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise RuntimeError("nothing is planned any more: this would wait for ever")
+        self.now += max(0.0, timeout)
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Its `time` begins at 0 and moves only when all there is to do is to wait."""
+
+    def __init__(self) -> None:
+        self._jumping = _Jumping()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now
+
+
+def run(main):
+    """Run to the end under a clock that jumps to the next timer: a day takes as long as its work does."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(main)
+
+
+class Day:
+    """A table, its schedule and a world in which an endpoint answers unless it is `down`."""
+
+    def __init__(self, *, budget: Budget | None = None, probe: str = "") -> None:
+        spent = "" if budget is None else f", budget: {{requests: {budget.requests}, usd: {budget.usd}}}"
+        text = ["providers:", *[f"  {key}: {{base_url: 'http://127.0.0.1:1'}}" for key in PROVIDERS]]
+        text += ["models:", f"  {MODEL}:", "    endpoints:"]
+        text += [
+            f"      - {{provider: {key}, model: m, pricing: {{prompt: {price}, completion: {price}}}}}"
+            for price, key in enumerate(PROVIDERS, 1)
+        ]
+        text += [f"probe: {{kind: completion{probe}{spent}}}"]
+        self.config = parse_config("\n".join(text), source="test")
+        self.loop = asyncio.get_running_loop()
+        self.table = Balancer(self.config, seed=1)
+        self.down: set[str] = set()
+        self.bought: Counter[str] = Counter()
+        self.scheduler = Scheduler(
+            clock=self.loop.time,
+            wall=self.loop.time,
+            rng=random.Random(1),
+            on_result=lambda result: self.tell(result.endpoint, result.outcome, "probe"),
+            look=lambda key, now: self.table.evidence(key, now=now),
+            kinds={**KINDS, "completion": Check(run=self._answer, shallow=False, paid=True)},
+        )
+        self.scheduler.apply(self.config.endpoints, self.config.probes, self.config.credentials)
+
+    async def _answer(self, client):
+        key = client.endpoint.id
+        self.bought[key] += 1
+        await asyncio.sleep(1.0)
+        return self.outcome(key, prompt_tokens=10, completion_tokens=16)
+
+    def outcome(self, key, **facts):
+        if key in self.down:
+            return Outcome(kind="server_error", status=500)
+        return Outcome(kind="success", latency=1.0, ttft=0.5, **facts)
+
+    def tell(self, key, outcome, source="report", decision=None):
+        self.table.record(key, outcome, now=self.loop.time(), source=source, decision=decision)
+
+    async def pass_by(self, *, until, traffic=None):
+        """Let time pass, with a request each `traffic` seconds that goes where the table says."""
+        async with asyncio.TaskGroup() as group:
+            probing = group.create_task(self.scheduler.run(), name="schedule")
+            while self.loop.time() < until:
+                await asyncio.sleep(60.0 if traffic is None else traffic)
+                if traffic is not None:
+                    decision = self.table.best(Request(model=MODEL), now=self.loop.time())
+                    key = decision.selected.id
+                    self.tell(key, self.outcome(key), decision=decision.id)
+            probing.cancel()
+
+
+def test_with_live_traffic_a_day_has_fewer_than_five_paid_probes_an_endpoint():
+    async def main():
+        day = Day()
+        await day.pass_by(until=DAY, traffic=10.0)
+        assert len(day.bought) == len(PROVIDERS)
+        assert max(day.bought.values()) < 5
+        assert day.table.endpoint(f"{MODEL}@four", now=DAY).state == "healthy"
+
+    run(main())
+
+
+def test_without_traffic_a_day_has_the_floor_and_no_more():
+    async def main():
+        day = Day(probe=", floor: 1h")
+        await day.pass_by(until=DAY)
+        assert all(21 <= count <= 26 for count in day.bought.values())  # one an hour, give or take the jitter
+
+    run(main())
+
+
+@pytest.mark.parametrize("traffic", [None, 10.0])
+def test_one_that_is_down_all_day_costs_little_more_and_is_found_to_be_back(traffic):
+    async def main():
+        day = Day()
+        dead = f"{MODEL}@two"
+        await day.pass_by(until=100.0, traffic=traffic)
+        day.down = {dead}
+        await day.pass_by(until=DAY, traffic=traffic)
+        assert day.bought[dead] <= 30
+        assert max(count for key, count in day.bought.items() if key != dead) < 5
+        day.down = set()
+        await day.pass_by(until=DAY + 8 * 3600.0 * 1.2, traffic=traffic)
+        assert day.table.endpoint(dead, now=day.loop.time()).state in ("healthy", "recovering")
+
+    run(main())
+
+
+def test_a_days_budget_is_never_exceeded_whatever_is_wrong():
+    async def main():
+        day = Day(budget=Budget(requests=10, usd=1.0), probe=", floor: 1m, stale_after: 1m")
+        day.down = {f"{MODEL}@one"}
+        await day.pass_by(until=DAY - 1.0)
+        assert set(day.bought.values()) == {10}
+        assert day.scheduler.left_out["budget"] > 100
+
+    run(main())
