@@ -6,8 +6,6 @@ Their words for how an answer ended are told in OpenAI's, which `core.outcome` k
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from functools import partial
 from typing import Any, Final
 
 from balancer.config.secret import Secret
@@ -95,21 +93,12 @@ class Anthropic:
         return Delta()  # ping, content_block_start and whatever is added later
 
     def used_up(self, headers: Mapping[str, str], *, wall: float) -> float | None:
-        return used_up(headers, _LIMITS, partial(_until, wall=wall))
+        return used_up(headers, _LIMITS, wall=wall)
 
     def of_account(self, complaint: str) -> bool:
         # A plain `rate_limit_error` is of one class of models.
         error = complained(complaint)
         return error.get("type") == "billing_error" or mapping(error.get("details")).get("error_code") == _SPENT
-
-
-def _until(text: str, *, wall: float) -> float | None:
-    """Seconds until a moment of RFC 3339; one that has passed is 0."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return None if moment.tzinfo is None else max(0.0, moment.timestamp() - wall)
 
 
 ANTHROPIC: Final = Anthropic()

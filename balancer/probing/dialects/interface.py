@@ -5,7 +5,7 @@ A dialect writes requests and reads events. It does no I/O and keeps no state be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -13,7 +13,7 @@ import msgspec
 
 from balancer.config.secret import Secret
 from balancer.core.model import Endpoint
-from balancer.core.outcome import RETRY_AFTER_MAX
+from balancer.core.waits import wait
 
 PROMPT: Final = "Reply with the word OK."
 
@@ -102,16 +102,13 @@ def complained(complaint: str) -> Mapping[str, Any]:
         return {}
 
 
-def used_up(
-    headers: Mapping[str, str], names: Iterable[tuple[str, str]], span: Callable[[str], float | None]
-) -> float | None:
+def used_up(headers: Mapping[str, str], names: Iterable[tuple[str, str]], *, wall: float) -> float | None:
     """Give the longest wait among the limits of which nothing is left, each named by two headers: rest and reset.
 
-    Shape: `span` reads a reset as seconds from now. What nobody can mean, such as a moment where a span belongs, is
-    left out, and so is a limit that says only one of the two.
+    Shape: a reset may have every form that `core.waits` reads; a limit that says only one of the two is left out.
     """
-    waits = [span(headers[reset]) for rest, reset in names if headers.get(rest) == "0" and reset in headers]
-    return max([wait for wait in waits if wait is not None and 0 <= wait <= RETRY_AFTER_MAX], default=None)
+    waits = [wait(headers.get(reset), wall=wall) for rest, reset in names if headers.get(rest) == "0"]
+    return max([each for each in waits if each is not None], default=None)
 
 
 def count(value: object) -> int | None:

@@ -9,7 +9,6 @@ nothing. An endpoint whose `supported_parameters` decide it is asked rightly at 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from re import compile as pattern
 from typing import Any, Final
 
 from balancer.config.secret import Secret
@@ -29,11 +28,11 @@ from balancer.probing.dialects.interface import (
 # Where the thinking of reasoning models appears: OpenRouter's name, and that of DeepSeek and vLLM.
 _THINKING: Final = ("reasoning", "reasoning_content")
 
-_LIMITS: Final = [(f"x-ratelimit-remaining-{what}", f"x-ratelimit-reset-{what}") for what in ("requests", "tokens")]
-# Spans as Go writes them: 12ms, 6m0s, 1h2m3.5s; some imitations send bare seconds.
-_SPAN: Final = pattern(r"(?=.)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
-_SECONDS: Final = pattern(r"\d+(?:\.\d+)?")
-_UNITS: Final = (86_400.0, 3600.0, 60.0, 1.0, 0.001)
+# OpenAI's (spans as Go writes them) and Azure's (whole seconds); the last pair is of those that count one quota
+# only, OpenRouter among them (Unix time in milliseconds).
+_LIMITS: Final = [
+    (f"x-ratelimit-remaining{what}", f"x-ratelimit-reset{what}") for what in ("-requests", "-tokens", "")
+]
 
 # What the account lacks is money, and no model there will answer. A `rate_limit_exceeded` is of one model (or of a
 # few that share a limit, which nobody says).
@@ -93,21 +92,11 @@ class OpenAI:
         )
 
     def used_up(self, headers: Mapping[str, str], *, wall: float) -> float | None:
-        del wall  # resets are spans
-        return used_up(headers, _LIMITS, _span)
+        return used_up(headers, _LIMITS, wall=wall)
 
     def of_account(self, complaint: str) -> bool:
         error = complained(complaint)
         return not _OF_ACCOUNT.isdisjoint(str(error.get(key)) for key in ("code", "type"))
-
-
-def _span(text: str) -> float | None:
-    if _SECONDS.fullmatch(text) is not None:
-        return float(text)
-    found = _SPAN.fullmatch(text)
-    if found is None:
-        return None
-    return sum(float(part) * unit for part, unit in zip(found.groups(), _UNITS, strict=True) if part is not None)
 
 
 OPENAI: Final = OpenAI()
