@@ -96,12 +96,13 @@ def _print(results: list[ProbeResult], skipped: dict[str, str], *, debug: bool) 
             each.outcome.kind,
             *(table.seconds(each.phases.get(phase)) for phase in PHASES),
             table.seconds(each.outcome.ttft),
+            table.NONE if each.tokens_per_second is None else f"{each.tokens_per_second:.1f}",
             table.NONE if each.cost is None else f"${each.cost:.6f}",
             each.outcome.detail or table.NONE,
         ]
         for each in results
     ]
-    rows += [[key, table.NONE, "not probed", *[table.NONE] * 7, why] for key, why in skipped.items()]
+    rows += [[key, table.NONE, "not probed", *[table.NONE] * 8, why] for key, why in skipped.items()]
     header = ["ENDPOINT", "KIND", "VERDICT", *(phase.replace("_", " ").upper() for phase in PHASES)]
     if rows:
-        print(table.render([*header, "TTFT", "COST", "DETAIL"], rows, right=range(3, 10)))
+        print(table.render([*header, "TTFT", "TOKENS/S", "COST", "DETAIL"], rows, right=range(3, 11)))

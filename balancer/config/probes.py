@@ -43,12 +43,15 @@ class Probes:
             merged = dataclasses.replace(merged, timeout=min(merged.timeout, merged.interval))
         self._judge_times(at, own, self._top)
         self._judge_http(at, own, merged)
+        self._judge_answer_model(at, own, merged)
         self._kinds.add(merged.kind)
         return merged
 
     def finish(self) -> None:
         """Tell what is wrong at the top level, now that it is known what the endpoints made of it."""
         touches = self._sheet.problems.touches
+        if not self._kinds & _PAID and not touches(("probe", "kind")) and not touches(("models",)):
+            self._refuse_answer_model(("probe",), self._top, "no endpoint has a paid probe kind")
         if self._lacks_url and not touches(("probe",)):
             self._sheet.tell(("probe", "kind"), "http without a url", "give url: an address or a path")
         if "http" in self._kinds or touches(("probe", "kind")) or touches(("models",)):
@@ -90,7 +93,19 @@ class Probes:
             found = f"the probe kind is {merged.kind}, and only http reads {key}"
             self._sheet.tell((*at, key), found, _USE)
 
+    def _judge_answer_model(self, at: Path, own: ProbeShape, merged: ProbeSettings) -> None:
+        if merged.kind not in _PAID and not any(
+            self._sheet.problems.touches((*place, "kind")) for place in (at, ("probe",))
+        ):
+            self._refuse_answer_model(at, own, f"the probe kind is {merged.kind}")
 
+    def _refuse_answer_model(self, at: Path, shape: ProbeShape, why: str) -> None:
+        if not isinstance(shape.answer_model, UnsetType):
+            found = f"{why}, and only completion and tools read answer_model"
+            self._sheet.tell((*at, "answer_model"), found, "set kind: completion, or remove it")
+
+
+_PAID = frozenset({"completion", "tools"})
 _USE = "set kind: http, or remove it"
 _TIMES = ("timeout", "interval")
 

@@ -19,6 +19,7 @@ from balancer.config.vocabulary import (
     HOUR,
     Given,
     Header,
+    Name,
     Pattern,
     ProbeUrl,
     Shape,
@@ -62,8 +63,8 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
         Annotated[
             ProbeKind,
             told(
-                "models lists models (free), completion asks for a few tokens (paid), http asks an address of "
-                "yours, tcp opens a connection, none relies on reports.",
+                "models lists models (free), completion asks for a few tokens (paid), tools forces a tool call "
+                "(paid), http asks an address of yours, tcp opens a connection, none relies on reports.",
                 _PROBE.kind,
             ),
         ]
@@ -107,6 +108,9 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
         ]
     ] = UNSET
     body: Given[Annotated[Pattern, told("Kind http: a regular expression that must be found in the body.")]] = UNSET
+    answer_model: Given[
+        Annotated[Name, told("Kinds completion and tools: the model that answers name instead of ours, or any.")]
+    ] = UNSET
 
 
 class StickyShape(Shape, frozen=True, kw_only=True):

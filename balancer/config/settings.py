@@ -13,7 +13,7 @@ from typing import Literal
 from balancer.config.secret import Secret
 from balancer.core.model import Catalog
 
-ProbeKind = Literal["models", "completion", "http", "tcp", "none"]
+ProbeKind = Literal["models", "completion", "tools", "http", "tcp", "none"]
 Scope = Literal["read", "report", "admin"]
 
 
@@ -55,7 +55,8 @@ class ProbeSettings:
 
     `concurrency` is per provider. `reuse` keeps the connection between probes. `url` to `body` are for the
     kind `http`: an absolute URL or a path below `base_url`, the statuses that are good, headers that must be
-    there (name → text that the value must contain), and a regular expression the body must match.
+    there (name → text that the value must contain), and a regular expression the body must match. `answer_model`
+    is for the paid kinds: the model that an answer must name instead of the one that was asked for, or `any`.
     """
 
     kind: ProbeKind = "models"
@@ -70,6 +71,7 @@ class ProbeSettings:
     status: tuple[int, ...] = (200,)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str | None = None
+    answer_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,7 +160,7 @@ class Client:
         text = None if self._credential is None else self._credential.reveal()
         if text is not None and not (text and text.isascii() and text.isprintable() and text == text.strip()):
             raise Failure("refused", "the credential is empty or holds characters that no header can carry")
-        return self.dialect.headers(self._credential)
+        return self.dialect.headers(self._credential, self.endpoint)
 
     def below(self, path: str) -> str:
         """Name a URL below the endpoint's `base_url`, keeping its query where `path` has none."""

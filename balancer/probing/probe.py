@@ -56,6 +56,14 @@ class ProbeResult:
     bug: str | None = None
     transcript: tuple[str, ...] = ()
 
+    @property
+    def tokens_per_second(self) -> float | None:
+        """How fast a good answer came, counted as the core counts it: all of its tokens over all of its time."""
+        outcome = self.outcome
+        if outcome.kind != "success" or outcome.completion_tokens is None or not outcome.latency:
+            return None
+        return outcome.completion_tokens / outcome.latency
+
     def facts(self) -> dict[str, Any]:
         """The result as plain values, for whoever writes it down as JSON."""
         return {
@@ -68,6 +76,7 @@ class ProbeResult:
             "duration": self.ended - self.began,
             "phases": dict(self.phases),
             "ttft": self.outcome.ttft,
+            "tokens_per_second": self.tokens_per_second,
             "cost": self.cost,
         }
 

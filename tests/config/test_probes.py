@@ -45,6 +45,11 @@ def test_an_http_probe_is_read_whole() -> None:
     assert probe("", "kind: http, url: 'http://127.0.0.1:9/x?y=1', status: [200, 204]").status == (200, 204)
 
 
+def test_a_paid_probe_may_expect_another_model_than_ours() -> None:
+    assert probe("answer_model: any", "kind: completion").answer_model == "any"
+    assert probe("kind: tools, answer_model: any", "answer_model: gpt-4.1").answer_model == "gpt-4.1"
+
+
 def test_an_endpoint_may_leave_the_top_levels_http_probe() -> None:
     text = TEXT.replace("TOP", "kind: http, url: /health").replace(
         "{provider: a, model: m, probe: {OWN}}",

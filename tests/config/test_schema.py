@@ -23,7 +23,7 @@ UNSEEN = {
     "absent_token", "alias_bomb", "alias_of_itself", "aliases", "colon_in_text", "control_character",
     "copies_with_names_that_are_taken", "credential_outside_its_folder", "dates", "duplicate_keys", "empty",
     "escaped_control_character", "hold_above_hold_max", "hold_max_below_the_default_hold",
-    "http_keys_at_the_top", "http_keys_with_another_kind", "http_probe_without_url",
+    "answer_model_at_the_top", "http_keys_at_the_top", "http_keys_with_another_kind", "http_probe_without_url",
     "http_probe_without_url_at_the_top", "keys_that_are_not_text", "merge_of_text", "no_base_url",
     "prompt_above_context", "same_credential_twice", "second_endpoint_of_one_id",
     "secret_that_begins_with_a_star", "tab", "tags", "timeout_above_interval", "timeout_at_the_top",

@@ -6,7 +6,7 @@ import pytest
 
 from balancer.core.model import Dialect
 from balancer.probing.dialects import DIALECTS
-from balancer.probing.dialects.interface import complained, count, error_in, mapping, parsed, used_up
+from balancer.probing.dialects.interface import count, mapping, parsed, text_of, used_up
 
 
 def test_every_dialect_has_its_rules():
@@ -20,35 +20,28 @@ def test_what_is_no_json_is_a_value_error(text):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ({"error": {"code": 502, "type": "server", "message": "bad"}}, "502 server bad"),
-        ({"error": {"message": "bad"}}, "bad"),
-        ({"error": {}}, "{}"),
-        ({"error": "words"}, "words"),
-        ({"error": None}, None),
-        ({"data": []}, None),
-        ([], None),
-        (None, None),
-    ],
+    ("value", "tokens"), [(0, 0), (7, 7), (12.0, 12), (1_000_000_000, 1_000_000_000), (None, None)]
 )
-def test_an_error_is_found_in_any_of_its_shapes(value, text):
-    assert error_in(value) == text
+def test_tokens_are_whole_numbers_from_zero_up_or_not_said(value, tokens):
+    assert count({"prompt_tokens": value}, "prompt_tokens") == tokens
+    assert count({}, "prompt_tokens") is None
 
 
-def test_only_whole_numbers_from_zero_up_are_counts():
-    assert [count(value) for value in (0, 7, -1, True, 1.5, "3", None)] == [0, 7, *[None] * 5]
+@pytest.mark.parametrize(
+    "value", [-1, 1.5, True, "3", [], {}, 1_000_000_001, 10**30, 1e300, float("nan"), float("inf")]
+)
+def test_tokens_that_nobody_can_have_counted_are_a_value_error(value):
+    with pytest.raises(ValueError, match=r"completion_tokens is .*, and no number of tokens"):
+        count({"completion_tokens": value}, "completion_tokens")
+
+
+def test_only_texts_with_something_in_them_are_texts():
+    assert [text_of(value) for value in ("a", "", None, 1, ["a"])] == ["a", *[None] * 4]
 
 
 def test_only_objects_are_mappings():
     assert mapping({"a": 1}) == {"a": 1}
     assert mapping([1]) == {}
-
-
-def test_the_error_of_a_refusal_is_an_object_or_empty():
-    assert complained('{"error": {"code": 5}}') == {"code": 5}
-    for text in ('{"error": "words"}', '{"error": null}', "[]", "nonsense", '{"error": {"code"', ""):
-        assert complained(text) == {}
 
 
 @pytest.mark.parametrize(
