@@ -190,6 +190,8 @@ class Client:
         self.trace.say(f"> {method} {target} HTTP/1.1")
         for name, value in lines.items():
             self.trace.say(f"> {name}: {value}")
+        if body:
+            self.trace.say(f"> {body.decode('utf-8', 'replace')}")
         connection, answer = await self._answered(origin, request, body)
         kept = False
         try:

@@ -24,6 +24,9 @@ from balancer.probing.model_name import is_same, plain
         ("llama3.2", "llama3.2:latest"),
         ("deepseek/deepseek-chat:free", "deepseek-chat"),
         ("grok-4", "grok-4-0709"),
+        ("gemini-flash-latest", "gemini-2.5-flash-preview-09-2025"),
+        ("openrouter/auto", "anthropic/claude-sonnet-4"),
+        ("model-router", "gpt-4.1-nano-2025-04-14"),
         (" model ", "model"),
     ],
 )
@@ -39,6 +42,8 @@ def test_names_that_differ_by_ornaments_mean_the_same(wanted, found):
         ("gpt-4.1-mini", "gpt-4.1-nano"),
         ("gpt-4.1", "gpt-3.5-turbo-0125"),
         ("claude-opus-4-20250514", "claude-sonnet-4-20250514"),
+        ("claude-opus-4-latest", "claude-sonnet-4-20250514"),
+        ("gemini-flash-latest", "gemini-2.5-pro"),
         ("meta-llama/llama-3.3-70b", "meta-llama/llama-3.1-70b"),
         ("us.anthropic.claude-opus-4-v1:0", "meta.llama3-3-70b-instruct-v1:0"),
     ],

@@ -157,7 +157,7 @@ def count(usage: Mapping[str, Any], key: str) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 12.0: some languages have no other numbers
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= COUNT_MAX:
-        raise ValueError(f"{key} is {str(value)[:100]!r}, and no number of tokens")
+        raise ValueError(f"{key} is {str(value)!r}, and no number of tokens")
     return value
 
 

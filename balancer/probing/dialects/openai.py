@@ -95,7 +95,7 @@ class OpenAI:
         amended = dict(body)
         if limit == LIMIT and NEWER_LIMIT in complaint:
             amended[NEWER_LIMIT] = amended.pop(LIMIT)
-        elif body[limit] < MORE_TOKENS and _is_too_few(complaint):
+        elif body.get(limit, MORE_TOKENS) < MORE_TOKENS and _is_too_few(complaint):
             amended[limit] = MORE_TOKENS
         elif "reasoning_effort" in body and _EFFORT.search(complaint) is not None:
             refused = amended.pop("reasoning_effort")

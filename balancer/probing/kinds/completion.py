@@ -160,7 +160,7 @@ async def _not_streamed(client: Client, answer: Answer) -> Outcome:
     """Judge a 200 whose body is JSON: an error that forgot its status, or a server that cannot stream."""
     body = await answer.read()
     text = body.decode("utf-8", "replace")
-    client.trace.say(f"< {text[:2000]}")
+    client.trace.say(f"< {text}")
     if not body.strip():
         raise Failure("empty", "the answer has no body", status=answer.status)
     try:

@@ -92,6 +92,7 @@ FORCED = {"type": "function", "function": {"name": "book_table"}}
         ({**BODY, "tool_choice": "required"}, "tool_choice must be auto", None),
         (NEWER | {"max_completion_tokens": 2048}, "max_tokens or model output limit was reached", None),
         (BODY, "the model is unknown", None),
+        ({"model": "m"}, "max_tokens: at least 20", None),
         (BODY, "Unrecognized request argument supplied: reasoning_effort", None),
     ],
 )

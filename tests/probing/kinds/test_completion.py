@@ -196,6 +196,21 @@ async def test_a_stream_that_hangs_after_its_finish_reason_is_whole_and_not_slow
     assert lab.connections.idle == 0
 
 
+@pytest.mark.parametrize(
+    ("end", "kind"), [("", "success"), ("0\r\n", "success"), ("zz\r\n", "malformed"), ("4\r\nda", "success")]
+)
+async def test_after_the_finish_reason_a_cut_is_no_matter_and_garbage_is(lab, end, kind):
+    async def cut(seen):
+        data = lab.stream(said("OK", "stop"), done=False).decode()
+        chunk = f"{len(data):x}\r\n{data}\r\n{end}".encode()
+        await seen.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + chunk)
+        seen.writer.close()
+
+    server = await lab.serve(cut)
+    result = await lab.probe(server.url, "completion")
+    assert (result.outcome.kind, result.bug) == (kind, None)
+
+
 async def test_comments_alone_keep_no_stream_alive(lab):
     async def comment(seen):
         await seen.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")

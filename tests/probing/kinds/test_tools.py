@@ -156,4 +156,5 @@ async def test_a_200_that_is_no_answer_is_not_a_success(lab, body, kind):
 async def test_a_call_that_echoes_the_credential_is_told_without_it(lab):
     result = await probed(lab, openai({"day": "sk-1", "guests": 4}), secret="sk-1")
     assert result.outcome.kind == "malformed"
+    assert any(line.startswith('> {"model":"model-1"') for line in result.transcript)
     assert "sk-1" not in repr(result)
