@@ -21,6 +21,8 @@ Phase = Literal["resolve", "connect", "tls", "first_byte", "transfer"]
 
 LINES_MAX: Final = 200  # a models list or a short completion fits; more is not read by a person
 LINE_MAX: Final = 500  # characters: a whole JSON chunk of a stream
+CLEANED: Final = 10  # times as much text as is shown is made fit for it: there may be much white space in it
+PART_MIN: Final = 8  # characters of a credential at the end of a text: fewer are words like `Bearer` or `sk-proj`
 SNIPPET_MAX: Final = 200  # characters of an error body in an outcome: a message, not a page
 
 
@@ -71,7 +73,8 @@ class Trace:
 
     def clean(self, text: str, length_max: int) -> str:
         """Make text fit to show: no credential, one printable line, at most `length_max` characters."""
-        line = " ".join(self.redacted(text).split())
+        # Megabytes are redacted in no time; to look at each of their letters takes some.
+        line = " ".join(self.redacted(text)[: length_max * CLEANED].split())
         line = "".join(letter if letter.isprintable() else "?" for letter in line)
         return line if len(line) <= length_max else line[: length_max - 1] + "…"
 
@@ -79,6 +82,11 @@ class Trace:
         """Replace the credential by `***`, leaving the rest of the text as it is."""
         for spelling in self._spellings:
             text = text.replace(spelling, "***")
+        for spelling in self._spellings:
+            # A body is read up to a limit, which may be in the middle of it.
+            for length in range(len(spelling) - 1, PART_MIN - 1, -1):
+                if text.endswith(spelling[:length]):
+                    return f"{text[:-length]}***"
         return text
 
     def _end(self, now: float) -> None:
