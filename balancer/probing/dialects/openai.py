@@ -102,7 +102,7 @@ class OpenAI:
             if (effort := _lowest(complaint, refused)) is not None:
                 amended["reasoning_effort"] = effort
         elif body.get("tool_choice") == _FORCED and "tool_choice" in complaint:
-            amended["tool_choice"] = "required"
+            amended |= _unforced(body, complaint)
         elif named is not None:
             del amended[named]
         elif limit == NEWER_LIMIT and NEWER_LIMIT in complaint:
@@ -170,6 +170,18 @@ def _limited(endpoint: Endpoint, tokens: int = 0) -> dict[str, Any]:
 def _is_too_few(complaint: str) -> bool:
     """Whether a complaint is of a limit that is too low."""
     return (LIMIT in complaint or NEWER_LIMIT in complaint) and _TOO_FEW.search(complaint) is not None
+
+
+def _unforced(body: Mapping[str, Any], complaint: str) -> dict[str, Any]:
+    """What to send besides or instead of a forced call that is refused.
+
+    Source: deepseek-ai/DeepSeek-V3 issue 1376, "Thinking mode does not support this tool_choice": without thinking
+    it does. Qwen says "in thinking mode", and has a switch of its own.
+    """
+    if "thinking mode" in complaint.lower() and body.keys().isdisjoint(("thinking", "enable_thinking")):
+        qwen = "qwen" in str(body.get("model")).lower()
+        return {"enable_thinking": False} if qwen else {"thinking": {"type": "disabled"}}
+    return {"tool_choice": "required"}
 
 
 def _lowest(complaint: str, refused: object) -> str | None:

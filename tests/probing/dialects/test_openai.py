@@ -90,6 +90,21 @@ FORCED = {"type": "function", "function": {"name": "book_table"}}
         ({**BODY, "enable_thinking": False}, "unexpected: enable_thinking", BODY),
         ({**BODY, "tool_choice": FORCED}, "tool_choice must be a string", {**BODY, "tool_choice": "required"}),
         ({**BODY, "tool_choice": "required"}, "tool_choice must be auto", None),
+        (
+            {**BODY, "tool_choice": FORCED},
+            "Thinking mode does not support this tool_choice",
+            {**BODY, "tool_choice": FORCED, "thinking": {"type": "disabled"}},
+        ),
+        (
+            {**BODY, "model": "qwen3-32b", "tool_choice": FORCED},
+            "The tool_choice parameter does not support being set to required or object in thinking mode",
+            {**BODY, "model": "qwen3-32b", "tool_choice": FORCED, "enable_thinking": False},
+        ),
+        (
+            {**BODY, "tool_choice": FORCED, "thinking": {"type": "disabled"}},
+            "Thinking mode does not support this tool_choice",
+            {**BODY, "tool_choice": "required", "thinking": {"type": "disabled"}},
+        ),
         (NEWER | {"max_completion_tokens": 2048}, "max_tokens or model output limit was reached", None),
         (BODY, "the model is unknown", None),
         ({"model": "m"}, "max_tokens: at least 20", None),
