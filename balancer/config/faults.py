@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from datetime import date
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -76,6 +77,14 @@ def url_fault(text: str) -> str | None:
     if port == 0 or _SPACE.search(text) is not None or not text.isascii():
         return "is not an address"
     return None
+
+
+def is_address(host: str | None) -> bool:
+    """Tell an IP address from a host's name."""
+    try:
+        return host is not None and ip_address(host) is not None
+    except ValueError:
+        return False
 
 
 def probe_url_fault(text: str) -> str | None:

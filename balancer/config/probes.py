@@ -9,9 +9,11 @@ What this module does not know: how a probe is made.
 from __future__ import annotations
 
 import dataclasses
+from urllib.parse import urlsplit
 
 from msgspec import UnsetType
 
+from balancer.config.faults import is_address
 from balancer.config.overlay import overlay
 from balancer.config.problems import Path
 from balancer.config.rules import Sheet
@@ -45,6 +47,17 @@ class Probes:
         self._judge_http(at, own, merged)
         self._kinds.add(merged.kind)
         return merged
+
+    def judge_address(self, path: Path, endpoint: EndpointShape, settings: ProbeSettings, base_url: str) -> None:
+        """Tell where a kind has nothing to do at an endpoint's address."""
+        own = _given(endpoint.probe)
+        at: Path = path if isinstance(own.kind, UnsetType) else (*path, "probe", "kind")
+        parts = urlsplit(base_url)
+        if settings.kind == "tls" and parts.scheme == "http":
+            self._sheet.tell(at, "the probe kind is tls, and base_url is plain http", "use https, or kind: tcp")
+        if settings.kind == "dns" and is_address(parts.hostname):
+            found = "the probe kind is dns, and base_url holds an address: nothing to resolve"
+            self._sheet.tell(at, found, "use a host's name, or kind: tcp")
 
     def finish(self) -> None:
         """Tell what is wrong at the top level, now that it is known what the endpoints made of it."""

@@ -128,6 +128,7 @@ class _Build:
             base_url=base_url.rstrip("/"),
             pricing=prices,
         )
+        self._probes.judge_address(path, shape, probe, base_url)
         self._places[identifier] = path
         for credential in self._keys.at(shape.provider, provider, variant):
             self._keep(endpoint, credential, probe)

@@ -63,7 +63,7 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
             ProbeKind,
             told(
                 "models lists models (free), completion asks for a few tokens (paid), http asks an address of "
-                "yours, tcp opens a connection, none relies on reports.",
+                "yours, tls shakes hands, tcp opens a connection, dns resolves the name, none relies on reports.",
                 _PROBE.kind,
             ),
         ]

@@ -13,7 +13,7 @@ from typing import Literal
 from balancer.config.secret import Secret
 from balancer.core.model import Catalog
 
-ProbeKind = Literal["models", "completion", "http", "tcp", "none"]
+ProbeKind = Literal["models", "completion", "http", "tls", "tcp", "dns", "none"]
 Scope = Literal["read", "report", "admin"]
 
 

@@ -324,7 +324,7 @@ def _schemas() -> dict[str, Any]:
     }
     schemas["Probed"] = {
         "type": "object",
-        "description": "Times in seconds, `cost` in USD; null is unknown.",
+        "description": "Times in seconds, `certificate_expires` in Unix time, `cost` in USD; null is unknown.",
         "properties": {
             "endpoint": {"type": "string"},
             "kind": {"type": "string"},
@@ -334,8 +334,7 @@ def _schemas() -> dict[str, Any]:
             "address": {"type": ["string", "null"]},
             "duration": {"type": "number"},
             "phases": {"type": "object", "additionalProperties": {"type": "number"}},
-            "ttft": {"type": ["number", "null"]},
-            "cost": {"type": ["number", "null"]},
+            **{key: {"type": ["number", "null"]} for key in ("ttft", "cost", "certificate_expires")},
             "state": {"enum": list(STATES)},
         },
         "required": ["endpoint", "kind", "outcome"],

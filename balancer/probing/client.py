@@ -26,7 +26,16 @@ import h11
 from balancer.config.secret import Secret
 from balancer.config.settings import ProbeSettings
 from balancer.core.model import Endpoint
-from balancer.probing.connection import Connection, Connections, Origin, open_connection, origin_of, split
+from balancer.probing.connection import (
+    Connection,
+    Connections,
+    Handshake,
+    Origin,
+    open_connection,
+    origin_of,
+    resolved,
+    split,
+)
 from balancer.probing.dialects import DIALECTS, DialectRules
 from balancer.probing.failure import Failure
 from balancer.probing.trace import SNIPPET_MAX, Trace
@@ -203,17 +212,23 @@ class Client:
             else:
                 await connection.close()
 
-    async def connect(self, url: str) -> None:
-        """Open a TCP connection to the URL's host and port, and close it. Raises: Failure."""
+    async def resolve(self, url: str) -> list[str]:
+        """Find the addresses of the URL's host. Raises: Failure."""
+        return await resolved(origin_of(url), self.trace)
+
+    async def connect(self, url: str, *, secure: bool = False) -> Handshake | None:
+        """Open a connection to the URL's host and port, for TLS when `secure`, and close it. Raises: Failure."""
         connection = await open_connection(
-            origin_of(url), tls=self._connections.tls, secure=False, trace=self.trace
+            origin_of(url), tls=self._connections.tls, secure=secure, trace=self.trace
         )
         await connection.close()
+        return connection.agreed
 
     async def _answered(self, origin: Origin, request: h11.Request, body: bytes) -> tuple[Connection, Answer]:
         kept = self._connections.take(self.endpoint.id, origin) if self.settings.reuse else None
         if kept is not None:
             self.trace.address = kept.address
+            self.trace.certificate_expires = None if kept.agreed is None else kept.agreed.certificate_expires
             self.trace.say(f"* kept connection to {kept.address} port {origin.port}")
             try:
                 return kept, await self._exchange(kept, request, body)

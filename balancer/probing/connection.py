@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import h11
@@ -81,15 +81,31 @@ def default_tls() -> ssl.SSLContext:
     return context
 
 
+class Handshake(NamedTuple):
+    """What a TLS handshake agreed upon; `certificate_expires` in Unix time, `None` where nobody says."""
+
+    protocol: str
+    cipher: str
+    certificate_expires: float | None
+
+
 class Connection:
     """An open connection and the HTTP/1.1 state of both ends."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, address: str) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        address: str,
+        agreed: Handshake | None = None,
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._http = _http()
         self._ended = False
         self.address = address
+        self.agreed = agreed
         self.answered = False
         self._events = 0
         self.kept_at: float | None = None
@@ -186,16 +202,17 @@ async def open_connection(
     """Resolve, connect and, when `secure`, shake hands. Raises: Failure."""
     # Made before any phase: a broken certificate store is our failure and not the server's.
     context = tls() if secure else None
-    family, address, others = await _resolved(origin, trace)
+    address, *others = [origin.host] if literal(origin.host) is not None else await resolved(origin, trace)
     trace.address = address
     trace.enter("connect")
     trace.say(f"* connecting to {address} port {origin.port}")
     try:
-        reader, writer = await asyncio.open_connection(address, origin.port, family=family)
+        reader, writer = await asyncio.open_connection(address, origin.port)
     except OSError as problem:
         failure = _known(problem, trace, answered=False)
         said = f"; not tried: {', '.join(others[:ADDRESSES_SAID_MAX])}" if others else ""
         raise Failure(failure.kind, f"{failure.detail} ({address} port {origin.port}{said})") from None
+    agreed = None
     if context is not None:
         trace.enter("tls")
         try:
@@ -206,16 +223,23 @@ async def open_connection(
             if isinstance(problem, OSError):
                 raise _known(problem, trace, answered=False) from None
             raise
-        _say_tls(writer, trace)
+        agreed = _agreed(writer)
+        trace.certificate_expires = agreed.certificate_expires
+        trace.say(f"* {agreed.protocol} {agreed.cipher}")
     trace.leave()
-    return Connection(reader, writer, address=address)
+    return Connection(reader, writer, address=address, agreed=agreed)
 
 
-async def _resolved(origin: Origin, trace: Trace) -> tuple[int, str, list[str]]:
-    """Find the address to try, and those that are left out. Raises: Failure."""
-    with suppress(ValueError):
-        literal = ipaddress.ip_address(origin.host)
-        return (socket.AF_INET if literal.version == 4 else socket.AF_INET6), origin.host, []
+def literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Read a host that is an address already; `None` for a name."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+async def resolved(origin: Origin, trace: Trace) -> list[str]:
+    """Find the addresses of a host, the resolver's first one first, each once. Raises: Failure."""
     trace.enter("resolve")
     loop = asyncio.get_running_loop()
     try:
@@ -226,15 +250,15 @@ async def _resolved(origin: Origin, trace: Trace) -> tuple[int, str, list[str]]:
         raise failure from None
     if not found:
         raise Failure("dns", "the name has no address")
-    family, _, _, _, chosen = found[0]
-    others = [str(entry[4][0]) for entry in found[1:] if entry[4][0] != chosen[0]]
-    return family, str(chosen[0]), others
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def _say_tls(writer: asyncio.StreamWriter, trace: Trace) -> None:
-    cipher = writer.get_extra_info("cipher")
-    if cipher is not None:
-        trace.say(f"* {cipher[1]} {cipher[0]}")
+def _agreed(writer: asyncio.StreamWriter) -> Handshake:
+    cipher, protocol, _ = writer.get_extra_info("cipher")
+    # Empty where a context of the caller's verifies nothing.
+    until = writer.get_extra_info("peercert", {}).get("notAfter")
+    expires = None if until is None else float(ssl.cert_time_to_seconds(until))
+    return Handshake(protocol, cipher, expires)
 
 
 class Connections:

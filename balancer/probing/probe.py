@@ -40,6 +40,7 @@ class ProbeResult:
     Units: seconds; `began` and `ended` are monotonic; `cost` is USD, `None` where it is unknown or nothing was
     bought. `phases` has those that happened, the one that failed included. `bug` is the traceback of an
     exception of ours. Neither it nor `transcript` nor the outcome's detail carries the credential.
+    `certificate_expires` is Unix time, `None` where no TLS connection was opened or kept.
     """
 
     endpoint: str
@@ -48,6 +49,7 @@ class ProbeResult:
     outcome: Outcome
     phases: Mapping[str, float]
     address: str | None
+    certificate_expires: float | None = None
     began: float
     ended: float
     cost: float | None = None
@@ -69,6 +71,7 @@ class ProbeResult:
             "phases": dict(self.phases),
             "ttft": self.outcome.ttft,
             "cost": self.cost,
+            "certificate_expires": self.certificate_expires,
         }
 
 
@@ -113,6 +116,7 @@ async def probe(
         outcome=outcome,
         phases=trace.phases,
         address=trace.address,
+        certificate_expires=trace.certificate_expires,
         began=began,
         ended=clock(),
         cost=cost_of(outcome, endpoint.pricing),

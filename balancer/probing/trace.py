@@ -35,6 +35,7 @@ class Trace:
         self._lines: list[str] = []
         self.phase: Phase | None = None
         self.address: str | None = None
+        self.certificate_expires: float | None = None  # Unix time
 
     @property
     def phases(self) -> Mapping[str, float]:

@@ -10,16 +10,20 @@ from typing import Final
 
 from balancer.config.settings import ProbeKind
 from balancer.probing.kinds.completion import COMPLETION
+from balancer.probing.kinds.dns import DNS
 from balancer.probing.kinds.http import HTTP
 from balancer.probing.kinds.interface import Check
 from balancer.probing.kinds.models import MODELS
 from balancer.probing.kinds.tcp import TCP
+from balancer.probing.kinds.tls import TLS
 
 KINDS: Final[Mapping[ProbeKind, Check]] = {
     "models": MODELS,
     "completion": COMPLETION,
     "http": HTTP,
+    "tls": TLS,
     "tcp": TCP,
+    "dns": DNS,
 }
 
 __all__ = ["KINDS", "Check"]
