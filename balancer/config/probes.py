@@ -9,6 +9,8 @@ What this module does not know: how a probe is made.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Final
 from urllib.parse import urlsplit
 
 from msgspec import UnsetType
@@ -16,20 +18,31 @@ from msgspec import UnsetType
 from balancer.config.faults import is_address
 from balancer.config.overlay import overlay
 from balancer.config.problems import Path
+from balancer.config.references import Vault
 from balancer.config.rules import Sheet
+from balancer.config.secret import Secret
 from balancer.config.sections import ProbeShape
-from balancer.config.settings import ProbeSettings
+from balancer.config.settings import Absent, ProbeSettings
 from balancer.config.shape import EndpointShape
 from balancer.config.units import duration_text
 
-_HTTP_KEYS = ("url", "status", "headers", "body")
+_HTTP_KEYS = ("url", "method", "send_body", "status", "headers", "body", "json")
+_BODY_KEYS = ("body", "json")
+_SILENT = ("tls", "tcp", "dns", "none")  # the kinds that send nothing
+
+Headers = Mapping[str, str | Secret | Absent]
+
+
+# Characters of a variable's text from which on it is taken for a secret: what is shorter is a region or a flag.
+SECRET_MIN: Final = 8
 
 
 class Probes:
     """Merges the probe settings of one file."""
 
-    def __init__(self, sheet: Sheet) -> None:
+    def __init__(self, sheet: Sheet, vault: Vault | None) -> None:
         self._sheet = sheet
+        self._vault = vault
         self._top = _given(sheet.file.probe)
         self._base = overlay(ProbeSettings(), self._top)
         self._kinds: set[str] = set()
@@ -43,6 +56,7 @@ class Probes:
         merged = overlay(self._base, own)
         if isinstance(own.timeout, UnsetType) and isinstance(self._top.timeout, UnsetType):
             merged = dataclasses.replace(merged, timeout=min(merged.timeout, merged.interval))
+        merged = dataclasses.replace(merged, send_headers=self._headers(at, own))
         self._judge_times(at, own, self._top)
         self._judge_http(at, own, merged)
         self._kinds.add(merged.kind)
@@ -98,10 +112,48 @@ class Probes:
                     self._lacks_url = True
                 else:
                     self._sheet.tell((*at, "kind"), "http without a url", "give url: an address or a path")
+            self._judge_message(at, own, merged)
             return
         for key in _written(own):
             found = f"the probe kind is {merged.kind}, and only http reads {key}"
             self._sheet.tell((*at, key), found, _USE)
+        if merged.kind in _SILENT and not isinstance(own.send_headers, UnsetType):
+            found = f"the probe kind is {merged.kind}, which sends no headers"
+            self._sheet.tell((*at, "send_headers"), found, "use another kind, or remove it")
+
+    def _judge_message(self, at: Path, own: ProbeShape, merged: ProbeSettings) -> None:
+        """Tell what a method cannot send or bring back, where the method or that was written."""
+        if merged.send_body is not None and merged.method not in ("POST", "PUT"):
+            place = at if not isinstance(own.send_body, UnsetType) else ("probe",)
+            self._once((*place, "send_body"), f"{merged.method} sends no body", "set method: POST or PUT")
+        if merged.method == "HEAD":
+            for key in _BODY_KEYS:
+                if getattr(merged, key):
+                    place = at if not isinstance(getattr(own, key), UnsetType) else ("probe",)
+                    self._once((*place, key), "HEAD brings no body back", "use another method, or remove it")
+
+    def _once(self, path: Path, found: str, allowed: str) -> None:
+        """Tell a problem that many endpoints may inherit from one place."""
+        if not self._sheet.problems.touches(path):
+            self._sheet.tell(path, found, allowed)
+
+    def _headers(self, at: Path, own: ProbeShape) -> Headers:
+        """Fetch the headers to send: an endpoint's replace the top level's. Secrets only with an environment."""
+        place, given = at, own.send_headers
+        if isinstance(given, UnsetType):
+            place, given = ("probe",), self._top.send_headers
+        if isinstance(given, UnsetType):
+            return {}
+        headers: dict[str, str | Secret | Absent] = {}
+        for name, value in given.items():
+            if isinstance(value, str):
+                node = self._sheet.written((*place, "send_headers", name))
+                variable = node is not None and node.written != value
+                headers[name] = Secret(value) if variable and len(value) >= SECRET_MIN else value
+            elif self._vault is not None:
+                held = self._vault.get(value)
+                headers[name] = held if isinstance(held, Secret) else Absent(held)
+        return headers
 
 
 _USE = "set kind: http, or remove it"

@@ -34,9 +34,9 @@ from balancer.config.shape import (
     ModelHealthShape,
     ModelShape,
     ProviderShape,
-    SecretShape,
     VariantShape,
 )
+from balancer.config.vocabulary import SecretShape
 from balancer.core.model import Endpoint, HealthPolicy, Limits, Model, Provider, Routing
 
 
@@ -55,7 +55,7 @@ class _Build:
     def __init__(self, sheet: Sheet, vault: Vault | None) -> None:
         self._sheet = sheet
         self._vault = vault
-        self._probes = Probes(sheet)
+        self._probes = Probes(sheet, vault)
         self._keys = Credentials(sheet)
         self._endpoints: dict[str, Endpoint] = {}
         self._places: dict[str, Path] = {}

@@ -12,15 +12,20 @@ from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta
 
-from balancer.config.settings import Budget, LogSettings, ProbeKind, ProbeSettings
+from balancer.config.settings import Budget, LogSettings, Method, ProbeKind, ProbeSettings
 from balancer.config.units import Duration, Size, duration_text, size_text
 from balancer.config.vocabulary import (
     DAY,
     HOUR,
+    PLACES,
     Given,
     Header,
+    JsonPath,
     Pattern,
     ProbeUrl,
+    SecretShape,
+    SentName,
+    SentValue,
     Shape,
     Status,
     above,
@@ -93,6 +98,16 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
     size_max: Given[
         Annotated[Size, holds(1024, 64 * 1024**2), told("Longest answer that is read.", size_text(_PROBE.size_max))]
     ] = UNSET
+    send_headers: Given[
+        Annotated[
+            dict[SentName, SentValue | SecretShape],
+            told(f"Headers that probes send besides their own: text, or where a secret is: {PLACES}."),
+        ]
+    ] = UNSET
+    method: Given[Annotated[Method, told("Kind http: how to ask.", _PROBE.method)]] = UNSET
+    send_body: Given[
+        Annotated[str, Meta(max_length=65_536), told("Kind http, with POST and PUT: the text to send.")]
+    ] = UNSET
     url: Given[Annotated[ProbeUrl, told("Kind http: the address to ask, or a path below base_url.")]] = UNSET
     status: Given[
         Annotated[
@@ -107,6 +122,12 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
         ]
     ] = UNSET
     body: Given[Annotated[Pattern, told("Kind http: a regular expression that must be found in the body.")]] = UNSET
+    json: Given[
+        Annotated[
+            dict[JsonPath, str | None],
+            told("Kind http: JSONPaths that must be found in the body, each with the value as text, or with none."),
+        ]
+    ] = UNSET
 
 
 class StickyShape(Shape, frozen=True, kw_only=True):

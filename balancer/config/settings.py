@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from balancer.config.secret import Secret
 from balancer.core.model import Catalog
 
 ProbeKind = Literal["models", "completion", "http", "tls", "tcp", "dns", "none"]
+Method = Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"]
 Scope = Literal["read", "report", "admin"]
 
 
@@ -49,13 +50,21 @@ class Budget:
     usd: float = 1.0
 
 
+class Absent(NamedTuple):
+    """Stands for a secret that is not where it should be; `why` may be shown."""
+
+    why: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSettings:
     """How one endpoint is probed. Units: seconds, bytes.
 
-    `concurrency` is per provider. `reuse` keeps the connection between probes. `url` to `body` are for the
-    kind `http`: an absolute URL or a path below `base_url`, the statuses that are good, headers that must be
-    there (name → text that the value must contain), and a regular expression the body must match.
+    `concurrency` is per provider. `reuse` keeps the connection between probes. `send_headers`
+    go along with every HTTP request, besides our own. The rest is for the kind `http`: an absolute URL or a path
+    below `base_url`, what is sent there, the statuses that are good, headers that must be there (name → text that
+    the value must contain), a regular expression the body must match, and JSONPaths of which something must be
+    found in it (path → the value as text, or `None` for any).
     """
 
     kind: ProbeKind = "models"
@@ -66,10 +75,14 @@ class ProbeSettings:
     concurrency: int = 4
     reuse: bool = True
     size_max: int = 4_194_304
+    send_headers: Mapping[str, str | Secret | Absent] = field(default_factory=dict)
+    method: Method = "GET"
+    send_body: str | None = None
     url: str | None = None
     status: tuple[int, ...] = (200,)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str | None = None
+    json: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

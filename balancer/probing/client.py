@@ -24,7 +24,7 @@ from urllib.parse import quote, urlunsplit
 import h11
 
 from balancer.config.secret import Secret
-from balancer.config.settings import ProbeSettings
+from balancer.config.settings import Absent, ProbeSettings
 from balancer.core.model import Endpoint
 from balancer.probing.connection import (
     Connection,
@@ -171,6 +171,18 @@ class Client:
             raise Failure("refused", "the credential is empty or holds characters that no header can carry")
         return self.dialect.headers(self._credential)
 
+    def _sent_headers(self) -> dict[str, str]:
+        """The operator's own headers, by lower-case name. Raises: Failure where the value of one is not there."""
+        headers: dict[str, str] = {}
+        for name, value in self.settings.send_headers.items():
+            if isinstance(value, Absent):
+                raise Failure("probe_invalid", f"no value for probe.send_headers {name}: {value.why}")
+            text = value.reveal() if isinstance(value, Secret) else value
+            if not (text.isascii() and text.isprintable() and text == text.strip()):
+                raise Failure("probe_invalid", f"probe.send_headers {name} holds what no header can carry")
+            headers[name.lower()] = text
+        return headers
+
     def below(self, path: str) -> str:
         """Name a URL below the endpoint's `base_url`, keeping its query where `path` has none."""
         base, wanted = split(self.endpoint.base_url), split(path)
@@ -191,7 +203,8 @@ class Client:
         if parts.query:
             target += f"?{quote(parts.query, safe=_URL_SAFE)}"
         lines = {"host": str(origin), "user-agent": USER_AGENT, "accept-encoding": "identity", **headers}
-        if body:
+        lines |= self._sent_headers()
+        if body or method in ("POST", "PUT"):  # without a length some servers wait, and others say 411
             lines["content-length"] = str(len(body))
         if not self.settings.reuse:
             lines["connection"] = "close"
@@ -268,9 +281,14 @@ class Client:
         return answer
 
     def explained(self, answer: Answer, text: str) -> str:
-        """Say a status and the beginning of its body in one line without the credential."""
-        snippet = self.trace.clean(text, SNIPPET_MAX)
+        """Say a status and the beginning of its body in one line without the credential.
+
+        Shape: of a redirect, which is not followed, it says where it leads.
+        """
         head = self.trace.clean(f"{answer.status} {answer.reason}", SNIPPET_MAX)
+        if 300 <= answer.status <= 399 and "location" in answer.headers:
+            text = f"not followed: {answer.headers['location']}"
+        snippet = self.trace.clean(text, SNIPPET_MAX)
         return f"{head}: {snippet}" if snippet else head
 
 

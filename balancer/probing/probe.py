@@ -86,7 +86,8 @@ async def probe(
     kinds: Mapping[ProbeKind, Check] = KINDS,
 ) -> ProbeResult:
     """Probe once. Raises: nothing but `CancelledError`."""
-    trace = Trace(clock=clock, credential=credential)
+    secrets = [value for value in settings.send_headers.values() if isinstance(value, Secret)]
+    trace = Trace(clock=clock, credential=credential, others=secrets)
     client = Client(endpoint, settings, credential, connections=connections, trace=trace, clock=clock, wall=wall)
     began = clock()
     bug: str | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from balancer.config import Budget, ProbeSettings, parse_config
+from balancer.config.secret import Secret
+from balancer.config.settings import Absent
 
 TEXT = """
 providers: {a: {base_url: "https://a.example"}}
@@ -52,3 +54,30 @@ def test_an_endpoint_may_leave_the_top_levels_http_probe() -> None:
     )
     kinds = [one.kind for one in parse_config(text, source="t.yaml").probes.values()]
     assert kinds == ["http", "tcp"]
+
+
+def test_headers_to_send_are_text_or_secrets_and_an_endpoints_replace_the_top_levels() -> None:
+    own = "send_headers: {OpenAI-Organization: org-1, X-Key: {env: KEY}, X-Var: 'a ${KEY}', X-Flag: '${FLAG}'}"
+    text = TEXT.replace("TOP", "send_headers: {X-Top: a}").replace("OWN", own)
+    environ = {"KEY": "sk-secret", "FLAG": "eu"}
+    sent = parse_config(text, source="t.yaml", environ=environ).probes["x/y@a"].send_headers
+    assert sent == {
+        "OpenAI-Organization": "org-1",
+        "X-Key": Secret("sk-secret"),
+        "X-Var": Secret("a sk-secret"),
+        "X-Flag": "eu",
+    }
+    assert probe("send_headers: {X-Top: a}").send_headers == {"X-Top": "a"}
+
+
+def test_a_header_whose_secret_is_not_there_stops_no_endpoint() -> None:
+    text = TEXT.replace("OWN", "send_headers: {X-Key: {env: KEY}}").replace("TOP", "")
+    config = parse_config(text, source="t.yaml", environ={})
+    assert config.probes["x/y@a"].send_headers == {"X-Key": Absent("KEY is not set")}
+    assert config.endpoints["x/y@a"].misconfigured is None
+    assert parse_config(text, source="t.yaml").probes["x/y@a"].send_headers == {}
+
+
+def test_paths_stand_with_their_values_or_none() -> None:
+    merged = probe("", 'kind: http, url: /health, method: POST, send_body: "{}", json: {$.a: "3", $.b: }')
+    assert (merged.method, merged.send_body, merged.json) == ("POST", "{}", {"$.a": "3", "$.b": None})

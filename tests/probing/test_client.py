@@ -6,6 +6,9 @@ import zlib
 
 import pytest
 
+from balancer.config.secret import Secret
+from balancer.config.settings import Absent
+
 
 async def listing(seen):
     await seen.answer(200, {"data": []})
@@ -234,3 +237,28 @@ async def test_the_path_is_below_the_base_url_and_keeps_its_query(lab, base, tar
     await lab.probe(f"http://127.0.0.1:{server.port}{base}", "models")
     assert server.requests[0].target == target
     assert server.requests[0].headers["host"] == f"127.0.0.1:{server.port}"
+
+
+@pytest.mark.parametrize("kind", ["models", "completion", "http"])
+async def test_the_operators_headers_go_along_and_their_secrets_are_never_told(lab, kind):
+    async def echo(seen):
+        await seen.answer(401, f"you say {seen.headers['x-door']} and {seen.headers['openai-organization']}")
+
+    server = await lab.serve(echo)
+    sent = {"OpenAI-Organization": "org-1", "X-Door": Secret("hidden/word"), "User-Agent": "mine"}
+    result = await lab.probe(server.url, kind, secret="key", send_headers=sent)
+    seen = server.requests[0].headers
+    assert (seen["openai-organization"], seen["x-door"], seen["user-agent"]) == ("org-1", "hidden/word", "mine")
+    assert seen["authorization"] == "Bearer key"
+    assert result.outcome.detail == "401 Because: you say *** and org-1"
+    assert "> x-door: ***" in result.transcript
+    assert "hidden" not in repr(result)
+
+
+@pytest.mark.parametrize("value", [Absent("DOOR is not set"), "two\nlines", Secret("schlüssel"), " padded"])
+async def test_a_header_without_a_value_that_can_be_sent_is_a_wrong_recipe(lab, value):
+    server = await lab.serve(lambda seen: seen.answer(200, []))
+    result = await lab.probe(server.url, "models", send_headers={"X-Door": value})
+    assert (result.outcome.kind, server.requests, result.bug) == ("probe_invalid", [], None)
+    assert "X-Door" in result.outcome.detail
+    assert "schl" not in repr(result)
