@@ -113,10 +113,12 @@ class Probes:
                 else:
                     self._sheet.tell((*at, "kind"), "http without a url", "give url: an address or a path")
             self._judge_message(at, own, merged)
-            return
-        for key in _written(own):
+        for key in _written(own) if merged.kind != "http" else ():
             found = f"the probe kind is {merged.kind}, and only http reads {key}"
             self._sheet.tell((*at, key), found, _USE)
+        if merged.kind != "models" and not isinstance(own.listed, UnsetType):
+            found = f"the probe kind is {merged.kind}, and only models reads listed"
+            self._sheet.tell((*at, "listed"), found, "set kind: models, or remove it")
         if merged.kind in _SILENT and not isinstance(own.send_headers, UnsetType):
             found = f"the probe kind is {merged.kind}, which sends no headers"
             self._sheet.tell((*at, "send_headers"), found, "use another kind, or remove it")

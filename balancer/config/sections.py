@@ -104,6 +104,12 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
             told(f"Headers that probes send besides their own: text, or where a secret is: {PLACES}."),
         ]
     ] = UNSET
+    listed: Given[
+        Annotated[
+            bool,
+            told("Kind models: a list without the endpoint's model is a failure, not only told.", _PROBE.listed),
+        ]
+    ] = UNSET
     method: Given[Annotated[Method, told("Kind http: how to ask.", _PROBE.method)]] = UNSET
     send_body: Given[
         Annotated[str, Meta(max_length=65_536), told("Kind http, with POST and PUT: the text to send.")]

@@ -60,11 +60,11 @@ class Absent(NamedTuple):
 class ProbeSettings:
     """How one endpoint is probed. Units: seconds, bytes.
 
-    `concurrency` is per provider. `reuse` keeps the connection between probes. `send_headers`
-    go along with every HTTP request, besides our own. The rest is for the kind `http`: an absolute URL or a path
-    below `base_url`, what is sent there, the statuses that are good, headers that must be there (name → text that
-    the value must contain), a regular expression the body must match, and JSONPaths of which something must be
-    found in it (path → the value as text, or `None` for any).
+    `concurrency` is per provider. `reuse` keeps the connection between probes. `listed` makes it a failure that a
+    list of models lacks the endpoint's. `send_headers` go along with every HTTP request, besides our own. The rest
+    is for the kind `http`: an absolute URL or a path below `base_url`, what is sent there, the statuses that are
+    good, headers that must be there (name → text that the value must contain), a regular expression the body must
+    match, and JSONPaths of which something must be found in it (path → the value as text, or `None` for any).
     """
 
     kind: ProbeKind = "models"
@@ -76,6 +76,7 @@ class ProbeSettings:
     reuse: bool = True
     size_max: int = 4_194_304
     send_headers: Mapping[str, str | Secret | Absent] = field(default_factory=dict)
+    listed: bool = False
     method: Method = "GET"
     send_body: str | None = None
     url: str | None = None
