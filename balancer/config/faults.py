@@ -88,12 +88,12 @@ def url_fault(text: str) -> str | None:
     return None
 
 
-def is_address(host: str | None) -> bool:
-    """Tell an IP address from a host's name."""
+def address_version(host: str | None) -> str | None:
+    """Tell an IP address by its version; `None` for a host's name."""
     try:
-        return host is not None and ip_address(host) is not None
+        return None if host is None else str(ip_address(host).version)
     except ValueError:
-        return False
+        return None
 
 
 def probe_url_fault(text: str) -> str | None:

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path as FilePath
 from typing import Final
 from urllib.parse import urlsplit
 
 from msgspec import UnsetType
 
-from balancer.config.faults import is_address
+from balancer.config.faults import address_version
 from balancer.config.overlay import overlay
 from balancer.config.problems import Path
 from balancer.config.references import Vault
 from balancer.config.rules import Sheet
 from balancer.config.secret import Secret
 from balancer.config.sections import ProbeShape
-from balancer.config.settings import Absent, ProbeSettings
+from balancer.config.settings import Absent, ClientCert, ProbeSettings
 from balancer.config.shape import EndpointShape
 from balancer.config.units import duration_text
 
@@ -56,7 +57,14 @@ class Probes:
         merged = overlay(self._base, own)
         if isinstance(own.timeout, UnsetType) and isinstance(self._top.timeout, UnsetType):
             merged = dataclasses.replace(merged, timeout=min(merged.timeout, merged.interval))
-        merged = dataclasses.replace(merged, send_headers=self._headers(at, own))
+        merged = dataclasses.replace(
+            merged,
+            send_headers=self._headers(at, own),
+            ca_file=self._file(merged.ca_file),
+            client_cert=ClientCert(
+                cert_file=self._file(merged.client_cert.cert_file), key_file=self._file(merged.client_cert.key_file)
+            ),
+        )
         self._judge_times(at, own, self._top)
         self._judge_http(at, own, merged)
         self._kinds.add(merged.kind)
@@ -69,9 +77,14 @@ class Probes:
         parts = urlsplit(base_url)
         if settings.kind == "tls" and parts.scheme == "http":
             self._sheet.tell(at, "the probe kind is tls, and base_url is plain http", "use https, or kind: tcp")
-        if settings.kind == "dns" and is_address(parts.hostname):
+        if settings.kind == "dns" and address_version(parts.hostname) is not None:
             found = "the probe kind is dns, and base_url holds an address: nothing to resolve"
             self._sheet.tell(at, found, "use a host's name, or kind: tcp")
+        version = address_version(parts.hostname)
+        if settings.ip_version != "any" and version not in (None, settings.ip_version):
+            at = path if isinstance(own.ip_version, UnsetType) else (*path, "probe", "ip_version")
+            found = f"ip_version is {settings.ip_version}, and base_url holds an IPv{version} address"
+            self._sheet.tell(at, found, f"use {version}, or any")
 
     def finish(self) -> None:
         """Tell what is wrong at the top level, now that it is known what the endpoints made of it."""
@@ -138,6 +151,10 @@ class Probes:
         """Tell a problem that many endpoints may inherit from one place."""
         if not self._sheet.problems.touches(path):
             self._sheet.tell(path, found, allowed)
+
+    def _file(self, path: str | None) -> str | None:
+        """Read a path as the configuration's own folder sees it."""
+        return None if path is None else str(FilePath(self._sheet.problems.file).parent / path)
 
     def _headers(self, at: Path, own: ProbeShape) -> Headers:
         """Fetch the headers to send: an endpoint's replace the top level's. Secrets only with an environment."""

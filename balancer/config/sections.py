@@ -12,12 +12,13 @@ from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta
 
-from balancer.config.settings import Budget, LogSettings, Method, ProbeKind, ProbeSettings
+from balancer.config.settings import Budget, IpVersion, LogSettings, Method, ProbeKind, ProbeSettings
 from balancer.config.units import Duration, Size, duration_text, size_text
 from balancer.config.vocabulary import (
     DAY,
     HOUR,
     PLACES,
+    File,
     Given,
     Header,
     JsonPath,
@@ -60,6 +61,13 @@ class BudgetShape(Shape, frozen=True, kw_only=True):
     ] = UNSET
 
 
+class ClientCertShape(Shape, frozen=True, kw_only=True):
+    """The certificate that probes show; paths are relative to the configuration."""
+
+    cert_file: Annotated[File, told("PEM file of the certificate, and those between it and the authority.")]
+    key_file: Given[Annotated[File, told("PEM file of its key, without a password; default: cert_file.")]] = UNSET
+
+
 class ProbeShape(Shape, frozen=True, kw_only=True):
     """How endpoints are checked without traffic. An endpoint's own keys win over the top level's."""
 
@@ -95,6 +103,20 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
         Annotated[int, whole(1, 1000), told("Probes of one provider at the same time.", _PROBE.concurrency)]
     ] = UNSET
     reuse: Given[Annotated[bool, told("Keep the connection between probes.", _PROBE.reuse)]] = UNSET
+    fresh_every: Given[
+        Annotated[
+            int,
+            whole(1, 1_000_000),
+            told("Every n-th probe opens a connection although one is kept; 1: each.", _PROBE.fresh_every),
+        ]
+    ] = UNSET
+    ip_version: Given[
+        Annotated[IpVersion, told("4 or 6 for only such addresses; any: the resolver's first.", _PROBE.ip_version)]
+    ] = UNSET
+    ca_file: Given[
+        Annotated[File, told("PEM file of the only authorities to believe, instead of the system's.")]
+    ] = UNSET
+    client_cert: Given[Annotated[ClientCertShape | None, told("The certificate that probes show.")]] = UNSET
     size_max: Given[
         Annotated[Size, holds(1024, 64 * 1024**2), told("Longest answer that is read.", size_text(_PROBE.size_max))]
     ] = UNSET

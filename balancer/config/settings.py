@@ -15,6 +15,7 @@ from balancer.core.model import Catalog
 
 ProbeKind = Literal["models", "completion", "http", "tls", "tcp", "dns", "none"]
 Method = Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"]
+IpVersion = Literal["any", "4", "6"]
 Scope = Literal["read", "report", "admin"]
 
 
@@ -57,10 +58,19 @@ class Absent(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientCert:
+    """The files of the certificate that probes show; a key in the same file needs no `key_file`."""
+
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSettings:
     """How one endpoint is probed. Units: seconds, bytes.
 
-    `concurrency` is per provider. `reuse` keeps the connection between probes. `listed` makes it a failure that a
+    `concurrency` is per provider. `reuse` keeps the connection between probes, and every `fresh_every`-th probe
+    opens another all the same. `ca_file` names the only authorities to believe. `listed` makes it a failure that a
     list of models lacks the endpoint's. `send_headers` go along with every HTTP request, besides our own. The rest
     is for the kind `http`: an absolute URL or a path below `base_url`, what is sent there, the statuses that are
     good, headers that must be there (name → text that the value must contain), a regular expression the body must
@@ -74,6 +84,10 @@ class ProbeSettings:
     budget: Budget = field(default_factory=Budget)
     concurrency: int = 4
     reuse: bool = True
+    fresh_every: int = 10
+    ip_version: IpVersion = "any"
+    ca_file: str | None = None
+    client_cert: ClientCert = field(default_factory=ClientCert)
     size_max: int = 4_194_304
     send_headers: Mapping[str, str | Secret | Absent] = field(default_factory=dict)
     listed: bool = False

@@ -30,7 +30,7 @@ from balancer.probing.connection import (
     Connection,
     Connections,
     Handshake,
-    Origin,
+    Route,
     open_connection,
     origin_of,
     resolved,
@@ -39,6 +39,7 @@ from balancer.probing.connection import (
 from balancer.probing.dialects import DIALECTS, DialectRules
 from balancer.probing.failure import Failure
 from balancer.probing.trace import SNIPPET_MAX, Trace
+from balancer.probing.trust import Trust
 
 USER_AGENT: Final = "balancer-probe"
 ERROR_BODY_MAX: Final = 16_384  # bytes of an error's body that are looked at: the message comes first
@@ -157,6 +158,7 @@ class Client:
         self.clock = clock
         self.wall = wall
         self._credential = credential
+        self._last: Connection | None = None
         self._connections = connections
 
     @property
@@ -197,52 +199,74 @@ class Client:
 
         Raises: Failure.
         """
-        origin = origin_of(url)
+        route = self._route(url)
         parts = split(url)
         target = quote(parts.path, safe=_URL_SAFE) or "/"
         if parts.query:
             target += f"?{quote(parts.query, safe=_URL_SAFE)}"
-        lines = {"host": str(origin), "user-agent": USER_AGENT, "accept-encoding": "identity", **headers}
+        lines = {"host": str(route.origin), "user-agent": USER_AGENT, "accept-encoding": "identity", **headers}
         lines |= self._sent_headers()
         if body or method in ("POST", "PUT"):  # without a length some servers wait, and others say 411
             lines["content-length"] = str(len(body))
-        if not self.settings.reuse:
+        if not self._reuses:
             lines["connection"] = "close"
         request = h11.Request(method=method, target=target, headers=list(lines.items()))
         self.trace.say(f"> {method} {target} HTTP/1.1")
         for name, value in lines.items():
             self.trace.say(f"> {name}: {value}")
-        connection, answer = await self._answered(origin, request, body)
+        connection, answer = await self._answered(route, request, body)
         kept = False
         try:
             yield answer
-            kept = self.settings.reuse and await answer.ends_soon() and connection.recycled()
+            kept = self._reuses and await answer.ends_soon() and connection.recycled()
             # Not after a failure: the phase that it happened in is what a timeout is told by.
             self.trace.leave()
         finally:
             if kept:
-                self._connections.keep(self.endpoint.id, origin, connection)
+                self._connections.keep(self.endpoint.id, route, connection)
             else:
                 await connection.close()
 
     async def resolve(self, url: str) -> list[str]:
         """Find the addresses of the URL's host. Raises: Failure."""
-        return await resolved(origin_of(url), self.trace)
+        return await resolved(origin_of(url), self.trace, ip_version=self.settings.ip_version)
 
     async def connect(self, url: str, *, secure: bool = False) -> Handshake | None:
         """Open a connection to the URL's host and port, for TLS when `secure`, and close it. Raises: Failure."""
         connection = await open_connection(
-            origin_of(url), tls=self._connections.tls, secure=secure, trace=self.trace
+            self._route(url), tls=self._connections.tls, secure=secure, trace=self.trace
         )
         await connection.close()
         return connection.agreed
 
-    async def _answered(self, origin: Origin, request: h11.Request, body: bytes) -> tuple[Connection, Answer]:
-        kept = self._connections.take(self.endpoint.id, origin) if self.settings.reuse else None
+    @property
+    def _reuses(self) -> bool:
+        return self.settings.reuse and self.settings.fresh_every > 1
+
+    def _route(self, url: str) -> Route:
+        settings = self.settings
+        trust = Trust(settings.ca_file, settings.client_cert.cert_file, settings.client_cert.key_file)
+        return Route(origin=origin_of(url), ip_version=settings.ip_version, trust=trust)
+
+    def _kept(self, route: Route) -> Connection | None:
+        """Take the endpoint's kept connection, unless it has served all the probes that it may."""
+        kept = self._connections.take(self.endpoint.id, route) if self._reuses else None
+        if kept is None or kept is self._last:  # one probe's requests count once
+            return kept
+        if kept.probes >= self.settings.fresh_every:
+            self.trace.say(f"* the kept connection has served {kept.probes} probes (probe.fresh_every)")
+            kept.abort()
+            return None
+        kept.probes += 1
+        return kept
+
+    async def _answered(self, route: Route, request: h11.Request, body: bytes) -> tuple[Connection, Answer]:
+        kept = self._kept(route)
         if kept is not None:
             self.trace.address = kept.address
             self.trace.certificate_expires = None if kept.agreed is None else kept.agreed.certificate_expires
-            self.trace.say(f"* kept connection to {kept.address} port {origin.port}")
+            self.trace.say(f"* kept connection to {kept.address} port {route.origin.port}")
+            self._last = kept
             try:
                 return kept, await self._exchange(kept, request, body)
             except Failure as failure:
@@ -250,9 +274,9 @@ class Client:
                     raise
                 self.trace.say(f"* {failure.detail}; trying once more on a fresh connection")
                 self.trace.restart()
-        fresh = await open_connection(
-            origin, tls=self._connections.tls, secure=origin.scheme == "https", trace=self.trace
-        )
+        secure = route.origin.scheme == "https"
+        fresh = await open_connection(route, tls=self._connections.tls, secure=secure, trace=self.trace)
+        self._last = fresh
         return fresh, await self._exchange(fresh, request, body)
 
     async def _exchange(self, connection: Connection, request: h11.Request, body: bytes) -> Answer:

@@ -1,9 +1,9 @@
 """One TCP or TLS connection that carries HTTP/1.1, and the idle ones that are kept between probes.
 
 Theory of operation: opening is three phases that are timed apart: `resolve`, `connect`, `tls`. One address is
-tried, the resolver's first, because a prober must be able to say what it tested; the failure names the others
-that it left out. h11 holds the protocol's rules, this module moves the bytes, and every size is bounded:
-headers by `HEADERS_MAX`, bodies by the reader (`exchange.Answer`).
+tried, the resolver's first of the wanted version, because a prober must be able to say what it tested; the failure
+names the others that it left out. h11 holds the protocol's rules, this module moves the bytes, and every size is
+bounded: headers by `HEADERS_MAX`, bodies by the reader (`client.Answer`).
 
 A connection is kept after an exchange that ended cleanly. It is kept per endpoint and not per host, so
 that one endpoint's broken connection is never another's failure.
@@ -17,17 +17,18 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import h11
 
+from balancer.config.settings import IpVersion
 from balancer.probing.failure import Failure, of
 from balancer.probing.trace import Trace
+from balancer.probing.trust import Contexts, Trust, default_tls
 
 HEADERS_MAX: Final = 65_536  # bytes; ten times what chatty providers send, and nginx's default is 32 KiB
 READ_MAX: Final = 16_384  # bytes a read: one TLS record
@@ -36,6 +37,12 @@ HANDSHAKE_MAX: Final = 3600.0  # seconds; the probe's own timeout rules, not asy
 TURN: Final = 50  # pieces of an answer between two turns of the loop: one or two milliseconds
 CLOSE_MAX: Final = 1.0  # seconds; an aborted transport closes within a turn of the loop
 ADDRESSES_SAID_MAX: Final = 3  # addresses named in a failure besides the one that was tried
+
+_FAMILIES: Final[Mapping[IpVersion, int]] = {
+    "any": socket.AF_UNSPEC,
+    "4": socket.AF_INET,
+    "6": socket.AF_INET6,
+}
 
 Event = h11.Response | h11.InformationalResponse | h11.Data | h11.EndOfMessage
 
@@ -52,6 +59,15 @@ class Origin:
         host = f"[{self.host}]" if ":" in self.host else self.host
         default = 443 if self.scheme == "https" else 80
         return host if self.port == default else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """How a connection gets to its origin: what two probes must have in common to share one."""
+
+    origin: Origin
+    ip_version: IpVersion = "any"
+    trust: Trust = field(default_factory=Trust)
 
 
 def split(url: str) -> SplitResult:
@@ -71,14 +87,6 @@ def origin_of(url: str) -> Origin:
         raise Failure("probe_invalid", "not an http:// or https:// URL with a host")
     default = 443 if parts.scheme == "https" else 80
     return Origin(scheme=parts.scheme, host=parts.hostname, port=default if parts.port is None else parts.port)
-
-
-@cache
-def default_tls() -> ssl.SSLContext:
-    """The process's one TLS context: loading the system's certificates costs tens of milliseconds."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 class Handshake(NamedTuple):
@@ -108,6 +116,7 @@ class Connection:
         self.agreed = agreed
         self.answered = False
         self._events = 0
+        self.probes = 1
         self.kept_at: float | None = None
 
     @property
@@ -197,12 +206,13 @@ def _known(problem: OSError, trace: Trace, *, answered: bool) -> Failure:
 
 
 async def open_connection(
-    origin: Origin, *, tls: Callable[[], ssl.SSLContext], secure: bool, trace: Trace
+    route: Route, *, tls: Callable[[Trust], ssl.SSLContext], secure: bool, trace: Trace
 ) -> Connection:
     """Resolve, connect and, when `secure`, shake hands. Raises: Failure."""
     # Made before any phase: a broken certificate store is our failure and not the server's.
-    context = tls() if secure else None
-    address, *others = [origin.host] if literal(origin.host) is not None else await resolved(origin, trace)
+    context = tls(route.trust) if secure else None
+    origin = route.origin
+    address, *others = await _addresses(route, trace)
     trace.address = address
     trace.enter("connect")
     trace.say(f"* connecting to {address} port {origin.port}")
@@ -238,16 +248,28 @@ def literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-async def resolved(origin: Origin, trace: Trace) -> list[str]:
+async def _addresses(route: Route, trace: Trace) -> list[str]:
+    address = literal(route.origin.host)
+    if address is None:
+        return await resolved(route.origin, trace, ip_version=route.ip_version)
+    if route.ip_version not in ("any", str(address.version)):
+        raise Failure("probe_invalid", f"probe.ip_version is {route.ip_version}, and the host is {address}")
+    return [route.origin.host]
+
+
+async def resolved(origin: Origin, trace: Trace, *, ip_version: IpVersion = "any") -> list[str]:
     """Find the addresses of a host, the resolver's first one first, each once. Raises: Failure."""
     trace.enter("resolve")
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        found = await loop.getaddrinfo(
+            origin.host, origin.port, family=_FAMILIES[ip_version], type=socket.SOCK_STREAM
+        )
     except (OSError, UnicodeError) as problem:
         failure = of(problem, phase="resolve")
         assert failure is not None
-        raise failure from None
+        said = "" if ip_version == "any" else f" (as IPv{ip_version}, by probe.ip_version)"
+        raise Failure(failure.kind, f"{failure.detail}{said}") from None
     if not found:
         raise Failure("dns", "the name has no address")
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -262,7 +284,7 @@ def _agreed(writer: asyncio.StreamWriter) -> Handshake:
 
 
 class Connections:
-    """The connections of a process's probes: the TLS context they share, and the idle ones, by endpoint id.
+    """The connections of a process's probes: the TLS contexts they share, and the idle ones, by endpoint id.
 
     Shape: at most one idle connection per endpoint, and none older than `IDLE_MAX`.
     """
@@ -271,36 +293,37 @@ class Connections:
         self, *, clock: Callable[[], float], tls: Callable[[], ssl.SSLContext] | ssl.SSLContext = default_tls
     ) -> None:
         self._clock = clock
-        self._tls = tls
-        self._idle: dict[str, tuple[Origin, Connection]] = {}
+        self._contexts = Contexts(tls)
+        self._idle: dict[str, tuple[Route, Connection]] = {}
 
     @property
     def idle(self) -> int:
         return len(self._idle)
 
-    def tls(self) -> ssl.SSLContext:
-        return self._tls if isinstance(self._tls, ssl.SSLContext) else self._tls()
+    def tls(self, trust: Trust) -> ssl.SSLContext:
+        """Give the TLS context of some files. Raises: Failure where one of them cannot be used."""
+        return self._contexts.of(trust)
 
-    def take(self, endpoint: str, origin: Origin) -> Connection | None:
-        """Hand out the endpoint's kept connection, if it leads there and still looks alive."""
+    def take(self, endpoint: str, route: Route) -> Connection | None:
+        """Hand out the endpoint's kept connection, if it leads there that way and still looks alive."""
         kept = self._idle.pop(endpoint, None)
         if kept is None:
             return None
         there, connection = kept
         assert connection.kept_at is not None
         fresh = self._clock() - connection.kept_at <= IDLE_MAX
-        if there == origin and fresh and connection.usable:
+        if there == route and fresh and connection.usable:
             return connection
         connection.abort()
         return None
 
-    def keep(self, endpoint: str, origin: Origin, connection: Connection) -> None:
+    def keep(self, endpoint: str, route: Route, connection: Connection) -> None:
         """Keep a recycled connection for the endpoint's next probe, in place of the one it may have."""
         older = self._idle.pop(endpoint, None)
         if older is not None:
             older[1].abort()
         connection.kept_at = self._clock()
-        self._idle[endpoint] = (origin, connection)
+        self._idle[endpoint] = (route, connection)
 
     def forget(self, endpoints: Iterable[str]) -> None:
         """Close the kept connections of endpoints that are gone or lead elsewhere now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from balancer.config import Budget, ProbeSettings, parse_config
 from balancer.config.secret import Secret
-from balancer.config.settings import Absent
+from balancer.config.settings import Absent, ClientCert
 
 TEXT = """
 providers: {a: {base_url: "https://a.example"}}
@@ -81,3 +81,10 @@ def test_a_header_whose_secret_is_not_there_stops_no_endpoint() -> None:
 def test_paths_stand_with_their_values_or_none() -> None:
     merged = probe("", 'kind: http, url: /health, method: POST, send_body: "{}", json: {$.a: "3", $.b: }')
     assert (merged.method, merged.send_body, merged.json) == ("POST", "{}", {"$.a": "3", "$.b": None})
+
+
+def test_files_are_looked_for_beside_the_configuration() -> None:
+    text = TEXT.replace("TOP", "ca_file: ca.pem, client_cert: {cert_file: /etc/own.pem, key_file: own.key}")
+    merged = parse_config(text.replace("OWN", "ip_version: 6"), source="/etc/balancer/b.yaml").probes["x/y@a"]
+    assert (merged.ca_file, merged.ip_version) == ("/etc/balancer/ca.pem", "6")
+    assert merged.client_cert == ClientCert(cert_file="/etc/own.pem", key_file="/etc/balancer/own.key")

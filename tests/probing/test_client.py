@@ -262,3 +262,32 @@ async def test_a_header_without_a_value_that_can_be_sent_is_a_wrong_recipe(lab, 
     assert (result.outcome.kind, server.requests, result.bug) == ("probe_invalid", [], None)
     assert "X-Door" in result.outcome.detail
     assert "schl" not in repr(result)
+
+
+@pytest.mark.parametrize(("every", "connections"), [(1, 6), (2, 3), (3, 2), (10, 1)])
+async def test_every_nth_probe_opens_a_connection_although_one_is_kept(lab, every, connections):
+    server = await lab.serve(listing)
+    for _ in range(6):
+        assert (await lab.probe(server.url, "models", fresh_every=every)).outcome.kind == "success"
+    assert server.connections == connections
+    assert lab.connections.idle == (0 if every == 1 else 1)
+
+
+async def test_the_requests_of_one_probe_count_once(lab):
+    async def pages(seen):
+        number = len(server.requests)
+        await seen.answer(200, {"data": [{"id": f"m{number}"}], "has_more": number % 4 != 0, "last_id": "m"})
+
+    server = await lab.serve(pages)
+    for _ in range(4):
+        assert (await lab.probe(server.url, "models", fresh_every=2)).outcome.kind == "success"
+    assert (len(server.requests), server.connections) == (16, 2)
+    assert [seen.connection for seen in server.requests] == [1] * 8 + [2] * 8
+
+
+async def test_a_host_that_is_no_address_of_the_wanted_version_is_a_wrong_recipe(lab):
+    server = await lab.serve(listing)
+    assert (await lab.probe(server.url, "models", ip_version="4")).outcome.kind == "success"
+    result = await lab.probe(server.url, "models", ip_version="6")
+    assert (result.outcome.kind, len(server.requests)) == ("probe_invalid", 1)
+    assert result.outcome.detail == "probe.ip_version is 6, and the host is 127.0.0.1"

@@ -75,6 +75,18 @@ async def test_a_certificate_of_a_stranger_is_a_failure(lab):
     assert "self-signed certificate" in result.outcome.detail
 
 
+async def test_only_the_authority_of_the_configuration_is_believed(lab):
+    server = await lab.serve_raw(silent, tls=True)
+    strangers = Connections(clock=time.monotonic)
+    result = await probe(
+        lab.endpoint(server.url), lab.settings("tls", ca_file=str(lab.pem)), None, connections=strangers
+    )
+    assert result.outcome.kind == "success"
+    other = ssl.get_default_verify_paths().cafile
+    if other is not None:  # a machine has authorities, and none of them signed the laboratory's certificate
+        assert (await lab.probe(server.url, "tls", ca_file=other)).outcome.kind == "tls"
+
+
 async def test_a_plain_address_is_a_wrong_recipe(lab):
     result = await lab.probe("http://127.0.0.1:1/v1", "tls")
     assert (result.outcome.kind, result.phases) == ("probe_invalid", {})
