@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 from msgspec import UnsetType
 
 from balancer.config.faults import address_version
-from balancer.config.overlay import overlay
+from balancer.config.overlay import first, overlay
 from balancer.config.problems import Path
+from balancer.config.proxies import Proxies
 from balancer.config.references import Vault
 from balancer.config.rules import Sheet
-from balancer.config.secret import Secret
+from balancer.config.secret import Absent, Secret
 from balancer.config.sections import ProbeShape
-from balancer.config.settings import Absent, ClientCert, ProbeSettings
+from balancer.config.settings import ClientCert, ProbeSettings
 from balancer.config.shape import EndpointShape
 from balancer.config.units import duration_text
 
@@ -41,9 +42,10 @@ SECRET_MIN: Final = 8
 class Probes:
     """Merges the probe settings of one file."""
 
-    def __init__(self, sheet: Sheet, vault: Vault | None) -> None:
+    def __init__(self, sheet: Sheet, vault: Vault | None, proxies: Proxies) -> None:
         self._sheet = sheet
         self._vault = vault
+        self._proxies = proxies
         self._top = _given(sheet.file.probe)
         self._base = overlay(ProbeSettings(), self._top)
         self._kinds: set[str] = set()
@@ -59,6 +61,7 @@ class Probes:
             merged = dataclasses.replace(merged, timeout=min(merged.timeout, merged.interval))
         merged = dataclasses.replace(
             merged,
+            proxy=Proxies() if first(own.proxy, self._top.proxy) is False else self._proxies,
             send_headers=self._headers(at, own),
             ca_file=self._file(merged.ca_file),
             client_cert=ClientCert(

@@ -116,6 +116,10 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
     ca_file: Given[
         Annotated[File, told("PEM file of the only authorities to believe, instead of the system's.")]
     ] = UNSET
+    # Not that of the frozen value, which holds the environment's proxies themselves.
+    proxy: Given[Annotated[bool, told("Use the proxies of the environment (HTTPS_PROXY, NO_PROXY, …).", True)]] = (
+        UNSET
+    )
     client_cert: Given[Annotated[ClientCertShape | None, told("The certificate that probes show.")]] = UNSET
     size_max: Given[
         Annotated[Size, holds(1024, 64 * 1024**2), told("Longest answer that is read.", size_text(_PROBE.size_max))]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from balancer.config.secret import Secret
+from balancer.config.proxies import Proxies
+from balancer.config.secret import Absent, Secret
 from balancer.core.model import Catalog
 
 ProbeKind = Literal["models", "completion", "http", "tls", "tcp", "dns", "none"]
@@ -51,12 +52,6 @@ class Budget:
     usd: float = 1.0
 
 
-class Absent(NamedTuple):
-    """Stands for a secret that is not where it should be; `why` may be shown."""
-
-    why: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientCert:
     """The files of the certificate that probes show; a key in the same file needs no `key_file`."""
@@ -70,11 +65,12 @@ class ProbeSettings:
     """How one endpoint is probed. Units: seconds, bytes.
 
     `concurrency` is per provider. `reuse` keeps the connection between probes, and every `fresh_every`-th probe
-    opens another all the same. `ca_file` names the only authorities to believe. `listed` makes it a failure that a
-    list of models lacks the endpoint's. `send_headers` go along with every HTTP request, besides our own. The rest
-    is for the kind `http`: an absolute URL or a path below `base_url`, what is sent there, the statuses that are
-    good, headers that must be there (name → text that the value must contain), a regular expression the body must
-    match, and JSONPaths of which something must be found in it (path → the value as text, or `None` for any).
+    opens another all the same. `ca_file` names the only authorities to believe, `proxy` has the environment's
+    proxies. `listed` makes it a failure that a list of models lacks the endpoint's. `send_headers` go along with
+    every HTTP request, besides our own. The rest is for the kind `http`: an absolute URL or a path below
+    `base_url`, what is sent there, the statuses that are good, headers that must be there (name → text that the
+    value must contain), a regular expression the body must match, and JSONPaths of which something must be found
+    in it (path → the value as text, or `None` for any).
     """
 
     kind: ProbeKind = "models"
@@ -88,6 +84,7 @@ class ProbeSettings:
     ip_version: IpVersion = "any"
     ca_file: str | None = None
     client_cert: ClientCert = field(default_factory=ClientCert)
+    proxy: Proxies = field(default_factory=Proxies)
     size_max: int = 4_194_304
     send_headers: Mapping[str, str | Secret | Absent] = field(default_factory=dict)
     listed: bool = False

@@ -23,8 +23,8 @@ from urllib.parse import quote, urlunsplit
 
 import h11
 
-from balancer.config.secret import Secret
-from balancer.config.settings import Absent, ProbeSettings
+from balancer.config.secret import Absent, Secret
+from balancer.config.settings import ProbeSettings
 from balancer.core.model import Endpoint
 from balancer.probing.connection import (
     Connection,
@@ -40,6 +40,7 @@ from balancer.probing.dialects import DIALECTS, DialectRules
 from balancer.probing.failure import Failure
 from balancer.probing.trace import SNIPPET_MAX, Trace
 from balancer.probing.trust import Trust
+from balancer.probing.tunnel import login
 
 USER_AGENT: Final = "balancer-probe"
 ERROR_BODY_MAX: Final = 16_384  # bytes of an error's body that are looked at: the message comes first
@@ -206,6 +207,9 @@ class Client:
             target += f"?{quote(parts.query, safe=_URL_SAFE)}"
         lines = {"host": str(route.origin), "user-agent": USER_AGENT, "accept-encoding": "identity", **headers}
         lines |= self._sent_headers()
+        if route.proxy is not None and not route.tunnels:
+            target = f"http://{route.origin}{target}"
+            lines |= dict(login(route.proxy))
         if body or method in ("POST", "PUT"):  # without a length some servers wait, and others say 411
             lines["content-length"] = str(len(body))
         if not self._reuses:
@@ -233,9 +237,12 @@ class Client:
 
     async def connect(self, url: str, *, secure: bool = False) -> Handshake | None:
         """Open a connection to the URL's host and port, for TLS when `secure`, and close it. Raises: Failure."""
-        connection = await open_connection(
-            self._route(url), tls=self._connections.tls, secure=secure, trace=self.trace
-        )
+        route = self._route(url)
+        if route.proxy is not None and not route.tunnels:
+            raise Failure(
+                "probe_invalid", f"only the proxy {route.proxy} would be tried; choose another probe.kind"
+            )
+        connection = await open_connection(route, tls=self._connections.tls, secure=secure, trace=self.trace)
         await connection.close()
         return connection.agreed
 
@@ -246,7 +253,11 @@ class Client:
     def _route(self, url: str) -> Route:
         settings = self.settings
         trust = Trust(settings.ca_file, settings.client_cert.cert_file, settings.client_cert.key_file)
-        return Route(origin=origin_of(url), ip_version=settings.ip_version, trust=trust)
+        origin = origin_of(url)
+        proxy = settings.proxy.to(origin.scheme, origin.host, origin.port)
+        if isinstance(proxy, Absent):
+            raise Failure("probe_invalid", proxy.why)
+        return Route(origin=origin, ip_version=settings.ip_version, trust=trust, proxy=proxy)
 
     def _kept(self, route: Route) -> Connection | None:
         """Take the endpoint's kept connection, unless it has served all the probes that it may."""

@@ -25,10 +25,12 @@ from urllib.parse import SplitResult, urlsplit
 
 import h11
 
+from balancer.config.proxies import Proxy
 from balancer.config.settings import IpVersion
 from balancer.probing.failure import Failure, of
 from balancer.probing.trace import Trace
 from balancer.probing.trust import Contexts, Trust, default_tls
+from balancer.probing.tunnel import tunnel
 
 HEADERS_MAX: Final = 65_536  # bytes; ten times what chatty providers send, and nginx's default is 32 KiB
 READ_MAX: Final = 16_384  # bytes a read: one TLS record
@@ -68,6 +70,12 @@ class Route:
     origin: Origin
     ip_version: IpVersion = "any"
     trust: Trust = field(default_factory=Trust)
+    proxy: Proxy | None = None
+
+    @property
+    def tunnels(self) -> bool:
+        """Whether a proxy only passes the bytes on; it reads and writes the messages of plain HTTP itself."""
+        return self.proxy is not None and self.origin.scheme == "https"
 
 
 def split(url: str) -> SplitResult:
@@ -211,22 +219,12 @@ async def open_connection(
     """Resolve, connect and, when `secure`, shake hands. Raises: Failure."""
     # Made before any phase: a broken certificate store is our failure and not the server's.
     context = tls(route.trust) if secure else None
-    origin = route.origin
-    address, *others = await _addresses(route, trace)
-    trace.address = address
-    trace.enter("connect")
-    trace.say(f"* connecting to {address} port {origin.port}")
-    try:
-        reader, writer = await asyncio.open_connection(address, origin.port)
-    except OSError as problem:
-        failure = _known(problem, trace, answered=False)
-        said = f"; not tried: {', '.join(others[:ADDRESSES_SAID_MAX])}" if others else ""
-        raise Failure(failure.kind, f"{failure.detail} ({address} port {origin.port}{said})") from None
+    reader, writer, address = await (_direct(route, trace) if route.proxy is None else _proxied(route, trace))
     agreed = None
     if context is not None:
         trace.enter("tls")
         try:
-            await writer.start_tls(context, server_hostname=origin.host, ssl_handshake_timeout=HANDSHAKE_MAX)
+            await writer.start_tls(context, server_hostname=route.origin.host, ssl_handshake_timeout=HANDSHAKE_MAX)
         except BaseException as problem:
             # No waiting: after a failed handshake nobody tells the stream that its transport is gone.
             writer.transport.abort()
@@ -246,6 +244,50 @@ def literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
+
+
+async def _direct(route: Route, trace: Trace) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
+    """Resolve and connect; answer the address too. Raises: Failure."""
+    port = route.origin.port
+    address, *others = await _addresses(route, trace)
+    trace.address = address
+    trace.enter("connect")
+    trace.say(f"* connecting to {address} port {port}")
+    try:
+        reader, writer = await asyncio.open_connection(address, port)
+    except OSError as problem:
+        failure = _known(problem, trace, answered=False)
+        said = f"; not tried: {', '.join(others[:ADDRESSES_SAID_MAX])}" if others else ""
+        raise Failure(failure.kind, f"{failure.detail} ({address} port {port}{said})") from None
+    return reader, writer, address
+
+
+async def _proxied(route: Route, trace: Trace) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
+    """Connect to the proxy, and for TLS through it; answer the proxy's address too. Raises: Failure.
+
+    Shape: `local` where the proxy cannot be reached, which says nothing about the provider.
+    """
+    assert route.proxy is not None
+    trace.proxy = str(route.proxy)
+    trace.say(f"* by way of the proxy {route.proxy}")
+    hop = Route(origin=Origin(scheme="http", host=route.proxy.host, port=route.proxy.port))
+    try:
+        reader, writer, address = await _direct(hop, trace)
+    except Failure as failure:
+        raise Failure("local", f"the proxy {route.proxy}: {failure.detail}") from None
+    trace.proxy = None
+    if route.tunnels:
+        host = f"[{route.origin.host}]" if ":" in route.origin.host else route.origin.host
+        try:
+            await tunnel(reader, writer, route.proxy, f"{host}:{route.origin.port}", trace)
+        except BaseException as problem:
+            writer.transport.abort()
+            if isinstance(problem, OSError):
+                raise Failure(
+                    "local", f"the proxy {route.proxy}: {_known(problem, trace, answered=False)}"
+                ) from None
+            raise
+    return reader, writer, address
 
 
 async def _addresses(route: Route, trace: Trace) -> list[str]:

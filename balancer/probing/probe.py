@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from balancer.config.proxies import Proxy
 from balancer.config.secret import Secret
 from balancer.config.settings import ProbeKind, ProbeSettings
 from balancer.core.model import Endpoint, Pricing
@@ -86,8 +87,7 @@ async def probe(
     kinds: Mapping[ProbeKind, Check] = KINDS,
 ) -> ProbeResult:
     """Probe once. Raises: nothing but `CancelledError`."""
-    secrets = [value for value in settings.send_headers.values() if isinstance(value, Secret)]
-    trace = Trace(clock=clock, credential=credential, others=secrets)
+    trace = Trace(clock=clock, credential=credential, others=_secrets(settings))
     client = Client(endpoint, settings, credential, connections=connections, trace=trace, clock=clock, wall=wall)
     began = clock()
     bug: str | None = None
@@ -143,7 +143,17 @@ async def _checked(client: Client, kinds: Mapping[ProbeKind, Check]) -> Outcome:
             raise  # the system's own, which `failure.of` knows
         phase = client.trace.phase
         where = f" (in {phase})" if phase is not None else ""
-        raise Failure("timeout", f"not done after {settings.timeout:g} s{where}") from None
+        said = f"not done after {settings.timeout:g} s{where}"
+        if client.trace.proxy is not None:  # the way to it is our own
+            raise Failure("local", f"the proxy {client.trace.proxy}: {said}") from None
+        raise Failure("timeout", said) from None
+
+
+def _secrets(settings: ProbeSettings) -> list[Secret]:
+    """Everything but the credential that must not be told."""
+    ways = (settings.proxy.http, settings.proxy.https)
+    held = [secret for way in ways if isinstance(way, Proxy) for secret in (way.login, way.password)]
+    return [value for value in (*settings.send_headers.values(), *held) if isinstance(value, Secret)]
 
 
 def cost_of(outcome: Outcome, pricing: Pricing) -> float | None:

@@ -37,6 +37,7 @@ class Trace:
         self._lines: list[str] = []
         self.phase: Phase | None = None
         self.address: str | None = None
+        self.proxy: str | None = None  # while we connect to it
         self.certificate_expires: float | None = None  # Unix time
 
     @property

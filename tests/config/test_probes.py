@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from balancer.config import Budget, ProbeSettings, parse_config
-from balancer.config.secret import Secret
-from balancer.config.settings import Absent, ClientCert
+from balancer.config.proxies import Proxies, Proxy
+from balancer.config.secret import Absent, Secret
+from balancer.config.settings import ClientCert
 
 TEXT = """
 providers: {a: {base_url: "https://a.example"}}
@@ -88,3 +89,12 @@ def test_files_are_looked_for_beside_the_configuration() -> None:
     merged = parse_config(text.replace("OWN", "ip_version: 6"), source="/etc/balancer/b.yaml").probes["x/y@a"]
     assert (merged.ca_file, merged.ip_version) == ("/etc/balancer/ca.pem", "6")
     assert merged.client_cert == ClientCert(cert_file="/etc/own.pem", key_file="/etc/balancer/own.key")
+
+
+def test_the_environments_proxies_are_used_unless_told_otherwise() -> None:
+    environ = {"HTTPS_PROXY": "http://near:3128"}
+    for top, own, used in (("", "", True), ("proxy: false", "", False), ("proxy: false", "proxy: true", True)):
+        text = TEXT.replace("TOP", top).replace("OWN", own)
+        merged = parse_config(text, source="t.yaml", environ=environ).probes["x/y@a"]
+        assert merged.proxy == (Proxies(https=Proxy(host="near", port=3128)) if used else Proxies())
+    assert probe("proxy: true").proxy == Proxies()

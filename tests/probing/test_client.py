@@ -6,8 +6,7 @@ import zlib
 
 import pytest
 
-from balancer.config.secret import Secret
-from balancer.config.settings import Absent
+from balancer.config.secret import Absent, Secret
 
 
 async def listing(seen):
