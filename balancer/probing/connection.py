@@ -20,6 +20,7 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -27,6 +28,7 @@ import h11
 
 from balancer.config.proxies import Proxy
 from balancer.config.settings import IpVersion
+from balancer.probing.aside import aside
 from balancer.probing.failure import Failure, of
 from balancer.probing.trace import Trace
 from balancer.probing.trust import Contexts, Trust, default_tls
@@ -302,11 +304,10 @@ async def _addresses(route: Route, trace: Trace) -> list[str]:
 async def resolved(origin: Origin, trace: Trace, *, ip_version: IpVersion = "any") -> list[str]:
     """Find the addresses of a host, the resolver's first one first, each once. Raises: Failure."""
     trace.enter("resolve")
-    loop = asyncio.get_running_loop()
+    family = _FAMILIES[ip_version]
+    lookup = partial(socket.getaddrinfo, origin.host, origin.port, family=family, type=socket.SOCK_STREAM)
     try:
-        found = await loop.getaddrinfo(
-            origin.host, origin.port, family=_FAMILIES[ip_version], type=socket.SOCK_STREAM
-        )
+        found = await aside(lookup, name="lookup")
     except (OSError, UnicodeError) as problem:
         failure = of(problem, phase="resolve")
         assert failure is not None

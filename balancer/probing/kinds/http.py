@@ -7,13 +7,14 @@ another URL, which can be configured.
 
 from __future__ import annotations
 
-import asyncio
 import re
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from balancer.core.outcome import Outcome
+from balancer.probing.aside import aside
 from balancer.probing.client import Answer, Client
 from balancer.probing.connection import origin_of
 from balancer.probing.dialects.interface import parsed
@@ -82,7 +83,7 @@ async def _compare_json(client: Client, answer: Answer, body: bytes) -> None:
         raise Failure("malformed", f"the body is {problem}", status=answer.status) from None
     for path, wanted in client.settings.json.items():
         # In a thread, where decisions need not wait for it: a filter looks at every value of the body.
-        found = await asyncio.to_thread(_found, path, document, wanted)
+        found = await aside(partial(_found, path, document, wanted), name="probe.json")
         if found is None:
             continue
         said = "found nothing" if found == "" else f"found {client.trace.clean(found, FOUND_MAX)}"

@@ -7,14 +7,15 @@ unless `probe.listed` makes it one. A list that says that it goes on is followed
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from functools import partial
 from itertools import islice
 from typing import Final
 from urllib.parse import quote
 
 from balancer.core.outcome import Outcome
+from balancer.probing.aside import aside
 from balancer.probing.client import Client
 from balancer.probing.dialects.interface import parsed
 from balancer.probing.failure import Failure
@@ -54,7 +55,7 @@ async def run(client: Client) -> Outcome:
             break
     whole = url is None
     among = list(islice(names, COMPARED_MAX))
-    near = await asyncio.to_thread(get_close_matches, wanted, among, NEAREST_MAX)  # a decision need not wait for it
+    near = await aside(partial(get_close_matches, wanted, among, NEAREST_MAX), name="nearest models")
     said = f"{wanted} is not among the {'' if whole else 'first '}{len(names)} models listed"
     if near:
         said += f"; nearest: {', '.join(near)}"
