@@ -63,6 +63,7 @@ class Probes:
             merged,
             proxy=Proxies() if first(own.proxy, self._top.proxy) is False else self._proxies,
             send_headers=self._headers(at, own),
+            send_body=self._body(at, own),
             ca_file=self._file(merged.ca_file),
             client_cert=ClientCert(
                 cert_file=self._file(merged.client_cert.cert_file), key_file=self._file(merged.client_cert.key_file)
@@ -159,6 +160,16 @@ class Probes:
         """Read a path as the configuration's own folder sees it."""
         return None if path is None else str(FilePath(self._sheet.problems.file).parent / path)
 
+    def _private(self, path: Path, text: str) -> str | Secret:
+        """Take text for a secret where a variable is part of it: nobody says whether that holds one."""
+        node = self._sheet.written(path)
+        variable = node is not None and node.written != text
+        return Secret(text) if variable and len(text) >= SECRET_MIN else text
+
+    def _body(self, at: Path, own: ProbeShape) -> str | Secret | None:
+        place, text = (at, own.send_body) if isinstance(own.send_body, str) else (("probe",), self._top.send_body)
+        return self._private((*place, "send_body"), text) if isinstance(text, str) else None
+
     def _headers(self, at: Path, own: ProbeShape) -> Headers:
         """Fetch the headers to send: an endpoint's replace the top level's. Secrets only with an environment."""
         place, given = at, own.send_headers
@@ -169,9 +180,7 @@ class Probes:
         headers: dict[str, str | Secret | Absent] = {}
         for name, value in given.items():
             if isinstance(value, str):
-                node = self._sheet.written((*place, "send_headers", name))
-                variable = node is not None and node.written != value
-                headers[name] = Secret(value) if variable and len(value) >= SECRET_MIN else value
+                headers[name] = self._private((*place, "send_headers", name), value)
             elif self._vault is not None:
                 held = self._vault.get(value)
                 headers[name] = held if isinstance(held, Secret) else Absent(held)

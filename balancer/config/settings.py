@@ -89,7 +89,7 @@ class ProbeSettings:
     send_headers: Mapping[str, str | Secret | Absent] = field(default_factory=dict)
     listed: bool = False
     method: Method = "GET"
-    send_body: str | None = None
+    send_body: str | Secret | None = None
     url: str | None = None
     status: tuple[int, ...] = (200,)
     headers: Mapping[str, str] = field(default_factory=dict)

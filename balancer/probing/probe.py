@@ -153,7 +153,8 @@ def _secrets(settings: ProbeSettings) -> list[Secret]:
     """Everything but the credential that must not be told."""
     ways = (settings.proxy.http, settings.proxy.https)
     held = [secret for way in ways if isinstance(way, Proxy) for secret in (way.login, way.password)]
-    return [value for value in (*settings.send_headers.values(), *held) if isinstance(value, Secret)]
+    values = (*settings.send_headers.values(), settings.send_body, *held)
+    return [value for value in values if isinstance(value, Secret)]
 
 
 def cost_of(outcome: Outcome, pricing: Pricing) -> float | None:

@@ -84,6 +84,13 @@ def test_paths_stand_with_their_values_or_none() -> None:
     assert (merged.method, merged.send_body, merged.json) == ("POST", "{}", {"$.a": "3", "$.b": None})
 
 
+def test_a_body_with_a_variable_in_it_is_a_secret_like_such_a_header() -> None:
+    for top, own in (("send_body: 'key=${KEY}'", ""), ("", ", send_body: 'key=${KEY}'")):
+        text = TEXT.replace("TOP", top).replace("OWN", f"kind: http, url: /health, method: POST{own}")
+        merged = parse_config(text, source="t.yaml", environ={"KEY": "sk-secret"}).probes["x/y@a"]
+        assert merged.send_body == Secret("key=sk-secret")
+
+
 def test_files_are_looked_for_beside_the_configuration() -> None:
     text = TEXT.replace("TOP", "ca_file: ca.pem, client_cert: {cert_file: /etc/own.pem, key_file: own.key}")
     merged = parse_config(text.replace("OWN", "ip_version: 6"), source="/etc/balancer/b.yaml").probes["x/y@a"]

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from balancer.config.secret import Secret
 from balancer.core.outcome import Outcome
 from balancer.probing.aside import aside
 from balancer.probing.client import Answer, Client
@@ -37,7 +38,8 @@ async def run(client: Client) -> Outcome:
     pattern = _pattern(settings.body)
     own = origin_of(url) == origin_of(client.endpoint.base_url)
     headers = {"accept": "*/*", **(client.identity if own else {})}
-    sent = b"" if settings.send_body is None else settings.send_body.encode()
+    text = settings.send_body.reveal() if isinstance(settings.send_body, Secret) else settings.send_body
+    sent = b"" if text is None else text.encode()
     if sent:
         headers["content-type"] = "application/json"  # what APIs take; send_headers may say another
     async with client.request(settings.method, url, headers=headers, body=sent) as answer:

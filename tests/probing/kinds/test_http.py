@@ -2,6 +2,8 @@
 
 import pytest
 
+from balancer.config.secret import Secret
+
 
 async def test_a_path_is_below_the_base_url_and_gets_the_credential(lab):
     server = await lab.serve(lambda seen: seen.answer(200, "fine"))
@@ -105,6 +107,14 @@ async def test_a_body_is_sent_as_json_unless_the_headers_say_otherwise(lab, head
     assert result.outcome.kind == "success"
     assert server.requests[0].body == '{"ö": 1}'.encode()
     assert server.requests[0].headers["content-type"] == content_type
+
+
+async def test_a_secret_body_is_sent_and_not_told(lab):
+    server = await lab.serve(lambda seen: seen.answer(401, b"you sent " + seen.body))
+    result = await lab.probe(server.url, "http", method="POST", send_body=Secret("key=sk-secret"))
+    assert server.requests[0].body == b"key=sk-secret"
+    assert result.outcome.detail == "401 Because: you sent ***"
+    assert "sk-secret" not in repr(result)
 
 
 STATUS = {
