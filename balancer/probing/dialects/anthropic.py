@@ -52,7 +52,7 @@ _SPENT: Final = "enforced_spend_limit_reached"  # the month's, and no model ther
 class Anthropic:
     """The rules of `api: anthropic`."""
 
-    models_path = "/models"
+    models_path = "/models?limit=1000"  # the most; without it a page holds 20
     completion_path = "/messages"
 
     def headers(self, credential: Secret | None, endpoint: Endpoint) -> Mapping[str, str]:

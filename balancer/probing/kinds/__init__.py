@@ -10,10 +10,12 @@ from typing import Final
 
 from balancer.config.settings import ProbeKind
 from balancer.probing.kinds.completion import COMPLETION
+from balancer.probing.kinds.dns import DNS
 from balancer.probing.kinds.http import HTTP
 from balancer.probing.kinds.interface import Check
 from balancer.probing.kinds.models import MODELS
 from balancer.probing.kinds.tcp import TCP
+from balancer.probing.kinds.tls import TLS
 from balancer.probing.kinds.tools import TOOLS
 
 KINDS: Final[Mapping[ProbeKind, Check]] = {
@@ -21,7 +23,9 @@ KINDS: Final[Mapping[ProbeKind, Check]] = {
     "completion": COMPLETION,
     "tools": TOOLS,
     "http": HTTP,
+    "tls": TLS,
     "tcp": TCP,
+    "dns": DNS,
 }
 
 __all__ = ["KINDS", "Check"]
