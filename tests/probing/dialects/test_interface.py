@@ -1,10 +1,14 @@
 """Reading what servers send without believing its shape."""
 
+import json
+from contextlib import suppress
 from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from balancer.core.model import Dialect
+from balancer.core.model import Dialect, Endpoint
 from balancer.probing.dialects import DIALECTS
 from balancer.probing.dialects.interface import count, mapping, parsed, text_of, used_up
 
@@ -63,3 +67,61 @@ def test_only_objects_are_mappings():
 )
 def test_the_wait_is_the_longest_of_the_limits_of_which_nothing_is_left(headers, wait):
     assert used_up(headers, [("a-left", "a-reset"), ("b-left", "b-reset")], wall=1_700_000_000.0) == wait
+
+
+KEYS = st.sampled_from(
+    [
+        "choices", "delta", "message", "content", "thinking", "text", "tool_calls", "function", "name", "arguments",
+        "usage", "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "finish_reason",
+        "stop_reason", "error", "code", "type", "status", "object", "model", "input",
+    ]
+)  # fmt: skip
+WORDS = st.sampled_from(
+    ["error", "message_start", "content_block_delta", "message_delta", "tool_use", "429", "{", ""]
+)
+ANYTHING = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), WORDS),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=6)),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+@given(value=ANYTHING)
+def test_whatever_a_server_answers_is_read_or_a_value_error(dialect, value):
+    data = json.dumps(value)
+    with suppress(ValueError):
+        dialect.delta(data)
+    with suppress(ValueError):
+        dialect.reply(data.encode())
+    assert dialect.of_account(data) in (True, False)
+
+
+COMPLAINTS = st.lists(
+    st.sampled_from(
+        [
+            "max_tokens", "max_completion_tokens", "at least", "limit was reached", "stream_options",
+            "reasoning_effort", "Supported values are: 'low', 'none'", "Supported values are: 'high'",
+            "tool_choice", "thinking mode", "enable_thinking", "not supported", "Thinking level", "",
+        ]
+    ),
+    max_size=4,
+).map(" ".join)  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+@given(data=st.data(), model=st.sampled_from(["m", "gpt-5", "o3", "qwen3-32b"]))
+def test_whatever_is_complained_of_changes_the_body_or_nothing(dialect, data, model):
+    endpoint = Endpoint(
+        id="a/m@p", model="a/m", tag="p", provider="p", provider_name="P", upstream_model=model, base_url="http://h"
+    )
+    body = dialect.tools(endpoint) if data.draw(st.booleans()) else dialect.completion(endpoint)
+    for _ in range(12):
+        before = dict(body)
+        amended = dialect.amended(body, data.draw(COMPLAINTS))
+        assert body == before
+        if amended is None:
+            break
+        assert amended != body
+        assert amended["model"] == model
+        body = amended
