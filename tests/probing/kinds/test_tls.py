@@ -2,10 +2,13 @@
 
 import ssl
 import time
+from pathlib import Path
 
 import pytest
 
 from balancer.probing import Connections, probe
+
+EXPIRED = Path(__file__).parents[1] / "expired.pem"  # certificate and key for 127.0.0.1, good in January of 2020
 
 
 async def silent(reader, writer):
@@ -85,6 +88,25 @@ async def test_only_the_authority_of_the_configuration_is_believed(lab):
     other = ssl.get_default_verify_paths().cafile
     if other is not None:  # a machine has authorities, and none of them signed the laboratory's certificate
         assert (await lab.probe(server.url, "tls", ca_file=other)).outcome.kind == "tls"
+
+
+async def test_an_expired_certificate_is_a_failure(lab):
+    server = await lab.serve_raw(silent, tls=True, asking=lambda context: context.load_cert_chain(EXPIRED))
+    result = await lab.probe(server.url, "tls", ca_file=str(EXPIRED))
+    assert (result.outcome.kind, result.outcome.detail) == ("tls", "TLS failed: certificate has expired")
+    assert result.certificate_expires is None
+
+
+async def test_a_server_that_speaks_only_an_outdated_protocol_is_a_failure(lab):
+    async def outdated(reader, writer):
+        await reader.read(1000)
+        writer.write(bytes((21, 3, 1, 0, 2, 2, 70)))  # a fatal alert: protocol version
+        await writer.drain()
+
+    server = await lab.serve_raw(outdated)
+    result = await lab.probe(f"https://127.0.0.1:{server.port}", "tls")
+    assert result.outcome.kind == "tls"
+    assert "protocol version" in result.outcome.detail.lower().replace("_", " ")
 
 
 async def test_a_plain_address_is_a_wrong_recipe(lab):
