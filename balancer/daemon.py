@@ -186,6 +186,7 @@ class Daemon:
     def _follow(self) -> None:
         self._scheduler.apply(self.config.endpoints, self.config.probes, self.config.credentials)
         self._metrics.providers(self.config.providers)
+        self._metrics.endpoints(self.config.endpoints)
         names = reporters(self.config.tokens)
         self.balancer.retain_reporters(names, now=clock.monotonic())
         self._metrics.reporters(names)
@@ -205,6 +206,7 @@ class Daemon:
             duration=result.ended - result.began,
         )
         self._metrics.probed(endpoint.provider, result.phases, result.cost)
+        self._metrics.certificate(endpoint.id, result.certificate_expires)
         self._tell_probe(result)
         self._changed()
 

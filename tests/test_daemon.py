@@ -5,6 +5,7 @@ import io
 import json
 import re
 import signal
+import ssl
 import sys
 import threading
 from datetime import UTC, datetime
@@ -276,6 +277,32 @@ async def test_a_probe_by_hand_tells_its_verdict_or_why_there_is_none(daemon, ht
     assert status == 409
     assert refusal["error"]["message"] == "acme/large@gone cannot be probed now: its probe.kind is none"
     assert (await probe("acme/large@nobody"))[0] == 404
+
+
+async def test_the_end_of_a_certificate_is_a_fact_of_a_probe_and_a_metric(daemon, http):
+    pem = Path(__file__).parent / "probing" / "self_signed.pem"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+
+    async def hold(reader, writer):
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(hold, "127.0.0.1", 0, ssl=context) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        running = await daemon(
+            LOCAL.format(url=url).replace(
+                "provider: local,", f"provider: local, probe: {{kind: tls, ca_file: {pem}}},"
+            )
+        )
+        async with http.post(f"{running.url}/v1/probe", json={"endpoint": "acme/large@local"}) as answer:
+            verdict = await answer.json()
+        async with http.get(f"{running.url}/metrics") as answer:
+            metrics = await answer.text()
+    assert verdict["outcome"] == "success"
+    expires = verdict["certificate_expires"]
+    found = re.findall(r"^balancer_probe_certificate_expiry_timestamp_seconds(.*) (.*)$", metrics, re.MULTILINE)
+    assert [(labels, float(value)) for labels, value in found] == [('{endpoint="acme/large@local"}', expires)]
 
 
 async def test_a_port_in_use_is_one_line_and_status_1(daemon, tmp_path):

@@ -30,7 +30,6 @@ TESTED_ELSEWHERE = {
     "balancer/cli/check.py": VERBS,
     "balancer/cli/client.py": VERBS,
     "balancer/cli/drain.py": VERBS,
-    "balancer/cli/probe.py": VERBS,
     "balancer/cli/reload.py": VERBS,
     "balancer/cli/resume.py": VERBS,
     "balancer/cli/run.py": "tests/test_daemon.py",

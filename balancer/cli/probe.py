@@ -17,6 +17,8 @@ from balancer.service import clock
 
 AT_ONCE: Final = 8  # probes; a command on a laptop is no load test
 
+DAY: Final = 86_400.0  # seconds
+
 PHASES: Final = ("resolve", "connect", "tls", "first_byte", "transfer")
 
 
@@ -89,6 +91,7 @@ def _print(results: list[ProbeResult], skipped: dict[str, str], *, debug: bool) 
     if debug:
         for each in results:
             print(f"── {each.endpoint}", *each.transcript, "", sep="\n")
+    certified = any(each.certificate_expires is not None for each in results)
     rows = [
         [
             each.endpoint,
@@ -96,12 +99,21 @@ def _print(results: list[ProbeResult], skipped: dict[str, str], *, debug: bool) 
             each.outcome.kind,
             *(table.seconds(each.phases.get(phase)) for phase in PHASES),
             table.seconds(each.outcome.ttft),
+            table.NONE if each.tokens_per_second is None else f"{each.tokens_per_second:.1f}",
             table.NONE if each.cost is None else f"${each.cost:.6f}",
+            *([_left(each.certificate_expires)] if certified else []),
             each.outcome.detail or table.NONE,
         ]
         for each in results
     ]
-    rows += [[key, table.NONE, "not probed", *[table.NONE] * 7, why] for key, why in skipped.items()]
+    columns = 8 + certified
+    rows += [[key, table.NONE, "not probed", *[table.NONE] * columns, why] for key, why in skipped.items()]
     header = ["ENDPOINT", "KIND", "VERDICT", *(phase.replace("_", " ").upper() for phase in PHASES)]
+    header += ["TTFT", "TOKENS/S", "COST", *(["CERTIFICATE"] if certified else []), "DETAIL"]
     if rows:
-        print(table.render([*header, "TTFT", "COST", "DETAIL"], rows, right=range(3, 10)))
+        print(table.render(header, rows, right=range(3, 3 + columns)))
+
+
+def _left(expires: float | None) -> str:
+    """Say for how long a certificate is still good."""
+    return table.NONE if expires is None else f"{(expires - clock.wall()) / DAY:.0f} days"

@@ -22,9 +22,9 @@ import msgspec
 
 from balancer.config.document import Node, kind_of
 from balancer.config.problems import Path, Problems, near, one_of, shown
-from balancer.config.shape import FileShape, SecretShape
+from balancer.config.shape import FileShape
 from balancer.config.units import Duration, Size, parse_duration, parse_size
-from balancer.config.vocabulary import Shape
+from balancer.config.vocabulary import SecretShape, Shape
 
 S = TypeVar("S", bound=Shape)
 

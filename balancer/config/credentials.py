@@ -23,7 +23,8 @@ from msgspec import UnsetType
 from balancer.config.overlay import first
 from balancer.config.problems import Path, path_text
 from balancer.config.rules import Sheet
-from balancer.config.shape import DoorShape, ProviderShape, SecretShape, VariantShape
+from balancer.config.shape import DoorShape, ProviderShape, VariantShape
+from balancer.config.vocabulary import SecretShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from datetime import date
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -23,6 +24,15 @@ DATE_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 
 SUFFIXES: Final = frozenset({"nitro", "floor", "exacto"})  # how a client asks for a sort: no part of a name
 NAME_MAX: Final = 200  # characters of a slug, tag or alias: they become labels and header values
+
+CREDENTIAL_HEADERS: Final = frozenset({"authorization", "x-api-key", "api-key", "proxy-authorization"})
+# What frames a message or names its receiver: a second one would break it, or smuggle another request.
+OWN_HEADERS: Final = frozenset(
+    {
+        "host", "content-length", "transfer-encoding", "connection", "proxy-connection", "keep-alive", "upgrade",
+        "te", "trailer", "expect", "accept-encoding",
+    }
+)  # fmt: skip
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)*")
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
@@ -78,6 +88,14 @@ def url_fault(text: str) -> str | None:
     return None
 
 
+def address_version(host: str | None) -> str | None:
+    """Tell an IP address by its version; `None` for a host's name."""
+    try:
+        return None if host is None else str(ip_address(host).version)
+    except ValueError:
+        return None
+
+
 def probe_url_fault(text: str) -> str | None:
     """Judge the address of an http probe: a path below the endpoint's, or one of its own with any query."""
     if text.startswith("/"):
@@ -87,6 +105,33 @@ def probe_url_fault(text: str) -> str | None:
 
 def header_fault(text: str) -> str | None:
     return None if _HEADER.fullmatch(text) is not None else "is not a header's name"
+
+
+def sent_name_fault(text: str) -> str | None:
+    """Judge the name of a header that probes send."""
+    if text.lower() in CREDENTIAL_HEADERS:
+        return "carries the credential, which the provider's own key gives"
+    return "is set by the probe itself" if text.lower() in OWN_HEADERS else header_fault(text)
+
+
+def sent_value_fault(text: str) -> str | None:
+    """Judge the value of a header; the caller sees to control characters."""
+    return None if text.isascii() and text == text.strip() else "is not what a header can carry"
+
+
+def path_fault(text: str) -> str | None:
+    """Judge a JSONPath of RFC 9535."""
+    if not text.startswith("$"):
+        return "does not begin with $"
+    from jsonpath import JSONPathEnvironment, JSONPathError  # slow to import, and few configurations need it
+
+    try:
+        JSONPathEnvironment(strict=True).compile(text)
+    except JSONPathError as error:
+        return f"is not a JSONPath: {str(error).partition(chr(10))[0]}"
+    except RecursionError:
+        return "is not a JSONPath that can be read"
+    return None
 
 
 def address_fault(text: str) -> str | None:

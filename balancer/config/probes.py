@@ -9,25 +9,43 @@ What this module does not know: how a probe is made.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Final
+from urllib.parse import urlsplit
 
 from msgspec import UnsetType
 
-from balancer.config.overlay import overlay
+from balancer.config.faults import address_version
+from balancer.config.overlay import first, overlay
 from balancer.config.problems import Path
+from balancer.config.proxies import Proxies
+from balancer.config.references import Vault
 from balancer.config.rules import Sheet
+from balancer.config.secret import Absent, Secret
 from balancer.config.sections import ProbeShape
-from balancer.config.settings import ProbeSettings
+from balancer.config.settings import ClientCert, ProbeSettings
 from balancer.config.shape import EndpointShape
 from balancer.config.units import duration_text
 
-_HTTP_KEYS = ("url", "status", "headers", "body")
+_HTTP_KEYS = ("url", "method", "send_body", "status", "headers", "body", "json")
+_BODY_KEYS = ("body", "json")
+_SILENT = ("tls", "tcp", "dns", "none")  # the kinds that send nothing
+
+Headers = Mapping[str, str | Secret | Absent]
+
+
+# Characters of a variable's text from which on it is taken for a secret: what is shorter is a region or a flag.
+SECRET_MIN: Final = 8
 
 
 class Probes:
     """Merges the probe settings of one file."""
 
-    def __init__(self, sheet: Sheet) -> None:
+    def __init__(self, sheet: Sheet, vault: Vault | None, proxies: Proxies) -> None:
         self._sheet = sheet
+        self._vault = vault
+        self._proxies = proxies
         self._top = _given(sheet.file.probe)
         self._base = overlay(ProbeSettings(), self._top)
         self._kinds: set[str] = set()
@@ -41,14 +59,43 @@ class Probes:
         merged = overlay(self._base, own)
         if isinstance(own.timeout, UnsetType) and isinstance(self._top.timeout, UnsetType):
             merged = dataclasses.replace(merged, timeout=min(merged.timeout, merged.interval))
+        merged = dataclasses.replace(
+            merged,
+            proxy=Proxies() if first(own.proxy, self._top.proxy) is False else self._proxies,
+            send_headers=self._headers(at, own),
+            send_body=self._body(at, own),
+            ca_file=self._file(merged.ca_file),
+            client_cert=ClientCert(
+                cert_file=self._file(merged.client_cert.cert_file), key_file=self._file(merged.client_cert.key_file)
+            ),
+        )
         self._judge_times(at, own, self._top)
         self._judge_http(at, own, merged)
+        self._judge_answer_model(at, own, merged)
         self._kinds.add(merged.kind)
         return merged
+
+    def judge_address(self, path: Path, endpoint: EndpointShape, settings: ProbeSettings, base_url: str) -> None:
+        """Tell where a kind has nothing to do at an endpoint's address."""
+        own = _given(endpoint.probe)
+        at: Path = path if isinstance(own.kind, UnsetType) else (*path, "probe", "kind")
+        parts = urlsplit(base_url)
+        if settings.kind == "tls" and parts.scheme == "http":
+            self._sheet.tell(at, "the probe kind is tls, and base_url is plain http", "use https, or kind: tcp")
+        if settings.kind == "dns" and address_version(parts.hostname) is not None:
+            found = "the probe kind is dns, and base_url holds an address: nothing to resolve"
+            self._sheet.tell(at, found, "use a host's name, or kind: tcp")
+        version = address_version(parts.hostname)
+        if settings.ip_version != "any" and version not in (None, settings.ip_version):
+            at = path if isinstance(own.ip_version, UnsetType) else (*path, "probe", "ip_version")
+            found = f"ip_version is {settings.ip_version}, and base_url holds an IPv{version} address"
+            self._sheet.tell(at, found, f"use {version}, or any")
 
     def finish(self) -> None:
         """Tell what is wrong at the top level, now that it is known what the endpoints made of it."""
         touches = self._sheet.problems.touches
+        if not self._kinds & _PAID and not touches(("probe", "kind")) and not touches(("models",)):
+            self._refuse_answer_model(("probe",), self._top, "no endpoint has a paid probe kind")
         if self._lacks_url and not touches(("probe",)):
             self._sheet.tell(("probe", "kind"), "http without a url", "give url: an address or a path")
         if "http" in self._kinds or touches(("probe", "kind")) or touches(("models",)):
@@ -85,12 +132,76 @@ class Probes:
                     self._lacks_url = True
                 else:
                     self._sheet.tell((*at, "kind"), "http without a url", "give url: an address or a path")
-            return
-        for key in _written(own):
+            self._judge_message(at, own, merged)
+        for key in _written(own) if merged.kind != "http" else ():
             found = f"the probe kind is {merged.kind}, and only http reads {key}"
             self._sheet.tell((*at, key), found, _USE)
+        if merged.kind != "models" and not isinstance(own.listed, UnsetType):
+            found = f"the probe kind is {merged.kind}, and only models reads listed"
+            self._sheet.tell((*at, "listed"), found, "set kind: models, or remove it")
+        if merged.kind in _SILENT and not isinstance(own.send_headers, UnsetType):
+            found = f"the probe kind is {merged.kind}, which sends no headers"
+            self._sheet.tell((*at, "send_headers"), found, "use another kind, or remove it")
+
+    def _judge_message(self, at: Path, own: ProbeShape, merged: ProbeSettings) -> None:
+        """Tell what a method cannot send or bring back, where the method or that was written."""
+        if merged.send_body is not None and merged.method not in ("POST", "PUT"):
+            place = at if not isinstance(own.send_body, UnsetType) else ("probe",)
+            self._once((*place, "send_body"), f"{merged.method} sends no body", "set method: POST or PUT")
+        if merged.method == "HEAD":
+            for key in _BODY_KEYS:
+                if getattr(merged, key):
+                    place = at if not isinstance(getattr(own, key), UnsetType) else ("probe",)
+                    self._once((*place, key), "HEAD brings no body back", "use another method, or remove it")
+
+    def _once(self, path: Path, found: str, allowed: str) -> None:
+        """Tell a problem that many endpoints may inherit from one place."""
+        if not self._sheet.problems.touches(path):
+            self._sheet.tell(path, found, allowed)
+
+    def _file(self, path: str | None) -> str | None:
+        """Read a path as the configuration's own folder sees it."""
+        return None if path is None else str(FilePath(self._sheet.problems.file).parent / path)
+
+    def _private(self, path: Path, text: str) -> str | Secret:
+        """Take text for a secret where a variable is part of it: nobody says whether that holds one."""
+        node = self._sheet.written(path)
+        variable = node is not None and node.written != text
+        return Secret(text) if variable and len(text) >= SECRET_MIN else text
+
+    def _body(self, at: Path, own: ProbeShape) -> str | Secret | None:
+        place, text = (at, own.send_body) if isinstance(own.send_body, str) else (("probe",), self._top.send_body)
+        return self._private((*place, "send_body"), text) if isinstance(text, str) else None
+
+    def _headers(self, at: Path, own: ProbeShape) -> Headers:
+        """Fetch the headers to send: an endpoint's replace the top level's. Secrets only with an environment."""
+        place, given = at, own.send_headers
+        if isinstance(given, UnsetType):
+            place, given = ("probe",), self._top.send_headers
+        if isinstance(given, UnsetType):
+            return {}
+        headers: dict[str, str | Secret | Absent] = {}
+        for name, value in given.items():
+            if isinstance(value, str):
+                headers[name] = self._private((*place, "send_headers", name), value)
+            elif self._vault is not None:
+                held = self._vault.get(value)
+                headers[name] = held if isinstance(held, Secret) else Absent(held)
+        return headers
+
+    def _judge_answer_model(self, at: Path, own: ProbeShape, merged: ProbeSettings) -> None:
+        if merged.kind not in _PAID and not any(
+            self._sheet.problems.touches((*place, "kind")) for place in (at, ("probe",))
+        ):
+            self._refuse_answer_model(at, own, f"the probe kind is {merged.kind}")
+
+    def _refuse_answer_model(self, at: Path, shape: ProbeShape, why: str) -> None:
+        if not isinstance(shape.answer_model, UnsetType):
+            found = f"{why}, and only completion and tools read answer_model"
+            self._sheet.tell((*at, "answer_model"), found, "set kind: completion, or remove it")
 
 
+_PAID = frozenset({"completion", "tools"})
 _USE = "set kind: http, or remove it"
 _TIMES = ("timeout", "interval")
 

@@ -17,7 +17,7 @@ from typing import Final
 from msgspec import UnsetType
 
 from balancer.config.secret import Secret
-from balancer.config.shape import SecretShape
+from balancer.config.vocabulary import SecretShape
 
 SECRET_MAX: Final = 65_536  # bytes: the longest tokens are some kilobytes, and a header holds no more
 

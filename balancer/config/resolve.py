@@ -25,6 +25,7 @@ from balancer.config.overlay import first, overlay
 from balancer.config.prices import pricing
 from balancer.config.probes import Probes
 from balancer.config.problems import Path, near, one_of
+from balancer.config.proxies import Proxies, proxies
 from balancer.config.references import Vault
 from balancer.config.rules import Sheet, as_written, listens
 from balancer.config.secret import Secret
@@ -34,9 +35,9 @@ from balancer.config.shape import (
     ModelHealthShape,
     ModelShape,
     ProviderShape,
-    SecretShape,
     VariantShape,
 )
+from balancer.config.vocabulary import SecretShape
 from balancer.core.model import Endpoint, HealthPolicy, Limits, Model, Provider, Routing
 
 
@@ -46,16 +47,16 @@ def resolve(sheet: Sheet, environ: Mapping[str, str] | None) -> Config:
     Shape: what it returns is of use only when the sheet has no problems afterwards.
     """
     vault = None if environ is None else Vault(environ, FilePath(sheet.problems.file).parent)
-    return _Build(sheet, vault).config()
+    return _Build(sheet, vault, Proxies() if environ is None else proxies(environ)).config()
 
 
 class _Build:
     """Builds one configuration."""
 
-    def __init__(self, sheet: Sheet, vault: Vault | None) -> None:
+    def __init__(self, sheet: Sheet, vault: Vault | None, found: Proxies) -> None:
         self._sheet = sheet
         self._vault = vault
-        self._probes = Probes(sheet)
+        self._probes = Probes(sheet, vault, found)
         self._keys = Credentials(sheet)
         self._endpoints: dict[str, Endpoint] = {}
         self._places: dict[str, Path] = {}
@@ -128,6 +129,7 @@ class _Build:
             base_url=base_url.rstrip("/"),
             pricing=prices,
         )
+        self._probes.judge_address(path, shape, probe, base_url)
         self._places[identifier] = path
         for credential in self._keys.at(shape.provider, provider, variant):
             self._keep(endpoint, credential, probe)

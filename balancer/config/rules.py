@@ -25,10 +25,10 @@ from balancer.config.shape import (
     FileShape,
     ModelShape,
     ProviderShape,
-    SecretShape,
     VariantShape,
 )
 from balancer.config.units import duration_text, is_wide, parse_listen
+from balancer.config.vocabulary import SecretShape
 from balancer.core.model import HealthPolicy, TimeoutPolicy
 
 

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
+
+
+class Absent(NamedTuple):
+    """Stands for what is not where it should be, or cannot be used; `why` may be shown."""
+
+    why: str
 
 
 class Secret:

@@ -12,15 +12,22 @@ from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta
 
-from balancer.config.settings import Budget, LogSettings, ProbeKind, ProbeSettings
+from balancer.config.settings import Budget, IpVersion, LogSettings, Method, ProbeKind, ProbeSettings
 from balancer.config.units import Duration, Size, duration_text, size_text
 from balancer.config.vocabulary import (
     DAY,
     HOUR,
+    PLACES,
+    File,
     Given,
     Header,
+    JsonPath,
+    Name,
     Pattern,
     ProbeUrl,
+    SecretShape,
+    SentName,
+    SentValue,
     Shape,
     Status,
     above,
@@ -55,6 +62,13 @@ class BudgetShape(Shape, frozen=True, kw_only=True):
     ] = UNSET
 
 
+class ClientCertShape(Shape, frozen=True, kw_only=True):
+    """The certificate that probes show; paths are relative to the configuration."""
+
+    cert_file: Annotated[File, told("PEM file of the certificate, and those between it and the authority.")]
+    key_file: Given[Annotated[File, told("PEM file of its key, without a password; default: cert_file.")]] = UNSET
+
+
 class ProbeShape(Shape, frozen=True, kw_only=True):
     """How endpoints are checked without traffic. An endpoint's own keys win over the top level's."""
 
@@ -62,8 +76,9 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
         Annotated[
             ProbeKind,
             told(
-                "models lists models (free), completion asks for a few tokens (paid), http asks an address of "
-                "yours, tcp opens a connection, none relies on reports.",
+                "models lists models (free), completion asks for a few tokens (paid), tools forces a tool call "
+                "(paid), http asks an address of yours, tls shakes hands, tcp opens a connection, dns resolves the "
+                "name, none relies on reports.",
                 _PROBE.kind,
             ),
         ]
@@ -104,8 +119,42 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
         Annotated[int, whole(1, 1000), told("Probes of one provider at the same time.", _PROBE.concurrency)]
     ] = UNSET
     reuse: Given[Annotated[bool, told("Keep the connection between probes.", _PROBE.reuse)]] = UNSET
+    fresh_every: Given[
+        Annotated[
+            int,
+            whole(1, 1_000_000),
+            told("Every n-th probe opens a connection although one is kept; 1: each.", _PROBE.fresh_every),
+        ]
+    ] = UNSET
+    ip_version: Given[
+        Annotated[IpVersion, told("4 or 6 for only such addresses; any: the resolver's first.", _PROBE.ip_version)]
+    ] = UNSET
+    ca_file: Given[
+        Annotated[File, told("PEM file of the only authorities to believe, instead of the system's.")]
+    ] = UNSET
+    # Not that of the frozen value, which holds the environment's proxies themselves.
+    proxy: Given[Annotated[bool, told("Use the proxies of the environment (HTTPS_PROXY, NO_PROXY, …).", True)]] = (
+        UNSET
+    )
+    client_cert: Given[Annotated[ClientCertShape | None, told("The certificate that probes show.")]] = UNSET
     size_max: Given[
         Annotated[Size, holds(1024, 64 * 1024**2), told("Longest answer that is read.", size_text(_PROBE.size_max))]
+    ] = UNSET
+    send_headers: Given[
+        Annotated[
+            dict[SentName, SentValue | SecretShape],
+            told(f"Headers that probes send besides their own: text, or where a secret is: {PLACES}."),
+        ]
+    ] = UNSET
+    listed: Given[
+        Annotated[
+            bool,
+            told("Kind models: a list without the endpoint's model is a failure, not only told.", _PROBE.listed),
+        ]
+    ] = UNSET
+    method: Given[Annotated[Method, told("Kind http: how to ask.", _PROBE.method)]] = UNSET
+    send_body: Given[
+        Annotated[str, Meta(max_length=65_536), told("Kind http, with POST and PUT: the text to send.")]
     ] = UNSET
     url: Given[Annotated[ProbeUrl, told("Kind http: the address to ask, or a path below base_url.")]] = UNSET
     status: Given[
@@ -121,6 +170,15 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
         ]
     ] = UNSET
     body: Given[Annotated[Pattern, told("Kind http: a regular expression that must be found in the body.")]] = UNSET
+    answer_model: Given[
+        Annotated[Name, told("Kinds completion and tools: the model that answers name instead of ours, or any.")]
+    ] = UNSET
+    json: Given[
+        Annotated[
+            dict[JsonPath, str | None],
+            told("Kind http: JSONPaths that must be found in the body, each with the value as text, or with none."),
+        ]
+    ] = UNSET
 
 
 class StickyShape(Shape, frozen=True, kw_only=True):

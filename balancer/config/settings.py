@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from balancer.config.secret import Secret
+from balancer.config.proxies import Proxies
+from balancer.config.secret import Absent, Secret
 from balancer.core.model import Catalog
 
-ProbeKind = Literal["models", "completion", "http", "tcp", "none"]
+ProbeKind = Literal["models", "completion", "tools", "http", "tls", "tcp", "dns", "none"]
+Method = Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"]
+IpVersion = Literal["any", "4", "6"]
 Scope = Literal["read", "report", "admin"]
 
 
@@ -50,14 +53,26 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientCert:
+    """The files of the certificate that probes show; a key in the same file needs no `key_file`."""
+
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSettings:
     """How one endpoint is probed. Units: seconds, bytes.
 
     `suspect_interval` takes the place of `interval` while something is wrong, and is never the longer of the two.
     `floor` is how often a paid probe goes out whatever happens. `concurrency` is per provider. `reuse` keeps the
-    connection between probes. `url` to `body` are for the kind `http`: an absolute URL or a path below `base_url`,
-    the statuses that are good, headers that must be there (name → text that the value must contain), and a regular
-    expression the body must match.
+    connection between probes, and every `fresh_every`-th probe opens another all the same. `ca_file` names the only
+    authorities to believe, `proxy` has the environment's proxies. `listed` makes it a failure that a list of models
+    lacks the endpoint's. `send_headers` go along with every HTTP request, besides our own. The rest is for the kind
+    `http`: an absolute URL or a path below `base_url`, what is sent there, the statuses that are good, headers that
+    must be there (name → text that the value must contain), a regular expression the body must match, and JSONPaths
+    of which something must be found in it (path → the value as text, or `None` for any). `answer_model` is for the
+    paid kinds: the model that an answer must name instead of the one that was asked for, or `any`.
     """
 
     kind: ProbeKind = "models"
@@ -69,11 +84,22 @@ class ProbeSettings:
     budget: Budget = field(default_factory=Budget)
     concurrency: int = 4
     reuse: bool = True
+    fresh_every: int = 10
+    ip_version: IpVersion = "any"
+    ca_file: str | None = None
+    client_cert: ClientCert = field(default_factory=ClientCert)
+    proxy: Proxies = field(default_factory=Proxies)
     size_max: int = 4_194_304
+    send_headers: Mapping[str, str | Secret | Absent] = field(default_factory=dict)
+    listed: bool = False
+    method: Method = "GET"
+    send_body: str | Secret | None = None
     url: str | None = None
     status: tuple[int, ...] = (200,)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str | None = None
+    json: Mapping[str, str | None] = field(default_factory=dict)
+    answer_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

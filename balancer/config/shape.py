@@ -20,6 +20,7 @@ from balancer.config.settings import Scope
 from balancer.config.units import Duration
 from balancer.config.vocabulary import (
     DAY,
+    PLACES,
     Address,
     Alias,
     Clock,
@@ -33,6 +34,7 @@ from balancer.config.vocabulary import (
     Price,
     Quantization,
     Region,
+    SecretShape,
     Shape,
     Tag,
     Tokens,
@@ -51,19 +53,6 @@ RPM_MAX: Final = 1_000_000_000  # far above what any provider sells, far below w
 TPM_MAX: Final = 1_000_000_000_000
 
 
-class SecretShape(Shape, frozen=True, kw_only=True):
-    """Where a secret is; never the secret itself. Exactly one of the three."""
-
-    env: Given[Annotated[str, told("Name of the environment variable that holds it.")]] = UNSET
-    file: Given[Annotated[str, told("Path of the file that holds it; relative to the configuration.")]] = UNSET
-    credential: Given[Annotated[str, told("Name of a systemd credential, a file in $CREDENTIALS_DIRECTORY.")]] = (
-        UNSET
-    )
-
-
-_PLACES: Final = "{env: NAME}, {file: PATH} or {credential: NAME}"
-
-
 class TokenShape(Shape, frozen=True, kw_only=True):
     """A bearer token of the API."""
 
@@ -73,7 +62,7 @@ class TokenShape(Shape, frozen=True, kw_only=True):
         Meta(min_length=1),
         told("What it may do: read (questions, lists, metrics), report (outcomes), admin (everything)."),
     ]
-    token: Annotated[SecretShape, told(f"Where the token is: {_PLACES}.")]
+    token: Annotated[SecretShape, told(f"Where the token is: {PLACES}.")]
 
 
 class AuthShape(Shape, frozen=True, kw_only=True):
@@ -105,7 +94,7 @@ class DoorShape(Shape, frozen=True, kw_only=True):
         Annotated[
             SecretShape | Annotated[list[SecretShape], Meta(min_length=1, max_length=CREDENTIALS_MAX)],
             told(
-                f"Where the key is: {_PLACES}; none is needed without. A list is several keys: each further one "
+                f"Where the key is: {PLACES}; none is needed without. A list is several keys: each further one "
                 "makes a copy of every endpoint here, TAG:2, TAG:3, with a quota of its own."
             ),
         ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
-from msgspec import Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from balancer.config.faults import (
     ALIAS_PATTERN,
@@ -25,8 +25,11 @@ from balancer.config.faults import (
     key_fault,
     model_fault,
     name_fault,
+    path_fault,
     probe_url_fault,
     regex_fault,
+    sent_name_fault,
+    sent_value_fault,
     tag_fault,
     url_fault,
 )
@@ -96,6 +99,19 @@ def holds(low: int, high: int) -> Meta:
     return Meta(extra={"use": f"{size_text(low)} to {size_text(high)}", "low": low, "high": high})
 
 
+class SecretShape(Shape, frozen=True, kw_only=True):
+    """Where a secret is; never the secret itself. Exactly one of the three."""
+
+    env: Given[Annotated[str, told("Name of the environment variable that holds it.")]] = UNSET
+    file: Given[Annotated[str, told("Path of the file that holds it; relative to the configuration.")]] = UNSET
+    credential: Given[Annotated[str, told("Name of a systemd credential, a file in $CREDENTIALS_DIRECTORY.")]] = (
+        UNSET
+    )
+
+
+PLACES: Final = "{env: NAME}, {file: PATH} or {credential: NAME}"
+
+
 Key = Annotated[str, text("lowercase letters, digits and . _ : -", key_fault, pattern=KEY_PATTERN)]
 Tag = Annotated[
     str, text("a provider's key or provider/variant, e.g. azure/eastus2", tag_fault, pattern=TAG_PATTERN)
@@ -112,6 +128,9 @@ Alias = Annotated[str, text("lowercase letters, digits and . _ - / :", name_faul
 Url = Annotated[str, text("an absolute address, e.g. https://api.openai.com/v1", url_fault, pattern=URL_PATTERN)]
 ProbeUrl = Annotated[str, text("an http or https address, or a path such as /health", probe_url_fault)]
 Header = Annotated[str, text("letters, digits and -", header_fault)]
+SentName = Annotated[str, text("the name of a header that is not set already", sent_name_fault)]
+SentValue = Annotated[str, text("printable ASCII without spaces at its ends", sent_value_fault, max_length=4096)]
+JsonPath = Annotated[str, text("a JSONPath, e.g. $.status.indicator", path_fault, pattern=r"^\$", max_length=500)]
 Address = Annotated[
     str,
     text("host:port, [ipv6]:port or unix:/path, e.g. 127.0.0.1:8790", address_fault, pattern=LISTEN_PATTERN),
@@ -119,6 +138,7 @@ Address = Annotated[
 Day = Annotated[str, text("a day as YYYY-MM-DD", date_fault, pattern=DATE_PATTERN)]
 Clock = Annotated[str, text('HHMM in UTC, e.g. "0830"', clock_fault, pattern=CLOCK_PATTERN)]
 Weekday = Annotated[str, words(*WEEKDAYS)]
+File = Annotated[str, text("a file's path", min_length=1, max_length=1000)]
 Pattern = Annotated[str, text("a regular expression of Python", regex_fault, min_length=1)]
 Name = Annotated[str, text("1 to 200 characters", min_length=1, max_length=200)]
 Region = Annotated[str, text("1 to 64 characters, e.g. us or eu-west-1", min_length=1, max_length=64)]

@@ -17,13 +17,12 @@ the caller's wall clock, so `retry_after` takes it as an argument.
 
 from __future__ import annotations
 
-from calendar import timegm
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
-from math import isfinite
 from typing import Final, Literal, get_args
 
 from msgspec import Struct
+
+from balancer.core.waits import wait
 
 Kind = Literal[
     "success",
@@ -75,7 +74,8 @@ COUNTS: Final[Mapping[Kind, Count]] = {
 _REFUSED: Final = frozenset({401, 402, 403, 404, 405, 410})
 _SERVER_4XX: Final = frozenset({408, 421, 423, 424, 425, 426, 498})
 
-RETRY_AFTER_MAX: Final = 86_400.0  # a day: longer is a quota that a hold cannot describe, or nonsense
+# By name, with the unit of a bare number. Source: OpenAI and Azure send the first, azure-core reads the first two.
+_RETRY_AFTER: Final = (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("retry-after", 1.0))
 
 # Whoever names a time is left alone until then: an overload, an empty purse, and a success that was the last of its
 # quota. A plain 500 with a Retry-After promises nothing.
@@ -161,31 +161,11 @@ def classify(
 def retry_after(headers: Mapping[str, str], *, wall: float) -> float | None:
     """Read how long the provider asks us to stay away, in seconds from `wall`; `None` when it does not say.
 
-    Shape: `headers` by lower-case name. `retry-after-ms` wins over `retry-after`, which is seconds (fractions
-    too) or an HTTP date; a moment that has passed is 0. Nonsense is `None`, and a day is the most believed.
+    Shape: `headers` by lower-case name. One in milliseconds wins over `retry-after`; each is read in every form of
+    `waits.wait`, and nonsense in one leaves the word to the next.
     """
-    millis = _number(headers.get("retry-after-ms"))
-    if millis is not None:
-        return min(millis / 1000.0, RETRY_AFTER_MAX)
-    text = headers.get("retry-after")
-    seconds = _number(text)
-    if seconds is not None:
-        return min(seconds, RETRY_AFTER_MAX)
-    if not text:
-        return None
-    try:
-        # A date without a zone is GMT (RFC 9110); the zone of this machine must not leak in.
-        when = timegm(parsedate_to_datetime(text).utctimetuple())
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(0.0, when - wall), RETRY_AFTER_MAX)
-
-
-def _number(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if isfinite(value) and value >= 0 else None
+    for name, unit in _RETRY_AFTER:
+        seconds = wait(headers.get(name), wall=wall, unit=unit)
+        if seconds is not None:
+            return seconds
+    return None

@@ -324,18 +324,18 @@ def _schemas() -> dict[str, Any]:
     }
     schemas["Probed"] = {
         "type": "object",
-        "description": "Times in seconds, `cost` in USD; null is unknown.",
+        "description": "Times in seconds, `certificate_expires` in Unix time, `cost` in USD; null is unknown.",
         "properties": {
-            "endpoint": {"type": "string"},
-            "kind": {"type": "string"},
+            **{key: {"type": "string"} for key in ("endpoint", "kind", "detail")},
             "outcome": {"enum": list(KINDS)},
             "status": {"type": ["integer", "null"]},
-            "detail": {"type": "string"},
             "address": {"type": ["string", "null"]},
             "duration": {"type": "number"},
             "phases": {"type": "object", "additionalProperties": {"type": "number"}},
-            "ttft": {"type": ["number", "null"]},
-            "cost": {"type": ["number", "null"]},
+            **{
+                key: {"type": ["number", "null"]}
+                for key in ("ttft", "tokens_per_second", "cost", "certificate_expires")
+            },
             "state": {"enum": list(STATES)},
         },
         "required": ["endpoint", "kind", "outcome"],

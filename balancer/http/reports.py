@@ -18,8 +18,9 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Raw, Struct
 
-from balancer.core.outcome import ERROR_WORDS, RETRY_AFTER_MAX, ErrorWord, Kind, Outcome, classify
+from balancer.core.outcome import ERROR_WORDS, ErrorWord, Kind, Outcome, classify
 from balancer.core.request import NAME_MAX, SESSION_MAX, TOKENS_MAX
+from balancer.core.waits import wait
 from balancer.http.access import ANONYMOUS
 from balancer.http.answers import Refused, answer
 from balancer.http.api import Ask
@@ -34,12 +35,14 @@ TURN: Final = 200  # reports between two turns of the loop: about a millisecond
 SEEN_MAX: Final = 20_000  # ids remembered; at 300 reports a second a retry may come a minute later
 COMMAS_MAX: Final = 100 * BATCH_MAX  # a report has some thirty; bounds what one decoding builds
 LATENCY_MAX: Final = 86_400.0  # s; a day
+WAIT_MAX: Final = 100  # characters of a wait that is told as text: the longest date is a third of it
 
 Verdict = Literal["recorded", "duplicate", "stale", "rejected"]
 Scope = Literal["endpoint", "account"]
 
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
 Seconds = Annotated[float, Meta(ge=0)]
+Wait = Annotated[float, Meta(ge=0)] | Annotated[str, Meta(max_length=WAIT_MAX)]
 Latency = Annotated[float, Meta(ge=0, le=LATENCY_MAX)]
 Count = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
 
@@ -48,16 +51,17 @@ UNUSED: Final = ("stream", "app")
 
 
 class RateLimit(Struct, kw_only=True, forbid_unknown_fields=True):
-    """What the provider told of its quota. Units: `reset` in seconds from then.
+    """What the provider told of its quota.
 
-    `reset` is that of the limit that was met: so long a 429 without `retry_after` holds the endpoint, and a success
-    whose `remaining_requests` or `remaining_tokens` is 0. `scope` is `account` where the provider said it of the
-    whole account or credential; then all endpoints that share it are held.
+    `reset` is that of the limit that was met, as seconds from now or as the provider wrote it (`1m30s`, a date, a
+    moment, Unix time): so long a 429 without `retry_after` holds the endpoint, and a success whose
+    `remaining_requests` or `remaining_tokens` is 0. `scope` is `account` where the provider said it of the whole
+    account or credential; then all endpoints that share it are held.
     """
 
     remaining_requests: Count | None = None
     remaining_tokens: Count | None = None
-    reset: Seconds | None = None
+    reset: Wait | None = None
     scope: Scope | None = None
 
 
@@ -71,8 +75,8 @@ class App(Struct, kw_only=True, forbid_unknown_fields=True):
 class Report(Struct, kw_only=True, forbid_unknown_fields=True):
     """The outcome of one real request. Shape: exactly one of `status` and `error`. Units: seconds.
 
-    `tool_call_errors` counts broken tool calls, or says whether there were any; an answer whose `finish_reason` is
-    `tool_calls` had none where it is not given.
+    `retry_after` is a number, or the text of the provider's header. `tool_call_errors` counts broken tool calls, or
+    says whether there were any; an answer whose `finish_reason` is `tool_calls` had none where it is not given.
     """
 
     endpoint: Name
@@ -86,7 +90,7 @@ class Report(Struct, kw_only=True, forbid_unknown_fields=True):
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
     cached_tokens: Count | None = None
-    retry_after: Seconds | None = None
+    retry_after: Wait | None = None
     ratelimit: RateLimit | None = None
     session_id: Annotated[str, Meta(max_length=SESSION_MAX)] | None = None
     age: Seconds | None = None
@@ -185,14 +189,15 @@ class Reports:
         if key is not None and key in self._seen:
             self._seen.move_to_end(key)
             return "duplicate"
+        age = 0.0 if report.age is None else report.age
         taken = self._hands.balancer.record(
             report.endpoint,
-            outcome(report),
+            outcome(report, wall=self._hands.wall() - age),
             now=now,
             source="report",
             reporter=reporter,
             decision=report.decision,
-            age=0.0 if report.age is None else report.age,
+            age=age,
             session_id=report.session_id or None,
         )
         if not taken:
@@ -226,21 +231,23 @@ class Reports:
             )
 
 
-def outcome(report: Report) -> Outcome:
-    """What a report says, classified. The report is well-formed."""
+def outcome(report: Report, *, wall: float) -> Outcome:
+    """What a report says, classified. The report is well-formed.
+
+    Units: `wall` is the Unix time at which its request ended.
+    """
     kind: Kind = classify(
         status=report.status,
         error=report.error,
         finish_reason=report.finish_reason,
         completion_tokens=report.completion_tokens,
     )
-    wait = _wait(report, kind)
     return Outcome(
         kind=kind,
         latency=report.latency,
         ttft=report.ttft,
         status=report.status,
-        retry_after=None if wait is None else min(wait, RETRY_AFTER_MAX),
+        retry_after=wait(_told_wait(report, kind), wall=wall),
         prompt_tokens=report.prompt_tokens,
         completion_tokens=report.completion_tokens,
         cached_tokens=report.cached_tokens,
@@ -250,7 +257,7 @@ def outcome(report: Report) -> Outcome:
     )
 
 
-def _wait(report: Report, kind: Kind) -> float | None:
+def _told_wait(report: Report, kind: Kind) -> float | str | None:
     """How long the provider asked to be left alone, by whatever told it.
 
     Shape: after a success only the reset of a quota of which nothing is left. Providers reset when a quota is whole
@@ -326,6 +333,12 @@ def _fault(report: Report) -> str | None:
     if (report.status is None) == (report.error is None):
         found = "neither" if report.status is None else "both"
         return f"found {found} of status and error; exactly one is needed"
+    for place, told in (
+        ("retry_after", report.retry_after),
+        ("ratelimit.reset", None if report.ratelimit is None else report.ratelimit.reset),
+    ):
+        if isinstance(told, str) and wait(told, wall=0.0) is None:
+            return f"{place}: {shown(told)} is no wait; use seconds, 1m30s, an HTTP date or an RFC 3339 moment"
     return None
 
 

@@ -59,6 +59,7 @@ class Metrics:
         self._reports = dict.fromkeys(REPORT_RESULTS, 0)
         self._phases: dict[str, dict[str, Histogram]] = {}
         self._costs: dict[str, float] = {}
+        self._certificates: dict[str, float] = {}
         self._gauges: dict[str, float] = {}
         self._left_out: dict[LeftOut, int] = dict.fromkeys(get_args(LeftOut), 0)
         self._spent: dict[str, tuple[int, float]] = {}
@@ -87,6 +88,11 @@ class Metrics:
         self._reports[result] += count
 
     # ---- setting -------------------------------------------------------------------------------------
+
+    def certificate(self, endpoint: str, expires: float | None) -> None:
+        """Show until when the certificate that a probe met is good, in Unix time; `None` changes nothing."""
+        if expires is not None:
+            self._certificates[endpoint] = expires
 
     def lag(self, seconds: float) -> None:
         """Show how late the event loop is."""
@@ -131,6 +137,11 @@ class Metrics:
                     )
                     for phase in PHASES
                 }
+
+    def endpoints(self, keys: Iterable[str]) -> None:
+        """Forget the certificates of endpoints that are removed."""
+        wanted = frozenset(keys)
+        self._certificates = {key: at for key, at in self._certificates.items() if key in wanted}
 
     def reporters(self, names: Iterable[str]) -> None:
         """Show these reporters and no others."""
@@ -207,6 +218,15 @@ class Metrics:
                 lines=[
                     line("balancer_probe_budget_used_usd", {"provider": key}, usd)
                     for key, (_, usd) in self._spent.items()
+                ],
+            ),
+            Family(
+                name="balancer_probe_certificate_expiry_timestamp_seconds",
+                kind="gauge",
+                help="When the certificate that the last TLS connection of a probe met ends, in Unix time.",
+                lines=[
+                    line("balancer_probe_certificate_expiry_timestamp_seconds", {"endpoint": key}, expires)
+                    for key, expires in self._certificates.items()
                 ],
             ),
             *(

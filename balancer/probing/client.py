@@ -23,13 +23,24 @@ from urllib.parse import quote, urlunsplit
 
 import h11
 
-from balancer.config.secret import Secret
+from balancer.config.secret import Absent, Secret
 from balancer.config.settings import ProbeSettings
 from balancer.core.model import Endpoint
-from balancer.probing.connection import Connection, Connections, Origin, open_connection, origin_of, split
+from balancer.probing.connection import (
+    Connection,
+    Connections,
+    Handshake,
+    Route,
+    open_connection,
+    origin_of,
+    resolved,
+    split,
+)
 from balancer.probing.dialects import DIALECTS, DialectRules
 from balancer.probing.failure import Failure
 from balancer.probing.trace import SNIPPET_MAX, Trace
+from balancer.probing.trust import Trust
+from balancer.probing.tunnel import login
 
 USER_AGENT: Final = "balancer-probe"
 ERROR_BODY_MAX: Final = 16_384  # bytes of an error's body that are looked at: the message comes first
@@ -148,6 +159,7 @@ class Client:
         self.clock = clock
         self.wall = wall
         self._credential = credential
+        self._last: Connection | None = None
         self._connections = connections
 
     @property
@@ -160,7 +172,19 @@ class Client:
         text = None if self._credential is None else self._credential.reveal()
         if text is not None and not (text and text.isascii() and text.isprintable() and text == text.strip()):
             raise Failure("refused", "the credential is empty or holds characters that no header can carry")
-        return self.dialect.headers(self._credential)
+        return self.dialect.headers(self._credential, self.endpoint)
+
+    def _sent_headers(self) -> dict[str, str]:
+        """The operator's own headers, by lower-case name. Raises: Failure where the value of one is not there."""
+        headers: dict[str, str] = {}
+        for name, value in self.settings.send_headers.items():
+            if isinstance(value, Absent):
+                raise Failure("probe_invalid", f"no value for probe.send_headers {name}: {value.why}")
+            text = value.reveal() if isinstance(value, Secret) else value
+            if not (text.isascii() and text.isprintable() and text == text.strip()):
+                raise Failure("probe_invalid", f"probe.send_headers {name} holds what no header can carry")
+            headers[name.lower()] = text
+        return headers
 
     def below(self, path: str) -> str:
         """Name a URL below the endpoint's `base_url`, keeping its query where `path` has none."""
@@ -176,45 +200,86 @@ class Client:
 
         Raises: Failure.
         """
-        origin = origin_of(url)
+        route = self._route(url)
         parts = split(url)
         target = quote(parts.path, safe=_URL_SAFE) or "/"
         if parts.query:
             target += f"?{quote(parts.query, safe=_URL_SAFE)}"
-        lines = {"host": str(origin), "user-agent": USER_AGENT, "accept-encoding": "identity", **headers}
-        if body:
+        lines = {"host": str(route.origin), "user-agent": USER_AGENT, "accept-encoding": "identity", **headers}
+        lines |= self._sent_headers()
+        if route.proxy is not None and not route.tunnels:
+            target = f"http://{route.origin}{target}"
+            lines |= dict(login(route.proxy))
+        if body or method in ("POST", "PUT"):  # without a length some servers wait, and others say 411
             lines["content-length"] = str(len(body))
-        if not self.settings.reuse:
+        if not self._reuses:
             lines["connection"] = "close"
         request = h11.Request(method=method, target=target, headers=list(lines.items()))
         self.trace.say(f"> {method} {target} HTTP/1.1")
         for name, value in lines.items():
             self.trace.say(f"> {name}: {value}")
-        connection, answer = await self._answered(origin, request, body)
+        if body:
+            self.trace.say(f"> {body.decode('utf-8', 'replace')}")
+        connection, answer = await self._answered(route, request, body)
         kept = False
         try:
             yield answer
-            kept = self.settings.reuse and await answer.ends_soon() and connection.recycled()
+            kept = self._reuses and await answer.ends_soon() and connection.recycled()
             # Not after a failure: the phase that it happened in is what a timeout is told by.
             self.trace.leave()
         finally:
             if kept:
-                self._connections.keep(self.endpoint.id, origin, connection)
+                self._connections.keep(self.endpoint.id, route, connection)
             else:
                 await connection.close()
 
-    async def connect(self, url: str) -> None:
-        """Open a TCP connection to the URL's host and port, and close it. Raises: Failure."""
-        connection = await open_connection(
-            origin_of(url), tls=self._connections.tls, secure=False, trace=self.trace
-        )
-        await connection.close()
+    async def resolve(self, url: str) -> list[str]:
+        """Find the addresses of the URL's host. Raises: Failure."""
+        return await resolved(origin_of(url), self.trace, ip_version=self.settings.ip_version)
 
-    async def _answered(self, origin: Origin, request: h11.Request, body: bytes) -> tuple[Connection, Answer]:
-        kept = self._connections.take(self.endpoint.id, origin) if self.settings.reuse else None
+    async def connect(self, url: str, *, secure: bool = False) -> Handshake | None:
+        """Open a connection to the URL's host and port, for TLS when `secure`, and close it. Raises: Failure."""
+        route = self._route(url)
+        if route.proxy is not None and not route.tunnels:
+            raise Failure(
+                "probe_invalid", f"only the proxy {route.proxy} would be tried; choose another probe.kind"
+            )
+        connection = await open_connection(route, tls=self._connections.tls, secure=secure, trace=self.trace)
+        await connection.close()
+        return connection.agreed
+
+    @property
+    def _reuses(self) -> bool:
+        return self.settings.reuse and self.settings.fresh_every > 1
+
+    def _route(self, url: str) -> Route:
+        settings = self.settings
+        trust = Trust(settings.ca_file, settings.client_cert.cert_file, settings.client_cert.key_file)
+        origin = origin_of(url)
+        proxy = settings.proxy.to(origin.scheme, origin.host, origin.port)
+        if isinstance(proxy, Absent):
+            raise Failure("probe_invalid", proxy.why)
+        return Route(origin=origin, ip_version=settings.ip_version, trust=trust, proxy=proxy)
+
+    def _kept(self, route: Route) -> Connection | None:
+        """Take the endpoint's kept connection, unless it has served all the probes that it may."""
+        kept = self._connections.take(self.endpoint.id, route) if self._reuses else None
+        if kept is None or kept is self._last:  # one probe's requests count once
+            return kept
+        if kept.probes >= self.settings.fresh_every:
+            self.trace.say(f"* the kept connection has served {kept.probes} probes (probe.fresh_every)")
+            kept.abort()
+            return None
+        kept.probes += 1
+        return kept
+
+    async def _answered(self, route: Route, request: h11.Request, body: bytes) -> tuple[Connection, Answer]:
+        kept = self._kept(route)
         if kept is not None:
             self.trace.address = kept.address
-            self.trace.say(f"* kept connection to {kept.address} port {origin.port}")
+            self.trace.certificate_expires = None if kept.agreed is None else kept.agreed.certificate_expires
+            self.trace.say(f"* kept connection to {kept.address} port {route.origin.port}")
+            self._last = kept
             try:
                 return kept, await self._exchange(kept, request, body)
             except Failure as failure:
@@ -222,9 +287,9 @@ class Client:
                     raise
                 self.trace.say(f"* {failure.detail}; trying once more on a fresh connection")
                 self.trace.restart()
-        fresh = await open_connection(
-            origin, tls=self._connections.tls, secure=origin.scheme == "https", trace=self.trace
-        )
+        secure = route.origin.scheme == "https"
+        fresh = await open_connection(route, tls=self._connections.tls, secure=secure, trace=self.trace)
+        self._last = fresh
         return fresh, await self._exchange(fresh, request, body)
 
     async def _exchange(self, connection: Connection, request: h11.Request, body: bytes) -> Answer:
@@ -253,9 +318,14 @@ class Client:
         return answer
 
     def explained(self, answer: Answer, text: str) -> str:
-        """Say a status and the beginning of its body in one line without the credential."""
-        snippet = self.trace.clean(text, SNIPPET_MAX)
+        """Say a status and the beginning of its body in one line without the credential.
+
+        Shape: of a redirect, which is not followed, it says where it leads.
+        """
         head = self.trace.clean(f"{answer.status} {answer.reason}", SNIPPET_MAX)
+        if 300 <= answer.status <= 399 and "location" in answer.headers:
+            text = f"not followed: {answer.headers['location']}"
+        snippet = self.trace.clean(text, SNIPPET_MAX)
         return f"{head}: {snippet}" if snippet else head
 
 

@@ -1,9 +1,9 @@
 """One TCP or TLS connection that carries HTTP/1.1, and the idle ones that are kept between probes.
 
 Theory of operation: opening is three phases that are timed apart: `resolve`, `connect`, `tls`. One address is
-tried, the resolver's first, because a prober must be able to say what it tested; the failure names the others
-that it left out. h11 holds the protocol's rules, this module moves the bytes, and every size is bounded:
-headers by `HEADERS_MAX`, bodies by the reader (`exchange.Answer`).
+tried, the resolver's first of the wanted version, because a prober must be able to say what it tested; the failure
+names the others that it left out. h11 holds the protocol's rules, this module moves the bytes, and every size is
+bounded: headers by `HEADERS_MAX`, bodies by the reader (`client.Answer`).
 
 A connection is kept after an exchange that ended cleanly. It is kept per endpoint and not per host, so
 that one endpoint's broken connection is never another's failure.
@@ -17,17 +17,22 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
-from typing import Final
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import h11
 
+from balancer.config.proxies import Proxy
+from balancer.config.settings import IpVersion
+from balancer.probing.aside import aside
 from balancer.probing.failure import Failure, of
 from balancer.probing.trace import Trace
+from balancer.probing.trust import Contexts, Trust, default_tls
+from balancer.probing.tunnel import tunnel
 
 HEADERS_MAX: Final = 65_536  # bytes; ten times what chatty providers send, and nginx's default is 32 KiB
 READ_MAX: Final = 16_384  # bytes a read: one TLS record
@@ -36,6 +41,12 @@ HANDSHAKE_MAX: Final = 3600.0  # seconds; the probe's own timeout rules, not asy
 TURN: Final = 50  # pieces of an answer between two turns of the loop: one or two milliseconds
 CLOSE_MAX: Final = 1.0  # seconds; an aborted transport closes within a turn of the loop
 ADDRESSES_SAID_MAX: Final = 3  # addresses named in a failure besides the one that was tried
+
+_FAMILIES: Final[Mapping[IpVersion, int]] = {
+    "any": socket.AF_UNSPEC,
+    "4": socket.AF_INET,
+    "6": socket.AF_INET6,
+}
 
 Event = h11.Response | h11.InformationalResponse | h11.Data | h11.EndOfMessage
 
@@ -52,6 +63,21 @@ class Origin:
         host = f"[{self.host}]" if ":" in self.host else self.host
         default = 443 if self.scheme == "https" else 80
         return host if self.port == default else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """How a connection gets to its origin: what two probes must have in common to share one."""
+
+    origin: Origin
+    ip_version: IpVersion = "any"
+    trust: Trust = field(default_factory=Trust)
+    proxy: Proxy | None = None
+
+    @property
+    def tunnels(self) -> bool:
+        """Whether a proxy only passes the bytes on; it reads and writes the messages of plain HTTP itself."""
+        return self.proxy is not None and self.origin.scheme == "https"
 
 
 def split(url: str) -> SplitResult:
@@ -73,25 +99,34 @@ def origin_of(url: str) -> Origin:
     return Origin(scheme=parts.scheme, host=parts.hostname, port=default if parts.port is None else parts.port)
 
 
-@cache
-def default_tls() -> ssl.SSLContext:
-    """The process's one TLS context: loading the system's certificates costs tens of milliseconds."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+class Handshake(NamedTuple):
+    """What a TLS handshake agreed upon; `certificate_expires` in Unix time, `None` where nobody says."""
+
+    protocol: str
+    cipher: str
+    certificate_expires: float | None
 
 
 class Connection:
     """An open connection and the HTTP/1.1 state of both ends."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, address: str) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        address: str,
+        agreed: Handshake | None = None,
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._http = _http()
         self._ended = False
         self.address = address
+        self.agreed = agreed
         self.answered = False
         self._events = 0
+        self.probes = 1
         self.kept_at: float | None = None
 
     @property
@@ -181,64 +216,118 @@ def _known(problem: OSError, trace: Trace, *, answered: bool) -> Failure:
 
 
 async def open_connection(
-    origin: Origin, *, tls: Callable[[], ssl.SSLContext], secure: bool, trace: Trace
+    route: Route, *, tls: Callable[[Trust], ssl.SSLContext], secure: bool, trace: Trace
 ) -> Connection:
     """Resolve, connect and, when `secure`, shake hands. Raises: Failure."""
     # Made before any phase: a broken certificate store is our failure and not the server's.
-    context = tls() if secure else None
-    family, address, others = await _resolved(origin, trace)
-    trace.address = address
-    trace.enter("connect")
-    trace.say(f"* connecting to {address} port {origin.port}")
-    try:
-        reader, writer = await asyncio.open_connection(address, origin.port, family=family)
-    except OSError as problem:
-        failure = _known(problem, trace, answered=False)
-        said = f"; not tried: {', '.join(others[:ADDRESSES_SAID_MAX])}" if others else ""
-        raise Failure(failure.kind, f"{failure.detail} ({address} port {origin.port}{said})") from None
+    context = tls(route.trust) if secure else None
+    reader, writer, address = await (_direct(route, trace) if route.proxy is None else _proxied(route, trace))
+    agreed = None
     if context is not None:
         trace.enter("tls")
         try:
-            await writer.start_tls(context, server_hostname=origin.host, ssl_handshake_timeout=HANDSHAKE_MAX)
+            await writer.start_tls(context, server_hostname=route.origin.host, ssl_handshake_timeout=HANDSHAKE_MAX)
         except BaseException as problem:
             # No waiting: after a failed handshake nobody tells the stream that its transport is gone.
             writer.transport.abort()
             if isinstance(problem, OSError):
                 raise _known(problem, trace, answered=False) from None
             raise
-        _say_tls(writer, trace)
+        agreed = _agreed(writer)
+        trace.certificate_expires = agreed.certificate_expires
+        trace.say(f"* {agreed.protocol} {agreed.cipher}")
     trace.leave()
-    return Connection(reader, writer, address=address)
+    return Connection(reader, writer, address=address, agreed=agreed)
 
 
-async def _resolved(origin: Origin, trace: Trace) -> tuple[int, str, list[str]]:
-    """Find the address to try, and those that are left out. Raises: Failure."""
-    with suppress(ValueError):
-        literal = ipaddress.ip_address(origin.host)
-        return (socket.AF_INET if literal.version == 4 else socket.AF_INET6), origin.host, []
-    trace.enter("resolve")
-    loop = asyncio.get_running_loop()
+def literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Read a host that is an address already; `None` for a name."""
     try:
-        found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+async def _direct(route: Route, trace: Trace) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
+    """Resolve and connect; answer the address too. Raises: Failure."""
+    port = route.origin.port
+    address, *others = await _addresses(route, trace)
+    trace.address = address
+    trace.enter("connect")
+    trace.say(f"* connecting to {address} port {port}")
+    try:
+        reader, writer = await asyncio.open_connection(address, port)
+    except OSError as problem:
+        failure = _known(problem, trace, answered=False)
+        said = f"; not tried: {', '.join(others[:ADDRESSES_SAID_MAX])}" if others else ""
+        raise Failure(failure.kind, f"{failure.detail} ({address} port {port}{said})") from None
+    return reader, writer, address
+
+
+async def _proxied(route: Route, trace: Trace) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
+    """Connect to the proxy, and for TLS through it; answer the proxy's address too. Raises: Failure.
+
+    Shape: `local` where the proxy cannot be reached, which says nothing about the provider.
+    """
+    assert route.proxy is not None
+    trace.proxy = str(route.proxy)
+    trace.say(f"* by way of the proxy {route.proxy}")
+    hop = Route(origin=Origin(scheme="http", host=route.proxy.host, port=route.proxy.port))
+    try:
+        reader, writer, address = await _direct(hop, trace)
+    except Failure as failure:
+        raise Failure("local", f"the proxy {route.proxy}: {failure.detail}") from None
+    trace.proxy = None
+    if route.tunnels:
+        host = f"[{route.origin.host}]" if ":" in route.origin.host else route.origin.host
+        try:
+            await tunnel(reader, writer, route.proxy, f"{host}:{route.origin.port}", trace)
+        except BaseException as problem:
+            writer.transport.abort()
+            if isinstance(problem, OSError):
+                raise Failure(
+                    "local", f"the proxy {route.proxy}: {_known(problem, trace, answered=False)}"
+                ) from None
+            raise
+    return reader, writer, address
+
+
+async def _addresses(route: Route, trace: Trace) -> list[str]:
+    address = literal(route.origin.host)
+    if address is None:
+        return await resolved(route.origin, trace, ip_version=route.ip_version)
+    if route.ip_version not in ("any", str(address.version)):
+        raise Failure("probe_invalid", f"probe.ip_version is {route.ip_version}, and the host is {address}")
+    return [route.origin.host]
+
+
+async def resolved(origin: Origin, trace: Trace, *, ip_version: IpVersion = "any") -> list[str]:
+    """Find the addresses of a host, the resolver's first one first, each once. Raises: Failure."""
+    trace.enter("resolve")
+    family = _FAMILIES[ip_version]
+    lookup = partial(socket.getaddrinfo, origin.host, origin.port, family=family, type=socket.SOCK_STREAM)
+    try:
+        found = await aside(lookup, name="lookup")
     except (OSError, UnicodeError) as problem:
         failure = of(problem, phase="resolve")
         assert failure is not None
-        raise failure from None
+        said = "" if ip_version == "any" else f" (as IPv{ip_version}, by probe.ip_version)"
+        raise Failure(failure.kind, f"{failure.detail}{said}") from None
     if not found:
         raise Failure("dns", "the name has no address")
-    family, _, _, _, chosen = found[0]
-    others = [str(entry[4][0]) for entry in found[1:] if entry[4][0] != chosen[0]]
-    return family, str(chosen[0]), others
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def _say_tls(writer: asyncio.StreamWriter, trace: Trace) -> None:
-    cipher = writer.get_extra_info("cipher")
-    if cipher is not None:
-        trace.say(f"* {cipher[1]} {cipher[0]}")
+def _agreed(writer: asyncio.StreamWriter) -> Handshake:
+    cipher, protocol, _ = writer.get_extra_info("cipher")
+    # Empty where a context of the caller's verifies nothing.
+    until = writer.get_extra_info("peercert", {}).get("notAfter")
+    expires = None if until is None else float(ssl.cert_time_to_seconds(until))
+    return Handshake(protocol, cipher, expires)
 
 
 class Connections:
-    """The connections of a process's probes: the TLS context they share, and the idle ones, by endpoint id.
+    """The connections of a process's probes: the TLS contexts they share, and the idle ones, by endpoint id.
 
     Shape: at most one idle connection per endpoint, and none older than `IDLE_MAX`.
     """
@@ -247,36 +336,37 @@ class Connections:
         self, *, clock: Callable[[], float], tls: Callable[[], ssl.SSLContext] | ssl.SSLContext = default_tls
     ) -> None:
         self._clock = clock
-        self._tls = tls
-        self._idle: dict[str, tuple[Origin, Connection]] = {}
+        self._contexts = Contexts(tls)
+        self._idle: dict[str, tuple[Route, Connection]] = {}
 
     @property
     def idle(self) -> int:
         return len(self._idle)
 
-    def tls(self) -> ssl.SSLContext:
-        return self._tls if isinstance(self._tls, ssl.SSLContext) else self._tls()
+    def tls(self, trust: Trust) -> ssl.SSLContext:
+        """Give the TLS context of some files. Raises: Failure where one of them cannot be used."""
+        return self._contexts.of(trust)
 
-    def take(self, endpoint: str, origin: Origin) -> Connection | None:
-        """Hand out the endpoint's kept connection, if it leads there and still looks alive."""
+    def take(self, endpoint: str, route: Route) -> Connection | None:
+        """Hand out the endpoint's kept connection, if it leads there that way and still looks alive."""
         kept = self._idle.pop(endpoint, None)
         if kept is None:
             return None
         there, connection = kept
         assert connection.kept_at is not None
         fresh = self._clock() - connection.kept_at <= IDLE_MAX
-        if there == origin and fresh and connection.usable:
+        if there == route and fresh and connection.usable:
             return connection
         connection.abort()
         return None
 
-    def keep(self, endpoint: str, origin: Origin, connection: Connection) -> None:
+    def keep(self, endpoint: str, route: Route, connection: Connection) -> None:
         """Keep a recycled connection for the endpoint's next probe, in place of the one it may have."""
         older = self._idle.pop(endpoint, None)
         if older is not None:
             older[1].abort()
         connection.kept_at = self._clock()
-        self._idle[endpoint] = (origin, connection)
+        self._idle[endpoint] = (route, connection)
 
     def forget(self, endpoints: Iterable[str]) -> None:
         """Close the kept connections of endpoints that are gone or lead elsewhere now."""

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from balancer.config.proxies import Proxy
 from balancer.config.secret import Secret
 from balancer.config.settings import ProbeKind, ProbeSettings
 from balancer.core.model import Endpoint, Pricing
@@ -40,6 +41,7 @@ class ProbeResult:
     Units: seconds; `began` and `ended` are monotonic; `cost` is USD, `None` where it is unknown or nothing was
     bought. `phases` has those that happened, the one that failed included. `bug` is the traceback of an
     exception of ours. Neither it nor `transcript` nor the outcome's detail carries the credential.
+    `certificate_expires` is Unix time, `None` where no TLS connection was opened or kept.
     """
 
     endpoint: str
@@ -48,6 +50,7 @@ class ProbeResult:
     outcome: Outcome
     phases: Mapping[str, float]
     address: str | None
+    certificate_expires: float | None = None
     began: float
     ended: float
     cost: float | None = None
@@ -55,6 +58,14 @@ class ProbeResult:
     completion_tokens: int | None = None
     bug: str | None = None
     transcript: tuple[str, ...] = ()
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """How fast a good answer came, counted as the core counts it: all of its tokens over all of its time."""
+        outcome = self.outcome
+        if outcome.kind != "success" or outcome.completion_tokens is None or not outcome.latency:
+            return None
+        return outcome.completion_tokens / outcome.latency
 
     def facts(self) -> dict[str, Any]:
         """The result as plain values, for whoever writes it down as JSON."""
@@ -68,7 +79,9 @@ class ProbeResult:
             "duration": self.ended - self.began,
             "phases": dict(self.phases),
             "ttft": self.outcome.ttft,
+            "tokens_per_second": self.tokens_per_second,
             "cost": self.cost,
+            "certificate_expires": self.certificate_expires,
         }
 
 
@@ -83,7 +96,7 @@ async def probe(
     kinds: Mapping[ProbeKind, Check] = KINDS,
 ) -> ProbeResult:
     """Probe once. Raises: nothing but `CancelledError`."""
-    trace = Trace(clock=clock, credential=credential)
+    trace = Trace(clock=clock, credential=credential, others=_secrets(settings))
     client = Client(endpoint, settings, credential, connections=connections, trace=trace, clock=clock, wall=wall)
     began = clock()
     bug: str | None = None
@@ -113,6 +126,7 @@ async def probe(
         outcome=outcome,
         phases=trace.phases,
         address=trace.address,
+        certificate_expires=trace.certificate_expires,
         began=began,
         ended=clock(),
         cost=cost_of(outcome, endpoint.pricing),
@@ -138,7 +152,18 @@ async def _checked(client: Client, kinds: Mapping[ProbeKind, Check]) -> Outcome:
             raise  # the system's own, which `failure.of` knows
         phase = client.trace.phase
         where = f" (in {phase})" if phase is not None else ""
-        raise Failure("timeout", f"not done after {settings.timeout:g} s{where}") from None
+        said = f"not done after {settings.timeout:g} s{where}"
+        if client.trace.proxy is not None:  # the way to it is our own
+            raise Failure("local", f"the proxy {client.trace.proxy}: {said}") from None
+        raise Failure("timeout", said) from None
+
+
+def _secrets(settings: ProbeSettings) -> list[Secret]:
+    """Everything but the credential that must not be told."""
+    ways = (settings.proxy.http, settings.proxy.https)
+    held = [secret for way in ways if isinstance(way, Proxy) for secret in (way.login, way.password)]
+    values = (*settings.send_headers.values(), settings.send_body, *held)
+    return [value for value in values if isinstance(value, Secret)]
 
 
 def cost_of(outcome: Outcome, pricing: Pricing) -> float | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from balancer.config import Budget, ProbeSettings, parse_config
+from balancer.config.proxies import Proxies, Proxy
+from balancer.config.secret import Absent, Secret
+from balancer.config.settings import ClientCert
 
 TEXT = """
 providers: {a: {base_url: "https://a.example"}}
@@ -45,6 +48,11 @@ def test_an_http_probe_is_read_whole() -> None:
     assert probe("", "kind: http, url: 'http://127.0.0.1:9/x?y=1', status: [200, 204]").status == (200, 204)
 
 
+def test_a_paid_probe_may_expect_another_model_than_ours() -> None:
+    assert probe("answer_model: any", "kind: completion").answer_model == "any"
+    assert probe("kind: tools, answer_model: any", "answer_model: gpt-4.1").answer_model == "gpt-4.1"
+
+
 def test_an_endpoint_may_leave_the_top_levels_http_probe() -> None:
     text = TEXT.replace("TOP", "kind: http, url: /health").replace(
         "{provider: a, model: m, probe: {OWN}}",
@@ -52,3 +60,53 @@ def test_an_endpoint_may_leave_the_top_levels_http_probe() -> None:
     )
     kinds = [one.kind for one in parse_config(text, source="t.yaml").probes.values()]
     assert kinds == ["http", "tcp"]
+
+
+def test_headers_to_send_are_text_or_secrets_and_an_endpoints_replace_the_top_levels() -> None:
+    own = "send_headers: {OpenAI-Organization: org-1, X-Key: {env: KEY}, X-Var: 'a ${KEY}', X-Flag: '${FLAG}'}"
+    text = TEXT.replace("TOP", "send_headers: {X-Top: a}").replace("OWN", own)
+    environ = {"KEY": "sk-secret", "FLAG": "eu"}
+    sent = parse_config(text, source="t.yaml", environ=environ).probes["x/y@a"].send_headers
+    assert sent == {
+        "OpenAI-Organization": "org-1",
+        "X-Key": Secret("sk-secret"),
+        "X-Var": Secret("a sk-secret"),
+        "X-Flag": "eu",
+    }
+    assert probe("send_headers: {X-Top: a}").send_headers == {"X-Top": "a"}
+
+
+def test_a_header_whose_secret_is_not_there_stops_no_endpoint() -> None:
+    text = TEXT.replace("OWN", "send_headers: {X-Key: {env: KEY}}").replace("TOP", "")
+    config = parse_config(text, source="t.yaml", environ={})
+    assert config.probes["x/y@a"].send_headers == {"X-Key": Absent("KEY is not set")}
+    assert config.endpoints["x/y@a"].misconfigured is None
+    assert parse_config(text, source="t.yaml").probes["x/y@a"].send_headers == {}
+
+
+def test_paths_stand_with_their_values_or_none() -> None:
+    merged = probe("", 'kind: http, url: /health, method: POST, send_body: "{}", json: {$.a: "3", $.b: }')
+    assert (merged.method, merged.send_body, merged.json) == ("POST", "{}", {"$.a": "3", "$.b": None})
+
+
+def test_a_body_with_a_variable_in_it_is_a_secret_like_such_a_header() -> None:
+    for top, own in (("send_body: 'key=${KEY}'", ""), ("", ", send_body: 'key=${KEY}'")):
+        text = TEXT.replace("TOP", top).replace("OWN", f"kind: http, url: /health, method: POST{own}")
+        merged = parse_config(text, source="t.yaml", environ={"KEY": "sk-secret"}).probes["x/y@a"]
+        assert merged.send_body == Secret("key=sk-secret")
+
+
+def test_files_are_looked_for_beside_the_configuration() -> None:
+    text = TEXT.replace("TOP", "ca_file: ca.pem, client_cert: {cert_file: /etc/own.pem, key_file: own.key}")
+    merged = parse_config(text.replace("OWN", "ip_version: 6"), source="/etc/balancer/b.yaml").probes["x/y@a"]
+    assert (merged.ca_file, merged.ip_version) == ("/etc/balancer/ca.pem", "6")
+    assert merged.client_cert == ClientCert(cert_file="/etc/own.pem", key_file="/etc/balancer/own.key")
+
+
+def test_the_environments_proxies_are_used_unless_told_otherwise() -> None:
+    environ = {"HTTPS_PROXY": "http://near:3128"}
+    for top, own, used in (("", "", True), ("proxy: false", "", False), ("proxy: false", "proxy: true", True)):
+        text = TEXT.replace("TOP", top).replace("OWN", own)
+        merged = parse_config(text, source="t.yaml", environ=environ).probes["x/y@a"]
+        assert merged.proxy == (Proxies(https=Proxy(host="near", port=3128)) if used else Proxies())
+    assert probe("proxy: true").proxy == Proxies()

@@ -9,6 +9,7 @@ import pytest
 from balancer.config import ConfigError, parse_config
 from balancer.config.sections import (
     BudgetShape,
+    ClientCertShape,
     HealthShape,
     LogShape,
     ProbeShape,
@@ -17,7 +18,7 @@ from balancer.config.sections import (
     StickyShape,
     TimeoutsShape,
 )
-from balancer.config.settings import Budget, LogSettings, ProbeSettings
+from balancer.config.settings import Budget, ClientCert, LogSettings, ProbeSettings
 from balancer.config.shape import LimitsShape, ModelHealthShape, PricingShape
 from balancer.core.model import (
     HealthPolicy,
@@ -46,7 +47,8 @@ def routing(text: str) -> Routing:
     [
         (RoutingShape, Routing), (StickyShape, StickyPolicy), (TimeoutsShape, TimeoutPolicy),
         (RetryBudgetShape, RetryPolicy), (HealthShape, HealthPolicy), (ProbeShape, ProbeSettings),
-        (BudgetShape, Budget), (LogShape, LogSettings), (PricingShape, Pricing), (LimitsShape, Limits),
+        (BudgetShape, Budget), (ClientCertShape, ClientCert), (LogShape, LogSettings),
+        (PricingShape, Pricing), (LimitsShape, Limits),
     ],
 )  # fmt: skip
 def test_a_section_has_exactly_the_keys_of_the_value_that_it_becomes(section: type, value: type) -> None:

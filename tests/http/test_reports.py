@@ -118,6 +118,13 @@ async def test_what_a_report_does_not_say_is_not_invented(world: Any, client: ai
         ({"retry_after": 20, "ratelimit": {"reset": 40}}, 20.0),
         ({"ratelimit": {"reset": 40}}, 40.0),
         ({"retry_after": 1e300}, 300.0),
+        ({"retry_after": "20"}, 20.0),
+        ({"retry_after": "1m30s"}, 90.0),
+        ({"retry_after": "Fri, 15 Jan 2027 08:17:40 GMT"}, 60.0),
+        ({"ratelimit": {"reset": "2027-01-15T08:17:10.5Z"}}, 30.5),
+        ({"ratelimit": {"reset": 1_800_001_040_000}}, 40.0),
+        ({"retry_after": 20, "age": 5}, 15.0),
+        ({"retry_after": "Fri, 15 Jan 2027 08:17:40 GMT", "age": 5}, 60.0),  # a moment is one whenever it is told
     ],
 )
 async def test_a_429_holds_for_as_long_as_the_provider_said(
@@ -138,7 +145,8 @@ async def test_a_429_holds_for_as_long_as_the_provider_said(
         ({"reset": 40, "remaining_requests": 0}, 40.0),
         ({"reset": 40, "remaining_requests": 7, "remaining_tokens": 0}, 40.0),
         ({"reset": 0, "remaining_requests": 0}, 1.0),
-        ({"reset": 1_800_000_000, "remaining_requests": 0}, 300.0),  # a moment where a span belongs
+        ({"reset": 1_800_001_040, "remaining_requests": 0}, 40.0),
+        ({"reset": "6m0s", "remaining_tokens": 0}, 300.0),
     ],
 )
 async def test_a_success_holds_only_if_nothing_of_the_quota_is_left(
@@ -342,6 +350,14 @@ async def test_a_body_of_only_rejected_reports_is_422_with_the_tally(
         ({**GOOD, "ttft": -1}, "ttft: expected float >= 0.0"),
         ({**GOOD, "age": -1}, "age: expected float >= 0.0"),
         ({**GOOD, "retry_after": -1}, "retry_after: expected float >= 0.0"),
+        ({**GOOD, "retry_after": True}, "retry_after: expected float | str | null, got bool"),
+        (
+            {**GOOD, "retry_after": "soon"},
+            "retry_after: soon is no wait; use seconds, 1m30s, an HTTP date or an RFC 3339 moment",
+        ),
+        ({**GOOD, "retry_after": ""}, 'retry_after: "" is no wait; use seconds'),
+        ({**GOOD, "retry_after": "x" * 101}, "retry_after: expected str of length <= 100"),
+        ({**GOOD, "ratelimit": {"reset": "-3s"}}, "ratelimit.reset: -3s is no wait; use seconds, 1m30s, an HTTP"),
         ({**GOOD, "prompt_tokens": -1}, "prompt_tokens: expected int >= 0"),
         ({**GOOD, "completion_tokens": 1.5}, "completion_tokens: expected int | null, got float"),
         ({**GOOD, "id": "x" * 201}, "id: expected str of length <= 200"),
@@ -474,12 +490,12 @@ async def test_fields_of_other_versions_are_accepted(world: Any, client: aiohttp
 )
 def test_broken_tool_calls_are_counted_where_tools_were_called(facts: dict[str, Any], errors: int | None) -> None:
     report = msgspec.convert({**GOOD, **facts}, Report)
-    assert outcome(report).tool_call_errors == errors
+    assert outcome(report, wall=0.0).tool_call_errors == errors
 
 
 def test_tokens_of_a_report_reach_the_core() -> None:
     told = {"prompt_tokens": 100, "completion_tokens": 20, "cached_tokens": 64}
-    found = outcome(msgspec.convert({**GOOD, **told}, Report))
+    found = outcome(msgspec.convert({**GOOD, **told}, Report), wall=0.0)
     assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens) == (100, 20, 64)
 
 

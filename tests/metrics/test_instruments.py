@@ -30,6 +30,7 @@ NAMES = [
     "balancer_endpoint_in_flight", "balancer_endpoint_ceiling_requests_per_second", "balancer_model_retry_ratio",
     "balancer_model_retry_budget_exhausted", "balancer_sessions", "balancer_reporter_reports_total",
     "balancer_reporter_silence_seconds", "balancer_reporter_suspect",
+    "balancer_probe_certificate_expiry_timestamp_seconds",
 ]  # fmt: skip
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -51,6 +52,7 @@ def busy(metrics: Metrics, table: Balancer) -> None:
         table.record("acme/small@far", Outcome(kind=kind), now=9.0)
     table.record("acme/small@near", Outcome(kind="success"), now=9.0, reporter="proxy")
     metrics.probed("near", {"connect": 0.03, "first_byte": 0.4}, 0.002)
+    metrics.certificate("acme/small@near", 1_800_000_000.0)
     metrics.decided(3e-5)
     metrics.reported("recorded", 3)
     metrics.lag(0.002)
@@ -124,6 +126,7 @@ def test_what_the_rims_tell_is_shown(metrics: Metrics, table: Balancer, samples:
     assert value("probe_duration_seconds_count", provider="near", phase="tls") == 0
     assert value("probe_cost_usd_total", provider="near") == 0.002
     assert value("event_loop_lag_seconds") == 0.002
+    assert value("probe_certificate_expiry_timestamp_seconds", endpoint="acme/small@near") == 1_800_000_000.0
     assert value("probes_in_flight") == 2
     assert value("probe_lateness_seconds") == 0.01
     assert value("probe_stretch_ratio") == 1.25
@@ -185,3 +188,13 @@ def test_a_scrape_takes_one_view(table: Balancer) -> None:
 
     Metrics(view=view, version="1.2.3").render("")
     assert taken == [10.0]
+
+
+def test_a_certificate_is_shown_until_its_endpoint_is_removed(metrics: Metrics, samples: Read) -> None:
+    name = "balancer_probe_certificate_expiry_timestamp_seconds"
+    for endpoint in ("acme/small@near", "acme/small@far"):
+        metrics.certificate(endpoint, 1_800_000_000.0)
+    metrics.certificate("acme/small@near", None)
+    metrics.endpoints(["acme/small@near", "acme/small@new"])
+    shown = {key: value for key, value in samples(metrics.render("")[0]).items() if key[0] == name}
+    assert shown == {(name, frozenset({("endpoint", "acme/small@near")})): 1_800_000_000.0}

@@ -103,6 +103,7 @@ class Server:
 class Laboratory:
     """Starts servers, makes values, probes, and cleans up."""
 
+    pem = PEM
     answer = staticmethod(answer)
     stream = staticmethod(stream)
 
@@ -120,8 +121,17 @@ class Laboratory:
         self._listening: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def serve(self, behaviour: Behaviour, *, tls: bool = False) -> Server:
-        """Answer each request of each connection by `behaviour`, until that closes the connection."""
+    async def serve(
+        self,
+        behaviour: Behaviour,
+        *,
+        tls: bool = False,
+        asking: Callable[[ssl.SSLContext], None] | None = None,
+    ) -> Server:
+        """Answer each request of each connection by `behaviour`, until that closes the connection.
+
+        Shape: `asking` may change the server's TLS context.
+        """
         server: Server
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -133,7 +143,7 @@ class Laboratory:
                 if writer.is_closing():
                     return
 
-        server = await self.serve_raw(connected, tls=tls)
+        server = await self.serve_raw(connected, tls=tls, asking=asking)
         return server
 
     async def serve_raw(
@@ -141,11 +151,14 @@ class Laboratory:
         connected: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
         *,
         tls: bool = False,
+        asking: Callable[[ssl.SSLContext], None] | None = None,
     ) -> Server:
         context = None
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(PEM)
+            if asking is not None:
+                asking(context)
 
         async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()

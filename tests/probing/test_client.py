@@ -6,6 +6,8 @@ import zlib
 
 import pytest
 
+from balancer.config.secret import Absent, Secret
+
 
 async def listing(seen):
     await seen.answer(200, {"data": []})
@@ -234,3 +236,57 @@ async def test_the_path_is_below_the_base_url_and_keeps_its_query(lab, base, tar
     await lab.probe(f"http://127.0.0.1:{server.port}{base}", "models")
     assert server.requests[0].target == target
     assert server.requests[0].headers["host"] == f"127.0.0.1:{server.port}"
+
+
+@pytest.mark.parametrize("kind", ["models", "completion", "http"])
+async def test_the_operators_headers_go_along_and_their_secrets_are_never_told(lab, kind):
+    async def echo(seen):
+        await seen.answer(401, f"you say {seen.headers['x-door']} and {seen.headers['openai-organization']}")
+
+    server = await lab.serve(echo)
+    sent = {"OpenAI-Organization": "org-1", "X-Door": Secret("hidden/word"), "User-Agent": "mine"}
+    result = await lab.probe(server.url, kind, secret="key", send_headers=sent)
+    seen = server.requests[0].headers
+    assert (seen["openai-organization"], seen["x-door"], seen["user-agent"]) == ("org-1", "hidden/word", "mine")
+    assert seen["authorization"] == "Bearer key"
+    assert result.outcome.detail == "401 Because: you say *** and org-1"
+    assert "> x-door: ***" in result.transcript
+    assert "hidden" not in repr(result)
+
+
+@pytest.mark.parametrize("value", [Absent("DOOR is not set"), "two\nlines", Secret("schlüssel"), " padded"])
+async def test_a_header_without_a_value_that_can_be_sent_is_a_wrong_recipe(lab, value):
+    server = await lab.serve(lambda seen: seen.answer(200, []))
+    result = await lab.probe(server.url, "models", send_headers={"X-Door": value})
+    assert (result.outcome.kind, server.requests, result.bug) == ("probe_invalid", [], None)
+    assert "X-Door" in result.outcome.detail
+    assert "schl" not in repr(result)
+
+
+@pytest.mark.parametrize(("every", "connections"), [(1, 6), (2, 3), (3, 2), (10, 1)])
+async def test_every_nth_probe_opens_a_connection_although_one_is_kept(lab, every, connections):
+    server = await lab.serve(listing)
+    for _ in range(6):
+        assert (await lab.probe(server.url, "models", fresh_every=every)).outcome.kind == "success"
+    assert server.connections == connections
+    assert lab.connections.idle == (0 if every == 1 else 1)
+
+
+async def test_the_requests_of_one_probe_count_once(lab):
+    async def pages(seen):
+        number = len(server.requests)
+        await seen.answer(200, {"data": [{"id": f"m{number}"}], "has_more": number % 4 != 0, "last_id": "m"})
+
+    server = await lab.serve(pages)
+    for _ in range(4):
+        assert (await lab.probe(server.url, "models", fresh_every=2)).outcome.kind == "success"
+    assert (len(server.requests), server.connections) == (16, 2)
+    assert [seen.connection for seen in server.requests] == [1] * 8 + [2] * 8
+
+
+async def test_a_host_that_is_no_address_of_the_wanted_version_is_a_wrong_recipe(lab):
+    server = await lab.serve(listing)
+    assert (await lab.probe(server.url, "models", ip_version="4")).outcome.kind == "success"
+    result = await lab.probe(server.url, "models", ip_version="6")
+    assert (result.outcome.kind, len(server.requests)) == ("probe_invalid", 1)
+    assert result.outcome.detail == "probe.ip_version is 6, and the host is 127.0.0.1"

@@ -1,17 +1,21 @@
 """Origins, and the keeping of idle connections."""
 
+import socket
+
 import pytest
 
 from balancer.probing.connection import (
     IDLE_MAX,
     Connections,
     Origin,
-    default_tls,
+    Route,
     open_connection,
     origin_of,
+    resolved,
 )
 from balancer.probing.failure import Failure
 from balancer.probing.trace import Trace
+from balancer.probing.trust import Trust
 
 
 class Clock:
@@ -26,9 +30,13 @@ async def silent(reader, writer):
     await reader.read()
 
 
-async def opened(origin, connections):
+def route_to(port, **changes):
+    return Route(origin=Origin(scheme="http", host="127.0.0.1", port=port), **changes)
+
+
+async def opened(route, connections):
     trace = Trace(clock=lambda: 0.0, credential=None)
-    return await open_connection(origin, tls=connections.tls, secure=False, trace=trace)
+    return await open_connection(route, tls=connections.tls, secure=False, trace=trace)
 
 
 @pytest.mark.parametrize(
@@ -52,31 +60,27 @@ def test_what_is_no_http_url_is_a_wrong_recipe(url):
     assert caught.value.kind == "probe_invalid"
 
 
-def test_there_is_one_tls_context_per_process():
-    assert default_tls() is default_tls()
-
-
 async def test_a_connection_is_kept_until_it_is_too_old_or_leads_elsewhere(lab):
     server = await lab.serve_raw(silent)
     clock = Clock()
     connections = Connections(clock=clock)
-    origin = Origin(scheme="http", host="127.0.0.1", port=server.port)
-    other = Origin(scheme="http", host="127.0.0.1", port=1)
+    route = route_to(server.port)
+    other = route_to(1)
 
-    connection = await opened(origin, connections)
-    connections.keep("a", origin, connection)
-    assert connections.take("b", origin) is None
+    connection = await opened(route, connections)
+    connections.keep("a", route, connection)
+    assert connections.take("b", route) is None
     clock.now += IDLE_MAX
-    assert connections.take("a", origin) is connection
-    assert connections.take("a", origin) is None
+    assert connections.take("a", route) is connection
+    assert connections.take("a", route) is None
 
-    connections.keep("a", origin, connection)
+    connections.keep("a", route, connection)
     clock.now += IDLE_MAX + 1.0
-    assert connections.take("a", origin) is None
+    assert connections.take("a", route) is None
     assert not connection.usable
 
-    connection = await opened(origin, connections)
-    connections.keep("a", origin, connection)
+    connection = await opened(route, connections)
+    connections.keep("a", route, connection)
     assert connections.take("a", other) is None
     assert not connection.usable
 
@@ -84,10 +88,10 @@ async def test_a_connection_is_kept_until_it_is_too_old_or_leads_elsewhere(lab):
 async def test_keeping_a_second_one_closes_the_first_and_forgetting_closes_what_is_kept(lab):
     server = await lab.serve_raw(silent)
     connections = Connections(clock=Clock())
-    origin = Origin(scheme="http", host="127.0.0.1", port=server.port)
-    first, second = await opened(origin, connections), await opened(origin, connections)
-    connections.keep("a", origin, first)
-    connections.keep("a", origin, second)
+    route = route_to(server.port)
+    first, second = await opened(route, connections), await opened(route, connections)
+    connections.keep("a", route, first)
+    connections.keep("a", route, second)
     assert (first.usable, second.usable, connections.idle) == (False, True, 1)
     connections.forget(["a", "never seen"])
     assert (second.usable, connections.idle) == (False, 0)
@@ -96,10 +100,40 @@ async def test_keeping_a_second_one_closes_the_first_and_forgetting_closes_what_
 async def test_closing_closes_all(lab):
     server = await lab.serve_raw(silent)
     connections = Connections(clock=Clock())
-    origin = Origin(scheme="http", host="127.0.0.1", port=server.port)
-    kept = [await opened(origin, connections) for _ in range(3)]
+    route = route_to(server.port)
+    kept = [await opened(route, connections) for _ in range(3)]
     for number, connection in enumerate(kept):
-        connections.keep(str(number), origin, connection)
+        connections.keep(str(number), route, connection)
     await connections.close()
     assert connections.idle == 0
     assert not any(connection.usable for connection in kept)
+
+
+async def test_a_connection_is_kept_for_its_very_route(lab):
+    server = await lab.serve_raw(silent)
+    connections = Connections(clock=Clock())
+    for change in ({"ip_version": "4"}, {"trust": Trust(ca_file="other.pem")}):
+        connection = await opened(route_to(server.port), connections)
+        connections.keep("a", route_to(server.port), connection)
+        assert connections.take("a", route_to(server.port, **change)) is None
+        assert not connection.usable
+
+
+def known(host, family):
+    """What this machine says of a name: one without IPv6 may know no such address of itself."""
+    try:
+        return {entry[4][0] for entry in socket.getaddrinfo(host, 80, family=family)}
+    except socket.gaierror:
+        return set()
+
+
+@pytest.mark.parametrize(("version", "family"), [("4", socket.AF_INET), ("6", socket.AF_INET6)])
+async def test_a_name_is_resolved_as_the_wanted_version(version, family):
+    trace = Trace(clock=lambda: 0.0, credential=None)
+    expected = known("localhost", family)
+    if expected:
+        assert set(await resolved(origin_of("http://localhost"), trace, ip_version=version)) == expected
+        return
+    with pytest.raises(Failure) as caught:
+        await resolved(origin_of("http://localhost"), trace, ip_version=version)
+    assert caught.value.detail.endswith(f"(as IPv{version}, by probe.ip_version)")

@@ -24,7 +24,8 @@ def closed_port() -> int:
 async def test_a_good_probe_times_its_phases_and_says_what_it_tested(lab):
     server = await lab.serve(lambda seen: seen.answer(200, {"data": []}))
     result = await lab.probe(f"http://localhost:{server.port}/v1", "models")
-    assert result.outcome == Outcome(kind="success", status=200, shallow=True)
+    absent = "model-1 is not among the 0 models listed"
+    assert result.outcome == Outcome(kind="success", status=200, shallow=True, detail=absent)
     assert set(result.phases) == {"resolve", "connect", "first_byte", "transfer"}
     assert all(seconds >= 0 for seconds in result.phases.values())
     assert result.address == "127.0.0.1"
@@ -377,3 +378,28 @@ def test_the_cost_is_usage_times_price_and_unknown_when_either_is():
     assert cost_of(outcome, Pricing(prompt=0.0, completion=0.0)) == 0.0
     assert cost_of(outcome, Pricing(prompt=2.0)) is None
     assert cost_of(Outcome(kind="success", prompt_tokens=1), Pricing(prompt=2.0, completion=8.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "speed"),
+    [
+        ({"latency": 0.5, "completion_tokens": 20}, 40.0),
+        ({"latency": 0.5, "completion_tokens": 0}, 0.0),
+        ({"latency": 0.5}, None),
+        ({"completion_tokens": 20}, None),
+        ({"latency": 0.0, "completion_tokens": 20}, None),
+        ({"kind": "malformed", "latency": 0.5, "completion_tokens": 20}, None),
+    ],
+)
+async def test_tokens_a_second_are_of_good_answers_whose_usage_and_time_are_known(lab, facts, speed):
+    outcome = Outcome(**({"kind": "success"} | facts))
+    _, kinds = lab.counted(outcome, paid=True)
+    result = await probe(
+        lab.endpoint("http://127.0.0.1:1"),
+        lab.settings("completion"),
+        None,
+        connections=lab.connections,
+        kinds=kinds,
+    )
+    assert result.tokens_per_second == speed
+    assert result.facts()["tokens_per_second"] == speed

@@ -61,6 +61,28 @@ def test_a_secret_is_removed_before_the_text_is_cut():
     assert trace.clean("1234 secret", 8) == "1234 ***"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("key sk-secret-0123", "key ***"),
+        ("key sk-secret-01", "key ***"),
+        ("key sk-secre", "key ***"),
+        ("key sk-secr", "key sk-secr"),
+        ("key sk-secret-012 and more", "key sk-secret-012 and more"),
+        ("sk-secret-0123 sk-secret-012", "*** ***"),
+    ],
+)
+def test_a_secret_that_a_limit_cut_is_removed_too(text, shown):
+    trace = Trace(clock=lambda: 0.0, credential=Secret("sk-secret-0123"))
+    assert trace.clean(text, 100) == trace.redacted(text) == shown
+
+
+def test_of_a_long_text_only_the_beginning_is_shown():
+    trace = Trace(clock=lambda: 0.0, credential=Secret("sk-secret-0123"))
+    assert trace.clean("a " * 1_000_000, 10) == "a a a a a…"
+    assert trace.clean(" " * 95 + "sk-secret-0123", 10) == "***"
+
+
 def test_text_becomes_one_printable_line():
     trace = Trace(clock=lambda: 0.0, credential=None)
     assert trace.clean("a\r\nb\tc\x1b[0m\x00", 100) == "a b c?[0m?"

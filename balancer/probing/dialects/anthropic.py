@@ -6,21 +6,27 @@ Their words for how an answer ended are told in OpenAI's, which `core.outcome` k
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from functools import partial
 from typing import Any, Final
 
 from balancer.config.secret import Secret
 from balancer.core.model import Endpoint
+from balancer.probing.dialects.errors import complained, trouble_in
 from balancer.probing.dialects.interface import (
     PROMPT,
     TOKENS_MAX,
+    TOOL,
+    TOOL_PROMPT,
+    TOOL_PURPOSE,
+    TOOL_SCHEMA,
+    TOOL_TOKENS_MAX,
+    Call,
     Delta,
-    complained,
+    Reply,
+    Trouble,
     count,
-    error_in,
     mapping,
     parsed,
+    text_of,
     used_up,
 )
 
@@ -32,6 +38,7 @@ _FINISH: Final[Mapping[str, str]] = {
     "max_tokens": "length",
     "tool_use": "tool_calls",
     "refusal": "content_filter",
+    "model_context_window_exceeded": "length",
 }
 
 # Their tokens are rounded to thousands: 0 may be some hundreds, too few for a prompt worth sending.
@@ -45,10 +52,11 @@ _SPENT: Final = "enforced_spend_limit_reached"  # the month's, and no model ther
 class Anthropic:
     """The rules of `api: anthropic`."""
 
-    models_path = "/models"
+    models_path = "/models?limit=1000"  # the most; without it a page holds 20
     completion_path = "/messages"
 
-    def headers(self, credential: Secret | None) -> Mapping[str, str]:
+    def headers(self, credential: Secret | None, endpoint: Endpoint) -> Mapping[str, str]:
+        del endpoint  # Azure and the others that offer this dialect take the same header
         headers = {"anthropic-version": VERSION}
         if credential is not None:
             headers["x-api-key"] = credential.reveal()
@@ -62,6 +70,15 @@ class Anthropic:
             "max_tokens": TOKENS_MAX,
         }
 
+    def tools(self, endpoint: Endpoint) -> dict[str, Any]:
+        return {
+            "model": endpoint.upstream_model,
+            "messages": [{"role": "user", "content": TOOL_PROMPT}],
+            "tools": [{"name": TOOL, "description": TOOL_PURPOSE, "input_schema": TOOL_SCHEMA}],
+            "tool_choice": {"type": "tool", "name": TOOL},
+            "max_tokens": TOOL_TOKENS_MAX,
+        }
+
     def amended(self, body: Mapping[str, Any], complaint: str) -> dict[str, Any] | None:
         del body, complaint  # every parameter of the body is required, or asked for by this client
         return None
@@ -71,31 +88,52 @@ class Anthropic:
         if not isinstance(event, Mapping):
             raise ValueError("an event of the stream is not an object")
         kind = event.get("type")
-        error = error_in(event)
+        error = trouble_in(event)
         if kind == "error" or error is not None:
-            return Delta(error=error if error is not None else "an error without a message", end=True)
+            return Delta(error=Trouble(text="an error without a message") if error is None else error, end=True)
         if kind == "message_stop":
             return Delta(end=True)
         if kind == "message_start":
-            usage = mapping(mapping(event.get("message")).get("usage"))
+            message = mapping(event.get("message"))
             # Its output_tokens are those so far; the last message_delta has the sum.
-            return Delta(prompt_tokens=count(usage.get("input_tokens")))
+            prompt_tokens = count(mapping(message.get("usage")), "input_tokens")
+            return Delta(model=text_of(message.get("model")), prompt_tokens=prompt_tokens)
         said = mapping(event.get("delta"))
         if kind == "content_block_delta":
             texts = [said.get(key) for key in ("text", "thinking")]
             return Delta(text="".join(text for text in texts if isinstance(text, str)))
         if kind == "message_delta":
-            reason = said.get("stop_reason")
             usage = mapping(event.get("usage"))
             return Delta(
-                finish_reason=_FINISH.get(reason, reason) if isinstance(reason, str) else None,
-                prompt_tokens=count(usage.get("input_tokens")),
-                completion_tokens=count(usage.get("output_tokens")),
+                finish_reason=_finish(said.get("stop_reason")),
+                prompt_tokens=count(usage, "input_tokens"),
+                completion_tokens=count(usage, "output_tokens"),
             )
         return Delta()  # ping, content_block_start and whatever is added later
 
+    def reply(self, body: bytes) -> Reply:
+        message = parsed(body)
+        error = trouble_in(message)
+        if error is not None:
+            return Reply(error=error)
+        if not isinstance(message, Mapping) or not isinstance(message.get("content"), list):
+            raise ValueError("no message with a list of content")
+        usage = mapping(message.get("usage"))
+        blocks = [mapping(block) for block in message["content"]]
+        return Reply(
+            model=text_of(message.get("model")),
+            finish_reason=_finish(message.get("stop_reason")),
+            prompt_tokens=count(usage, "input_tokens"),
+            completion_tokens=count(usage, "output_tokens"),
+            calls=tuple(
+                Call(name=str(block.get("name")), arguments=block.get("input"))
+                for block in blocks
+                if block.get("type") == "tool_use"
+            ),
+        )
+
     def used_up(self, headers: Mapping[str, str], *, wall: float) -> float | None:
-        return used_up(headers, _LIMITS, partial(_until, wall=wall))
+        return used_up(headers, _LIMITS, wall=wall)
 
     def of_account(self, complaint: str) -> bool:
         # A plain `rate_limit_error` is of one class of models.
@@ -103,13 +141,9 @@ class Anthropic:
         return error.get("type") == "billing_error" or mapping(error.get("details")).get("error_code") == _SPENT
 
 
-def _until(text: str, *, wall: float) -> float | None:
-    """Seconds until a moment of RFC 3339; one that has passed is 0."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return None if moment.tzinfo is None else max(0.0, moment.timestamp() - wall)
+def _finish(reason: object) -> str | None:
+    """Say in OpenAI's word how an answer ended, and in theirs where there is none."""
+    return _FINISH.get(reason, reason) if isinstance(reason, str) and reason else None
 
 
 ANTHROPIC: Final = Anthropic()

@@ -1,11 +1,11 @@
-"""What a dialect must know, and what one event of its streams comes to.
+"""What a dialect must know, and what an answer in it comes to: one event of a stream, or a whole one.
 
-A dialect writes requests and reads events. It does no I/O and keeps no state between them.
+A dialect writes requests and reads answers. It does no I/O and keeps no state between them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -13,7 +13,8 @@ import msgspec
 
 from balancer.config.secret import Secret
 from balancer.core.model import Endpoint
-from balancer.core.outcome import RETRY_AFTER_MAX
+from balancer.core.request import TOKENS_MAX as COUNT_MAX
+from balancer.core.waits import wait
 
 PROMPT: Final = "Reply with the word OK."
 
@@ -21,21 +22,75 @@ TOKENS_MAX: Final = 16
 """Enough for two words and little enough to cost nothing: 1 is refused by reasoning models, and several
 providers accept no less than 16."""
 
+TOOL: Final = "book_table"
+TOOL_PROMPT: Final = "Book a table for 4 people on saturday."
+TOOL_PURPOSE: Final = "Book a table in the restaurant."
+TOOL_SCHEMA: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "day": {"type": "string", "enum": ["friday", "saturday", "sunday"]},
+        "guests": {"type": "integer", "minimum": 1, "maximum": 8},
+    },
+    "required": ["day", "guests"],
+    "additionalProperties": False,
+}
+"""What a forced call must fill in: closed, so that a misfit can be told, and small, so that it costs little."""
+
+TOOL_TOKENS_MAX: Final = 128  # a call of this size takes some 20 to 40 tokens, and a cut one would be our own fault
+
+FINISH_REASONS: Final = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+"""The words by which an answer may end, in OpenAI's spelling. Source: OpenAI, "The chat completion object"."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
-    """One event of a stream. Empty and `None` mean that the event does not say.
+class Trouble:
+    """An error inside an answer. `status` is the HTTP status that it would have had, `None` where nothing says."""
 
-    `text` is anything that the model produced, its thinking included: both show that it works. `finish_reason`
-    is in OpenAI's words. `end` is true for the event after which nothing comes.
+    text: str
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What an answer says about itself. Empty and `None` mean that it does not say.
+
+    `model` is by whom it claims to be. `finish_reason` is in OpenAI's words.
     """
 
-    text: str = ""
+    model: str | None = None
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    error: str | None = None
+    error: Trouble | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta(Said):
+    """One event of a stream.
+
+    `text` is anything that the model produced, its thinking included: both show that it works. `hollow` is true for
+    an event that lists what was produced, and lists nothing. `end` is true for the event after which nothing comes.
+    """
+
+    text: str = ""
+    hollow: bool = False
     end: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of a tool: its arguments as they were decoded, or else what is `broken` about them."""
+
+    name: str
+    arguments: object = None
+    broken: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply(Said):
+    """A whole answer that was not streamed, and the tools that it calls."""
+
+    calls: tuple[Call, ...] = ()
 
 
 class DialectRules(Protocol):
@@ -49,20 +104,23 @@ class DialectRules(Protocol):
     def completion_path(self) -> str:
         """Where completions are asked for, below `base_url`."""
 
-    def headers(self, credential: Secret | None) -> Mapping[str, str]:
+    def headers(self, credential: Secret | None, endpoint: Endpoint) -> Mapping[str, str]:
         """Say who we are, and which version of the dialect this is."""
 
     def completion(self, endpoint: Endpoint) -> dict[str, Any]:
         """Make the body of a short streamed completion."""
 
-    def amended(self, body: Mapping[str, Any], complaint: str) -> dict[str, Any] | None:
-        """Change a refused body in the way that the refusal asks for; `None` when it asks for nothing known.
+    def tools(self, endpoint: Endpoint) -> dict[str, Any]:
+        """Make the body of a request, not streamed, whose answer must call `TOOL`."""
 
-        Shape: each change can be made once, so that asking again ends.
-        """
+    def amended(self, body: Mapping[str, Any], complaint: str) -> dict[str, Any] | None:
+        """Change a refused body in the way that the refusal asks for; `None` when it asks for nothing known."""
 
     def delta(self, data: str) -> Delta:
         """Read one event of the stream. Raises: ValueError when it is not one of this dialect."""
+
+    def reply(self, body: bytes) -> Reply:
+        """Read a whole answer. Raises: ValueError when it is not one of this dialect."""
 
     def used_up(self, headers: Mapping[str, str], *, wall: float) -> float | None:
         """Seconds until a quota of which nothing is left is whole again; `None` where something is, or nobody says.
@@ -82,41 +140,30 @@ def parsed(data: str | bytes) -> Any:
         raise ValueError(f"not JSON: {problem}") from None
 
 
-def error_in(value: object) -> str | None:
-    """Find the error that an answer's object carries, as text; `None` when it carries none."""
-    if not isinstance(value, Mapping) or value.get("error") is None:
-        return None
-    error = value["error"]
-    if isinstance(error, Mapping):
-        parts = [str(error[key]) for key in ("code", "type", "message") if error.get(key) is not None]
-        if parts:
-            return " ".join(parts)
-    return str(error)
-
-
-def complained(complaint: str) -> Mapping[str, Any]:
-    """Find the error in a refusal's body; an empty one where there is none, or the body was cut."""
-    try:
-        return mapping(mapping(parsed(complaint)).get("error"))
-    except ValueError:
-        return {}
-
-
-def used_up(
-    headers: Mapping[str, str], names: Iterable[tuple[str, str]], span: Callable[[str], float | None]
-) -> float | None:
+def used_up(headers: Mapping[str, str], names: Iterable[tuple[str, str]], *, wall: float) -> float | None:
     """Give the longest wait among the limits of which nothing is left, each named by two headers: rest and reset.
 
-    Shape: `span` reads a reset as seconds from now. What nobody can mean, such as a moment where a span belongs, is
-    left out, and so is a limit that says only one of the two.
+    Shape: a reset may have every form that `core.waits` reads; a limit that says only one of the two is left out.
     """
-    waits = [span(headers[reset]) for rest, reset in names if headers.get(rest) == "0" and reset in headers]
-    return max([wait for wait in waits if wait is not None and 0 <= wait <= RETRY_AFTER_MAX], default=None)
+    waits = [wait(headers.get(reset), wall=wall) for rest, reset in names if headers.get(rest) == "0"]
+    return max([each for each in waits if each is not None], default=None)
 
 
-def count(value: object) -> int | None:
-    """Take a number of tokens, or `None` for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+def count(usage: Mapping[str, Any], key: str) -> int | None:
+    """Take a number of tokens; `None` where there is none. Raises: ValueError for what nobody can have counted."""
+    value = usage.get(key)
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 12.0: some languages have no other numbers
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= COUNT_MAX:
+        raise ValueError(f"{key} is {str(value)!r}, and no number of tokens")
+    return value
+
+
+def text_of(value: object) -> str | None:
+    """Take a text, or `None` for anything else and for an empty one."""
+    return value if isinstance(value, str) and value else None
 
 
 def mapping(value: object) -> Mapping[str, Any]:

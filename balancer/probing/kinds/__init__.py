@@ -1,6 +1,6 @@
 """What can be checked: one file per kind, chosen by `probe.kind`.
 
-To add one: a file with a `Check`, its name in `config.settings.ProbeKind`, and a line here.
+README says how to add one: "Adding a kind of probe".
 """
 
 from __future__ import annotations
@@ -10,16 +10,22 @@ from typing import Final
 
 from balancer.config.settings import ProbeKind
 from balancer.probing.kinds.completion import COMPLETION
+from balancer.probing.kinds.dns import DNS
 from balancer.probing.kinds.http import HTTP
 from balancer.probing.kinds.interface import Check
 from balancer.probing.kinds.models import MODELS
 from balancer.probing.kinds.tcp import TCP
+from balancer.probing.kinds.tls import TLS
+from balancer.probing.kinds.tools import TOOLS
 
 KINDS: Final[Mapping[ProbeKind, Check]] = {
     "models": MODELS,
     "completion": COMPLETION,
+    "tools": TOOLS,
     "http": HTTP,
+    "tls": TLS,
     "tcp": TCP,
+    "dns": DNS,
 }
 
 __all__ = ["KINDS", "Check"]

@@ -17,37 +17,25 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
-from balancer.core.outcome import Outcome, classify
+from balancer.core.outcome import Outcome
 from balancer.probing.client import Answer, Client
 from balancer.probing.connection import TURN
 from balancer.probing.dialects import Delta
-from balancer.probing.dialects.interface import error_in, parsed
+from balancer.probing.dialects.errors import trouble_in
+from balancer.probing.dialects.interface import Trouble, parsed
 from balancer.probing.failure import Failure
-from balancer.probing.kinds.interface import Check, good, refusal
+from balancer.probing.kinds.answers import Whole, asked, judged_whole, troubled
+from balancer.probing.kinds.interface import Check
 from balancer.probing.sse import EventParser
 
 REST_WAIT: Final = 2.0  # seconds for usage and the end mark after the finish reason
-_AMENDABLE: Final = (400, 422)  # the statuses by which servers refuse a parameter
 
 
 async def run(client: Client) -> Outcome:
-    """Ask for the completion, following the provider's complaints about the body, and judge the stream."""
-    dialect = client.dialect
-    url = client.below(dialect.completion_path)
-    headers = {"content-type": "application/json", "accept": "text/event-stream", **client.identity}
-    body = dialect.completion(client.endpoint)
-    while True:
-        async with client.request("POST", url, headers=headers, body=msgspec.json.encode(body)) as answer:
-            if good(answer.status):
-                return await _judged(client, answer)
-            complaint = await answer.beginning()
-            amended = dialect.amended(body, complaint) if answer.status in _AMENDABLE else None
-            if amended is None:
-                return refusal(client, answer, complaint)
-            client.trace.say(f"< {complaint}")
-            body = amended
+    """Ask for the completion, and judge the stream."""
+    return await asked(client, client.dialect.completion(client.endpoint), _judged, accept="text/event-stream")
 
 
 @dataclass(slots=True)
@@ -57,16 +45,27 @@ class _Heard:
     size: int = 0
     events: int = 0
     spoke: bool = False
+    solid: bool = False
     first_at: float | None = None
     last_at: float | None = None
+    model: str | None = None
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    error: str | None = None
+    error: Trouble | None = None
+    complaint: str = ""
     ended: bool = False
+
+    @property
+    def hollow(self) -> bool:
+        """Whether there were events, and nothing was in them."""
+        return self.events > 0 and not self.solid
 
     def take(self, delta: Delta, now: float) -> None:
         self.events += 1
+        self.solid = self.solid or not (delta.hollow or delta.end)
+        if self.model is None:
+            self.model = delta.model
         if delta.text:
             self.spoke = True
             self.first_at = now if self.first_at is None else self.first_at
@@ -93,8 +92,16 @@ async def _judged(client: Client, answer: Answer) -> Outcome:
         try:
             async with asyncio.timeout(REST_WAIT):
                 await _listen(client, answer, parser, heard, whole=True)
-        except (Failure, TimeoutError):
+        except (Failure, TimeoutError) as problem:
+            if isinstance(problem, Failure) and problem.kind == "malformed":
+                raise  # a client that reads to the end stumbles over it
             client.trace.say("* the rest of the stream did not come")  # all that was asked for has
+    if heard.error is not None:
+        return replace(
+            troubled(client, answer, heard.error, heard.complaint, where="error in the stream"),
+            prompt_tokens=heard.prompt_tokens,
+            completion_tokens=heard.completion_tokens,
+        )
     if heard.size == 0:
         raise Failure("empty", "the answer has no body", status=answer.status)
     if heard.events == 0 and answer.content_type != "text/event-stream":
@@ -120,62 +127,53 @@ def _take(client: Client, answer: Answer, heard: _Heard, data: str) -> None:
     if heard.ended:
         return
     try:
-        heard.take(client.dialect.delta(data), client.clock())
+        delta = client.dialect.delta(data)
     except ValueError as problem:
         raise Failure("malformed", f"the stream is broken: {problem}", status=answer.status) from None
+    heard.take(delta, client.clock())
+    if delta.error is not None:
+        heard.complaint = data
 
 
 def _outcome(client: Client, answer: Answer, heard: _Heard) -> Outcome:
-    if heard.error is not None:
-        return Outcome(
-            kind="server_error",
-            status=answer.status,
+    if not heard.ended and heard.finish_reason is None and not heard.hollow:
+        raise Failure("stream", "the stream stopped without a finish reason", status=answer.status)
+    outcome = judged_whole(
+        client,
+        answer,
+        Whole(
+            model=heard.model,
+            finish_reason=heard.finish_reason,
             prompt_tokens=heard.prompt_tokens,
             completion_tokens=heard.completion_tokens,
-            detail=f"error in the stream: {heard.error}",
-        )
-    if not heard.ended and heard.finish_reason is None:
-        raise Failure("stream", "the stream stopped without a finish reason", status=answer.status)
-    kind = classify(
-        status=answer.status,
-        finish_reason=heard.finish_reason,
-        completion_tokens=heard.completion_tokens,
-        source="probe",
+            latency=None if heard.last_at is None else heard.last_at - answer.sent_at,
+            ttft=None if heard.first_at is None else heard.first_at - answer.sent_at,
+        ),
     )
-    detail = "" if kind == "success" else f"finish reason {heard.finish_reason}"
-    if kind == "success" and not heard.spoke and heard.finish_reason != "length":
-        kind, detail = "empty", f"no text, finish reason {heard.finish_reason}"
-    return Outcome(
-        kind=kind,
-        status=answer.status,
-        latency=None if heard.last_at is None else heard.last_at - answer.sent_at,
-        ttft=None if heard.first_at is None else heard.first_at - answer.sent_at,
-        retry_after=client.dialect.used_up(answer.headers, wall=client.wall()) if kind == "success" else None,
-        prompt_tokens=heard.prompt_tokens,
-        completion_tokens=heard.completion_tokens,
-        detail=detail,
-    )
+    if outcome.kind == "success" and not heard.spoke and heard.finish_reason != "length":
+        said = "no choices" if heard.hollow else f"no text, finish reason {heard.finish_reason}"
+        return replace(outcome, kind="empty", retry_after=None, detail=said)
+    return outcome
 
 
 async def _not_streamed(client: Client, answer: Answer) -> Outcome:
     """Judge a 200 whose body is JSON: an error that forgot its status, or a server that cannot stream."""
     body = await answer.read()
     text = body.decode("utf-8", "replace")
-    client.trace.say(f"< {text[:2000]}")
+    client.trace.say(f"< {text}")
     if not body.strip():
         raise Failure("empty", "the answer has no body", status=answer.status)
     try:
-        error = error_in(parsed(body))
+        value = parsed(body)
     except ValueError as problem:
         raise Failure("malformed", f"the answer is {problem}", status=answer.status) from None
-    if error is None:
-        raise Failure(
-            "malformed",
-            f"a stream was asked for, not JSON: {client.explained(answer, text)}",
-            status=answer.status,
-        )
-    return Outcome(
-        kind="server_error", status=answer.status, detail=f"an error with status {answer.status}: {error}"
+    trouble = trouble_in(value)
+    if trouble is not None:
+        return troubled(client, answer, trouble, text, where=f"an error with status {answer.status}")
+    if isinstance(value, dict) and value.get("choices") == []:
+        raise Failure("empty", "no choices", status=answer.status)
+    raise Failure(
+        "malformed", f"a stream was asked for, not JSON: {client.explained(answer, text)}", status=answer.status
     )
 
 

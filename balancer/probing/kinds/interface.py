@@ -36,17 +36,28 @@ def refusal(client: Client, answer: Answer, text: str, *, optional: bool = False
     if optional and answer.status in _ABSENT:
         said = f"{client.explained(answer, text)}; nothing to probe at this URL, choose another probe.kind"
         return Outcome(kind="probe_invalid", status=answer.status, detail=said)
-    holding = answer.status in _HOLDING
-    hold = retry_after(answer.headers, wall=client.wall()) if holding else None
-    if hold is None and answer.status == 429:
-        hold = client.dialect.used_up(answer.headers, wall=client.wall())
     return Outcome(
         kind=classify(status=answer.status, source="probe"),
         status=answer.status,
-        retry_after=hold,
-        account=holding and client.dialect.of_account(text),
+        retry_after=hold_of(client, answer, answer.status),
+        account=is_of_account(client, answer.status, text),
         detail=client.explained(answer, text),
     )
+
+
+def hold_of(client: Client, answer: Answer, status: int) -> float | None:
+    """How long an answer's headers ask us to stay away, where its `status` is about load or money."""
+    if status not in _HOLDING:
+        return None
+    hold = retry_after(answer.headers, wall=client.wall())
+    if hold is None and status == 429:
+        return client.dialect.used_up(answer.headers, wall=client.wall())
+    return hold
+
+
+def is_of_account(client: Client, status: int, text: str) -> bool:
+    """Whether `text` says that a refusal about load or money is of the whole account."""
+    return status in _HOLDING and client.dialect.of_account(text)
 
 
 def good(status: int) -> bool:

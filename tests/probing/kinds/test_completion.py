@@ -94,8 +94,18 @@ async def test_anthropic_is_asked_for_messages(lab):
         ([said("OK", "error")], "server_error"),
         ([said("O"), {"error": {"code": 502, "message": "upstream"}}], "server_error"),
         ([{"error": "plain words"}], "server_error"),
+        ([said("O"), {"error": {"code": 429, "message": "upstream"}}], "rate_limited"),
+        ([said("O"), {"error": {"message": "The engine is overloaded"}}], "overloaded"),
+        ([{"error": {"code": "invalid_api_key"}}], "refused"),
+        ([{"error": {"code": 400, "message": "recipe"}}], "probe_invalid"),
+        ([USAGE], "empty"),
         (["not json"], "malformed"),
         (["[1, 2]"], "malformed"),
+        ([said("OK", "stop"), "not json"], "malformed"),
+        ([said("OK", "stop"), '{"usage": {"prompt_tokens": NaN}}'], "malformed"),
+        ([said("OK", "stop"), {"usage": {"prompt_tokens": -1}}], "malformed"),
+        ([said("OK", "stop"), {"usage": {"completion_tokens": "many"}}], "malformed"),
+        ([said("OK", "stop"), {"usage": {"completion_tokens": 1e12}}], "malformed"),
         ([{"choices": "none"}, said("OK", "stop")], "success"),
     ],
 )
@@ -113,7 +123,7 @@ async def test_an_openai_stream_is_judged_by_what_it_says(lab, events, kind):
         ([anthropic_end("max_tokens", 16), ANTHROPIC_STOP], "success"),
         ([ANTHROPIC_START, anthropic_end("end_turn", 0), ANTHROPIC_STOP], "empty"),
         ([anthropic_end("refusal"), ANTHROPIC_STOP], "caller_error"),
-        ([{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}], "server_error"),
+        ([{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}], "overloaded"),
         ([{"type": "error"}], "server_error"),
         ([ANTHROPIC_START, anthropic_said("O")], "stream"),
         (["not json"], "malformed"),
@@ -123,6 +133,20 @@ async def test_an_anthropic_stream_is_judged_by_what_it_says(lab, events, kind):
     result = await probed(lab, *events, api="anthropic")
     assert result.outcome.kind == kind
     assert result.bug is None
+
+
+async def test_an_error_in_the_stream_holds_like_one_with_a_status(lab):
+    body = lab.stream(said("O"), {"error": {"code": "insufficient_quota", "message": "m"}})
+    told = {"content_type": "text/event-stream", "retry_after": "1m30s"}
+    server = await lab.serve(lambda seen: seen.answer(200, body, **told))
+    outcome = (await lab.probe(server.url, "completion")).outcome
+    assert (outcome.kind, outcome.status) == ("rate_limited", 200)
+    assert (outcome.retry_after, outcome.account) == (90.0, True)
+
+
+async def test_a_stream_of_hollow_events_is_empty_even_without_its_end_mark(lab):
+    result = await probed(lab, {"choices": []}, USAGE, done=False)
+    assert (result.outcome.kind, result.outcome.detail) == ("empty", "no choices")
 
 
 async def test_an_error_in_the_stream_is_told_without_the_credential(lab):
@@ -172,6 +196,21 @@ async def test_a_stream_that_hangs_after_its_finish_reason_is_whole_and_not_slow
     assert lab.connections.idle == 0
 
 
+@pytest.mark.parametrize(
+    ("end", "kind"), [("", "success"), ("0\r\n", "success"), ("zz\r\n", "malformed"), ("4\r\nda", "success")]
+)
+async def test_after_the_finish_reason_a_cut_is_no_matter_and_garbage_is(lab, end, kind):
+    async def cut(seen):
+        data = lab.stream(said("OK", "stop"), done=False).decode()
+        chunk = f"{len(data):x}\r\n{data}\r\n{end}".encode()
+        await seen.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + chunk)
+        seen.writer.close()
+
+    server = await lab.serve(cut)
+    result = await lab.probe(server.url, "completion")
+    assert (result.outcome.kind, result.bug) == (kind, None)
+
+
 async def test_comments_alone_keep_no_stream_alive(lab):
     async def comment(seen):
         await seen.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
@@ -192,7 +231,8 @@ async def test_comments_alone_keep_no_stream_alive(lab):
         (b": only a comment\n\n", "text/event-stream", "stream"),
         (b"<html>log in</html>", "text/html", "malformed"),
         (b'{"error": {"message": "no credit"}}', "application/json; charset=utf-8", "server_error"),
-        (b'{"choices": []}', "application/json", "malformed"),
+        (b'{"choices": []}', "application/json", "empty"),
+        (b'{"choices": [{}]}', "application/json", "malformed"),
         (b"{", "application/json", "malformed"),
         (b"data: " + b"x" * 5000, "text/event-stream", "probe_invalid"),
     ],
@@ -225,7 +265,8 @@ async def test_a_refusal_that_amending_does_not_heal_is_a_wrong_recipe(lab):
     server = await lab.serve(lambda seen: seen.answer(400, complaint))
     result = await lab.probe(server.url, "completion")
     assert result.outcome.kind == "probe_invalid"
-    assert len(server.requests) == 3
+    bodies = [seen.body for seen in server.requests]
+    assert len(set(bodies)) == len(bodies) == 4
 
 
 @pytest.mark.parametrize(("left", "hold"), [("0", 90.0), ("1", None)])

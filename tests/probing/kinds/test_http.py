@@ -2,6 +2,8 @@
 
 import pytest
 
+from balancer.config.secret import Secret
+
 
 async def test_a_path_is_below_the_base_url_and_gets_the_credential(lab):
     server = await lab.serve(lambda seen: seen.answer(200, "fine"))
@@ -73,3 +75,90 @@ async def test_a_redirect_is_not_followed(lab):
     server = await lab.serve(lambda seen: seen.answer(302, b"", location="/elsewhere"))
     assert (await lab.probe(server.url, "http")).outcome.kind == "server_error"
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("kind", ["http", "models", "completion"])
+async def test_a_redirect_says_where_it_leads_without_the_credential(lab, kind):
+    server = await lab.serve(lambda seen: seen.answer(307, "moved", location="https://else.example/?key=sk-secret"))
+    outcome = (await lab.probe(server.url, kind, secret="sk-secret")).outcome
+    assert outcome.kind == "server_error"
+    assert outcome.detail == "307 Because: not followed: https://else.example/?key=***"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "OPTIONS"])
+async def test_it_is_asked_by_the_chosen_method(lab, method):
+    async def talk(seen):
+        await seen.send(lab.answer(200, b"" if seen.method == "HEAD" else b"fine", content_length="4"))
+
+    server = await lab.serve(talk)
+    for _ in range(2):  # the second over the kept connection: the first was read as HTTP wants it
+        assert (await lab.probe(server.url, "http", method=method)).outcome.kind == "success"
+    assert server.connections == 1
+    assert [seen.method for seen in server.requests] == [method, method]
+    assert ("content-length" in server.requests[0].headers) is (method in ("POST", "PUT"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "content_type"), [({}, "application/json"), ({"Content-Type": "text/plain"}, "text/plain")]
+)
+async def test_a_body_is_sent_as_json_unless_the_headers_say_otherwise(lab, headers, content_type):
+    server = await lab.serve(lambda seen: seen.answer(200))
+    result = await lab.probe(server.url, "http", method="POST", send_body='{"ö": 1}', send_headers=headers)
+    assert result.outcome.kind == "success"
+    assert server.requests[0].body == '{"ö": 1}'.encode()
+    assert server.requests[0].headers["content-type"] == content_type
+
+
+async def test_a_secret_body_is_sent_and_not_told(lab):
+    server = await lab.serve(lambda seen: seen.answer(401, b"you sent " + seen.body))
+    result = await lab.probe(server.url, "http", method="POST", send_body=Secret("key=sk-secret"))
+    assert server.requests[0].body == b"key=sk-secret"
+    assert result.outcome.detail == "401 Because: you sent ***"
+    assert "sk-secret" not in repr(result)
+
+
+STATUS = {
+    "status": {"indicator": "minor"},
+    "count": 3,
+    "up": True,
+    "none": None,
+    "list": [{"id": "a"}, {"id": "b"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        ({"$.status.indicator": "minor", "$.count": "3", "$.up": "true", "$.none": "null"}, None),
+        ({"$.list[*].id": "b", "$.status": None, "$.none": None, "$.list[?@.id == 'a']": None}, None),
+        ({"$.count": "3", "$.status.*": "none"}, 'probe.json $.status.* found "minor"; it must find none'),
+        ({"$.list[*].id": "c"}, 'probe.json $.list[*].id found "a"; it must find c'),
+        ({"$.missing": None}, "probe.json $.missing found nothing"),
+        ({"$.missing": "x"}, "probe.json $.missing found nothing; it must find x"),
+    ],
+)  # fmt: skip
+async def test_paths_must_find_what_is_wanted_in_the_body(lab, paths, words):
+    server = await lab.serve(lambda seen: seen.answer(200, STATUS))
+    outcome = (await lab.probe(server.url, "http", json=paths)).outcome
+    assert (outcome.kind, outcome.detail) == (("success", "") if words is None else ("malformed", words))
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "kind"),
+    [
+        ("<html>", "$.a", "malformed"),
+        (["x" * 300_000], "$[0]", "probe_invalid"),
+        ([1], "$[", "probe_invalid"),
+    ],
+)
+async def test_what_no_path_can_be_followed_in_is_told(lab, body, path, kind):
+    server = await lab.serve(lambda seen: seen.answer(200, body))
+    result = await lab.probe(server.url, "http", json={path: None})
+    assert (result.outcome.kind, result.bug) == (kind, None)
+
+
+async def test_what_a_path_found_is_told_without_the_credential(lab):
+    server = await lab.serve(lambda seen: seen.answer(200, {"a": "x" * 95 + seen.headers["authorization"]}))
+    outcome = (await lab.probe(server.url, "http", secret="sk-very-secret", json={"$.a": "b"})).outcome
+    assert outcome.kind == "malformed"
+    assert "sk-" not in outcome.detail

@@ -11,9 +11,9 @@ def test_every_configurable_kind_but_none_can_be_run():
     assert set(KINDS) == set(get_args(ProbeKind)) - {"none"}
 
 
-def test_only_the_completion_is_deep_and_paid():
-    assert {name for name, check in KINDS.items() if not check.shallow} == {"completion"}
-    assert {name for name, check in KINDS.items() if check.paid} == {"completion"}
+def test_what_makes_a_model_answer_is_deep_and_paid_and_nothing_else():
+    assert {name for name, check in KINDS.items() if not check.shallow} == {"completion", "tools"}
+    assert {name for name, check in KINDS.items() if check.paid} == {"completion", "tools"}
 
 
 def test_good_statuses_are_the_2xx():

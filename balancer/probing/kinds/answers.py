@@ -1,0 +1,125 @@
+"""What the paid kinds have in common: asking a model, and judging what its answer says about itself.
+
+Theory of operation: a refusal that names a parameter is followed (`amended`), each body is sent once, and so asking
+ends. An error inside a 200 is what it would have been with its own status. An answer that is good otherwise is
+`malformed` where it is of another model, and what clients can live with (no usage, an unknown finish reason) is
+said in the detail of the success.
+
+What this module does not know: how an answer is read (`completion`, `tools` and the dialects).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from balancer.core.outcome import Outcome, classify
+from balancer.probing.client import Answer, Client
+from balancer.probing.dialects.azure import names_deployments
+from balancer.probing.dialects.interface import FINISH_REASONS, Trouble
+from balancer.probing.kinds.interface import good, hold_of, is_of_account, refusal
+from balancer.probing.model_name import is_same
+
+ANY_MODEL: Final = "any"  # probe.answer_model: whoever answers is right
+
+_AMENDABLE: Final = (400, 422)  # the statuses by which servers refuse a parameter
+TRIES_MAX: Final = 6  # more than a recipe has parameters
+
+
+async def asked(
+    client: Client, body: Mapping[str, Any], judged: Callable[[Client, Answer], Awaitable[Outcome]], *, accept: str
+) -> Outcome:
+    """Ask, following the provider's complaints about the body, and have the answer `judged`. Raises: Failure."""
+    dialect = client.dialect
+    url = client.below(dialect.completion_path)
+    headers = {"content-type": "application/json", "accept": accept, **client.identity}
+    sent = [body]
+    while True:
+        async with client.request("POST", url, headers=headers, body=msgspec.json.encode(sent[-1])) as answer:
+            if good(answer.status):
+                return await judged(client, answer)
+            complaint = await answer.beginning()
+            amended = dialect.amended(sent[-1], complaint) if answer.status in _AMENDABLE else None
+            if amended is None or amended in sent or len(sent) == TRIES_MAX:
+                return refusal(client, answer, complaint)
+            client.trace.say(f"< {complaint}")
+            sent.append(amended)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """What a whole answer said about itself, whichever way it came. Units: seconds from the request's sending."""
+
+    model: str | None
+    finish_reason: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    latency: float | None
+    ttft: float | None = None
+
+
+def judged_whole(client: Client, answer: Answer, whole: Whole) -> Outcome:
+    """Judge everything about a whole answer but what it is about."""
+    kind = classify(
+        status=answer.status,
+        finish_reason=whole.finish_reason,
+        completion_tokens=whole.completion_tokens,
+        source="probe",
+    )
+    detail = _remarks(whole) if kind == "success" else f"finish reason {whole.finish_reason}"
+    stranger = _stranger(client, whole.model)
+    if kind == "success" and stranger is not None:
+        kind, detail = "malformed", stranger
+    return Outcome(
+        kind=kind,
+        status=answer.status,
+        latency=whole.latency,
+        ttft=whole.ttft,
+        retry_after=client.dialect.used_up(answer.headers, wall=client.wall()) if kind == "success" else None,
+        prompt_tokens=whole.prompt_tokens,
+        completion_tokens=whole.completion_tokens,
+        detail=detail,
+    )
+
+
+def troubled(client: Client, answer: Answer, trouble: Trouble, text: str, *, where: str) -> Outcome:
+    """Make the outcome of an error inside a 200, `text` being what carried it."""
+    status = 500 if trouble.status is None else trouble.status
+    return Outcome(
+        kind=classify(status=status, source="probe"),
+        status=answer.status,
+        retry_after=hold_of(client, answer, status),
+        account=is_of_account(client, status, text),
+        detail=f"{where}: {trouble.text}",
+    )
+
+
+def _remarks(whole: Whole) -> str:
+    """Say what is odd about a good answer."""
+    remarks = []
+    if whole.finish_reason is None:
+        remarks.append("no finish reason")
+    elif whole.finish_reason not in FINISH_REASONS:
+        remarks.append(f"unknown finish reason {whole.finish_reason}")
+    if whole.prompt_tokens is None or whole.completion_tokens is None:
+        remarks.append("no usage")
+    return ", ".join(remarks)
+
+
+def _stranger(client: Client, found: str | None) -> str | None:
+    """Say that an answer is of another model than was asked for; `None` where it is not, or nobody can know."""
+    endpoint, expected = client.endpoint, client.settings.answer_model
+    if found is None or expected == ANY_MODEL:
+        return None
+    if expected is not None:
+        names = [expected]
+    elif names_deployments(endpoint.base_url):
+        return None
+    else:
+        names = [endpoint.upstream_model, endpoint.model]
+    if any(is_same(name, found) for name in names):
+        return None
+    return f"the answer is of model {found}, and {names[0]} was asked for"

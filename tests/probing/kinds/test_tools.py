@@ -1,0 +1,160 @@
+"""A forced tool call, in both dialects: what fits the schema, and what does not."""
+
+import json
+
+import pytest
+
+from balancer.probing.dialects.interface import Call, Reply
+from balancer.probing.kinds.tools import fault
+
+GOOD = {"day": "saturday", "guests": 4}
+
+
+def openai(arguments, *, name="book_table", reason="stop", model="model-1"):
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    call = {"id": "c", "type": "function", "function": {"name": name, "arguments": text}}
+    return {
+        "model": model,
+        "choices": [{"message": {"role": "assistant", "tool_calls": [call]}, "finish_reason": reason}],
+        "usage": {"prompt_tokens": 80, "completion_tokens": 20},
+    }
+
+
+def anthropic(arguments, *, name="book_table", reason="tool_use"):
+    return {
+        "type": "message",
+        "model": "model-1",
+        "content": [{"type": "tool_use", "id": "t", "name": name, "input": arguments}],
+        "stop_reason": reason,
+        "usage": {"input_tokens": 300, "output_tokens": 40},
+    }
+
+
+async def probed(lab, answer, *, status=200, api="openai", **settings):
+    server = await lab.serve(lambda seen: seen.answer(status, answer))
+    return await lab.probe(server.url, "tools", api=api, **settings)
+
+
+async def test_a_good_call_is_a_deep_success_with_its_cost(lab):
+    server = await lab.serve(lambda seen: seen.answer(200, openai(GOOD)))
+    result = await lab.probe(server.url, "tools", secret="key")
+    outcome = result.outcome
+    assert (outcome.kind, outcome.tool_call_errors, outcome.shallow, outcome.detail) == ("success", 0, False, "")
+    assert (outcome.prompt_tokens, outcome.completion_tokens, outcome.ttft) == (80, 20, None)
+    assert result.cost == pytest.approx((80 * 2.0 + 20 * 8.0) / 1e6)
+    assert outcome.latency is not None
+    assert result.tokens_per_second == pytest.approx(20 / outcome.latency)
+    (seen,) = server.requests
+    body = json.loads(seen.body)
+    assert (seen.target, seen.headers["authorization"]) == ("/v1/chat/completions", "Bearer key")
+    assert body["tools"][0]["function"]["name"] == body["tool_choice"]["function"]["name"]
+
+
+async def test_a_good_call_of_anthropics_is_one_too(lab):
+    result = await probed(lab, anthropic(GOOD), api="anthropic")
+    assert (result.outcome.kind, result.outcome.tool_call_errors) == ("success", 0)
+    assert (result.prompt_tokens, result.completion_tokens) == (300, 40)
+
+
+@pytest.mark.parametrize(
+    ("answer", "api", "detail"),
+    [
+        (openai(GOOD, name="cancel_table"), "openai", "tool cancel_table was called instead of book_table"),
+        (openai('{"day": "satur'), "openai", "the arguments are not JSON"),
+        (openai({"day": "monday", "guests": 4}), "openai", "argument day is 'monday'; it may be friday, saturday"),
+        ({"choices": [{"message": {"content": "Done."}}]}, "openai", "no tool was called"),
+        ({"choices": []}, "openai", "no tool was called"),
+        (anthropic({"day": "sunday"}), "anthropic", "the arguments have the keys day instead of day, guests"),
+        ({"content": [{"type": "text", "text": "Done."}]}, "anthropic", "no tool was called"),
+    ],
+)
+async def test_a_missing_or_broken_call_is_malformed_and_counted(lab, answer, api, detail):
+    outcome = (await probed(lab, answer, api=api)).outcome
+    assert (outcome.kind, outcome.tool_call_errors, outcome.status) == ("malformed", 1, 200)
+    assert outcome.detail.startswith(detail)
+
+
+@pytest.mark.parametrize("guests", [1, 8, 4.0])
+@pytest.mark.parametrize("day", ["friday", "saturday", "sunday"])
+def test_whatever_fits_the_schema_is_good(day, guests):
+    assert fault(Reply(calls=(Call(name="book_table", arguments={"day": day, "guests": guests}),))) is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        None, [], "text", {}, {"day": "sunday"}, {"guests": 4}, GOOD | {"note": ""}, GOOD | {"day": "Sunday"},
+        GOOD | {"day": ["sunday"]}, GOOD | {"day": None}, GOOD | {"guests": 0}, GOOD | {"guests": 9},
+        GOOD | {"guests": "4"}, GOOD | {"guests": True}, GOOD | {"guests": 4.5}, GOOD | {"guests": None},
+        GOOD | {"guests": 1e300},
+    ],
+)  # fmt: skip
+def test_whatever_does_not_fit_is_told(arguments):
+    assert fault(Reply(calls=(Call(name="book_table", arguments=arguments),))) is not None
+    both = (Call(name="book_table", arguments=GOOD), Call(name="book_table", arguments=arguments))
+    assert fault(Reply(calls=both)) is not None
+
+
+async def test_a_call_that_our_own_limit_cut_is_our_fault(lab):
+    outcome = (await probed(lab, openai('{"day": "satur', reason="length"))).outcome
+    assert (outcome.kind, outcome.tool_call_errors) == ("probe_invalid", None)
+    assert "used up its tokens" in outcome.detail
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [
+        (400, '"auto" tool choice requires --enable-auto-tool-choice', "probe_invalid"),
+        (422, "tools: extra inputs are not permitted", "probe_invalid"),
+        (404, "No endpoints found that support tool use", "probe_invalid"),
+        (400, "no such thing", "probe_invalid"),
+        (404, "no such model", "refused"),
+        (500, "the tool server is down", "server_error"),
+        (429, "too many tools at once", "rate_limited"),
+    ],
+)
+async def test_that_tools_are_not_supported_is_the_probes_fault(lab, status, message, kind):
+    outcome = (await probed(lab, {"error": {"message": message}}, status=status)).outcome
+    assert outcome.kind == kind
+    hinted = outcome.detail.startswith("tools are not supported, choose another probe.kind: ")
+    assert hinted is (status < 429 and "tool" in message)
+
+
+async def test_a_forced_tool_that_is_refused_is_asked_for_in_the_other_way(lab):
+    async def picky(seen):
+        if json.loads(seen.body)["tool_choice"] != "required":
+            await seen.answer(400, {"error": {"message": "tool_choice must be a string"}})
+        else:
+            await seen.answer(200, openai(GOOD))
+
+    server = await lab.serve(picky)
+    assert (await lab.probe(server.url, "tools")).outcome.kind == "success"
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", "empty"),
+        (b"<html>log in</html>", "malformed"),
+        (b"\xff\xfe", "malformed"),
+        (b'{"error": {"code": 429, "message": "slow"}}', "rate_limited"),
+        (b'{"error": "words"}', "server_error"),
+        (json.dumps(openai(GOOD, model="another")).encode(), "malformed"),
+        (json.dumps(openai(GOOD, reason="content_filter")).encode(), "caller_error"),
+        (json.dumps(openai(GOOD, reason="error")).encode(), "server_error"),
+        (json.dumps(openai(GOOD)).replace("80", "-80").encode(), "malformed"),
+        (b'{"choices": [' + b" " * 5000, "probe_invalid"),
+    ],
+)
+async def test_a_200_that_is_no_answer_is_not_a_success(lab, body, kind):
+    server = await lab.serve(lambda seen: seen.answer(200, body))
+    result = await lab.probe(server.url, "tools", size_max=4000)
+    assert (result.outcome.kind, result.outcome.tool_call_errors, result.bug) == (kind, None, None)
+
+
+async def test_a_call_that_echoes_the_credential_is_told_without_it(lab):
+    result = await probed(lab, openai({"day": "sk-1", "guests": 4}), secret="sk-1")
+    assert result.outcome.kind == "malformed"
+    assert any(line.startswith('> {"model":"model-1"') for line in result.transcript)
+    assert "sk-1" not in repr(result)
