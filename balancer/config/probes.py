@@ -98,10 +98,19 @@ class Probes:
             self._refuse_answer_model(("probe",), self._top, "no endpoint has a paid probe kind")
         if self._lacks_url and not touches(("probe",)):
             self._sheet.tell(("probe", "kind"), "http without a url", "give url: an address or a path")
+        self._judge_listed()
         if "http" in self._kinds or touches(("probe", "kind")) or touches(("models",)):
             return
         for key in _written(self._top):
             self._sheet.tell(("probe", key), f"no endpoint has the probe kind http, which alone reads {key}", _USE)
+
+    def _judge_listed(self) -> None:
+        touches = self._sheet.problems.touches
+        if "models" in self._kinds or touches(("probe", "kind")) or touches(("models",)):
+            return
+        if not isinstance(self._top.listed, UnsetType):
+            found = "no endpoint has the probe kind models, which alone reads listed"
+            self._sheet.tell(("probe", "listed"), found, "set kind: models, or remove it")
 
     def _judge_times(self, at: Path, own: ProbeShape, top: ProbeShape) -> None:
         if isinstance(own.timeout, UnsetType) and isinstance(own.interval, UnsetType):

@@ -26,7 +26,7 @@ UNSEEN = {
     "answer_model_at_the_top",
     "http_keys_at_the_top", "http_keys_with_another_kind", "http_probe_messages", "http_probe_without_url",
     "http_probe_without_url_at_the_top", "keys_that_are_not_text", "kinds_without_anything_to_do",
-    "merge_of_text", "no_base_url",
+    "listed_at_the_top", "merge_of_text", "no_base_url",
     "prompt_above_context", "same_credential_twice", "second_endpoint_of_one_id",
     "secret_that_begins_with_a_star", "tab", "tags", "timeout_above_interval", "timeout_at_the_top",
     "timeout_floor_above_the_default_cap", "timeouts_out_of_order", "tokens_with_one_name", "too_deep",
