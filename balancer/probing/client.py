@@ -54,8 +54,16 @@ class Answer:
     """One answer: its head at once, its body in pieces. `sent_at` is when its request went out."""
 
     def __init__(
-        self, connection: Connection, trace: Trace, head: h11.Response, *, size_max: int, sent_at: float
+        self,
+        connection: Connection,
+        trace: Trace,
+        head: h11.Response,
+        *,
+        size_max: int,
+        sent_at: float,
+        spare: Callable[[float], float],
     ) -> None:
+        self._spare = spare
         self._connection = connection
         self._trace = trace
         self._size_max = size_max
@@ -106,7 +114,7 @@ class Answer:
         """Read as much of an error's body as comes soon and is worth a look. Raises: nothing."""
         pieces: list[bytes] = []
         try:
-            async with asyncio.timeout(ERROR_BODY_WAIT):
+            async with asyncio.timeout(self._spare(ERROR_BODY_WAIT)):
                 while sum(map(len, pieces)) < ERROR_BODY_MAX and (piece := await self.chunk()):
                     pieces.append(piece)
         except (Failure, TimeoutError):
@@ -116,7 +124,7 @@ class Answer:
     async def ends_soon(self) -> bool:
         """Wait a moment for the body's end, throwing away what comes. Raises: nothing."""
         try:
-            async with asyncio.timeout(DRAIN_WAIT):
+            async with asyncio.timeout(self._spare(DRAIN_WAIT)):
                 while await self.chunk():
                     pass
         except (Failure, TimeoutError):
@@ -158,6 +166,7 @@ class Client:
         self.trace = trace
         self.clock = clock
         self.wall = wall
+        self._began = clock()
         self._credential = credential
         self._last: Connection | None = None
         self._connections = connections
@@ -173,6 +182,11 @@ class Client:
         if text is not None and not (text and text.isascii() and text.isprintable() and text == text.strip()):
             raise Failure("refused", "the credential is empty or holds characters that no header can carry")
         return self.dialect.headers(self._credential, self.endpoint)
+
+    def spare(self, wanted: float) -> float:
+        """Give at most `wanted` seconds to what no verdict hangs on, and never all that the probe has left."""
+        left = self.settings.timeout - (self.clock() - self._began)
+        return max(0.0, min(wanted, left / 2))
 
     def _sent_headers(self) -> dict[str, str]:
         """The operator's own headers, by lower-case name. Raises: Failure where the value of one is not there."""
@@ -235,7 +249,8 @@ class Client:
 
     async def resolve(self, url: str) -> list[str]:
         """Find the addresses of the URL's host. Raises: Failure."""
-        return await resolved(origin_of(url), self.trace, ip_version=self.settings.ip_version)
+        lookup, ip_version = self._connections.lookup, self.settings.ip_version
+        return await resolved(origin_of(url), self.trace, lookup=lookup, ip_version=ip_version)
 
     async def connect(self, url: str, *, secure: bool = False) -> Handshake | None:
         """Open a connection to the URL's host and port, for TLS when `secure`, and close it. Raises: Failure."""
@@ -244,7 +259,7 @@ class Client:
             raise Failure(
                 "probe_invalid", f"only the proxy {route.proxy} would be tried; choose another probe.kind"
             )
-        connection = await open_connection(route, tls=self._connections.tls, secure=secure, trace=self.trace)
+        connection = await open_connection(route, connections=self._connections, secure=secure, trace=self.trace)
         await connection.close()
         return connection.agreed
 
@@ -288,7 +303,7 @@ class Client:
                 self.trace.say(f"* {failure.detail}; trying once more on a fresh connection")
                 self.trace.restart()
         secure = route.origin.scheme == "https"
-        fresh = await open_connection(route, tls=self._connections.tls, secure=secure, trace=self.trace)
+        fresh = await open_connection(route, connections=self._connections, secure=secure, trace=self.trace)
         self._last = fresh
         return fresh, await self._exchange(fresh, request, body)
 
@@ -311,7 +326,8 @@ class Client:
         except BaseException:
             await connection.close()
             raise
-        answer = Answer(connection, self.trace, head, size_max=self.settings.size_max, sent_at=sent_at)
+        size_max = self.settings.size_max
+        answer = Answer(connection, self.trace, head, size_max=size_max, sent_at=sent_at, spare=self.spare)
         self.trace.say(f"< HTTP/1.1 {answer.status} {answer.reason}")
         for name, value in answer.headers.items():
             self.trace.say(f"< {name}: {value}")

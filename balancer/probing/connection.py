@@ -17,11 +17,11 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 import h11
@@ -49,6 +49,15 @@ _FAMILIES: Final[Mapping[IpVersion, int]] = {
 }
 
 Event = h11.Response | h11.InformationalResponse | h11.Data | h11.EndOfMessage
+
+
+Entry = tuple[int, int, int, str, tuple[str | int | bytes, ...]]  # of which the last begins with the address
+
+
+class Lookup(Protocol):
+    """Finds a host's addresses as the system does, waiting for them. Raises: OSError, UnicodeError."""
+
+    def __call__(self, host: str, port: int, *, family: int, type: int) -> Sequence[Entry]: ...  # noqa: A002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,13 +224,12 @@ def _known(problem: OSError, trace: Trace, *, answered: bool) -> Failure:
     return failure
 
 
-async def open_connection(
-    route: Route, *, tls: Callable[[Trust], ssl.SSLContext], secure: bool, trace: Trace
-) -> Connection:
+async def open_connection(route: Route, *, connections: Connections, secure: bool, trace: Trace) -> Connection:
     """Resolve, connect and, when `secure`, shake hands. Raises: Failure."""
     # Made before any phase: a broken certificate store is our failure and not the server's.
-    context = tls(route.trust) if secure else None
-    reader, writer, address = await (_direct(route, trace) if route.proxy is None else _proxied(route, trace))
+    context = connections.tls(route.trust) if secure else None
+    way = _direct if route.proxy is None else _proxied
+    reader, writer, address = await way(route, connections.lookup, trace)
     agreed = None
     if context is not None:
         trace.enter("tls")
@@ -248,10 +256,12 @@ def literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-async def _direct(route: Route, trace: Trace) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
+async def _direct(
+    route: Route, lookup: Lookup, trace: Trace
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
     """Resolve and connect; answer the address too. Raises: Failure."""
     port = route.origin.port
-    address, *others = await _addresses(route, trace)
+    address, *others = await _addresses(route, lookup, trace)
     trace.address = address
     trace.enter("connect")
     trace.say(f"* connecting to {address} port {port}")
@@ -264,7 +274,9 @@ async def _direct(route: Route, trace: Trace) -> tuple[asyncio.StreamReader, asy
     return reader, writer, address
 
 
-async def _proxied(route: Route, trace: Trace) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
+async def _proxied(
+    route: Route, lookup: Lookup, trace: Trace
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
     """Connect to the proxy, and for TLS through it; answer the proxy's address too. Raises: Failure.
 
     Shape: `local` where the proxy cannot be reached, which says nothing about the provider.
@@ -274,7 +286,7 @@ async def _proxied(route: Route, trace: Trace) -> tuple[asyncio.StreamReader, as
     trace.say(f"* by way of the proxy {route.proxy}")
     hop = Route(origin=Origin(scheme="http", host=route.proxy.host, port=route.proxy.port))
     try:
-        reader, writer, address = await _direct(hop, trace)
+        reader, writer, address = await _direct(hop, lookup, trace)
     except Failure as failure:
         raise Failure("local", f"the proxy {route.proxy}: {failure.detail}") from None
     trace.proxy = None
@@ -292,22 +304,23 @@ async def _proxied(route: Route, trace: Trace) -> tuple[asyncio.StreamReader, as
     return reader, writer, address
 
 
-async def _addresses(route: Route, trace: Trace) -> list[str]:
+async def _addresses(route: Route, lookup: Lookup, trace: Trace) -> list[str]:
     address = literal(route.origin.host)
     if address is None:
-        return await resolved(route.origin, trace, ip_version=route.ip_version)
+        return await resolved(route.origin, trace, lookup=lookup, ip_version=route.ip_version)
     if route.ip_version not in ("any", str(address.version)):
         raise Failure("probe_invalid", f"probe.ip_version is {route.ip_version}, and the host is {address}")
     return [route.origin.host]
 
 
-async def resolved(origin: Origin, trace: Trace, *, ip_version: IpVersion = "any") -> list[str]:
+async def resolved(
+    origin: Origin, trace: Trace, *, lookup: Lookup = socket.getaddrinfo, ip_version: IpVersion = "any"
+) -> list[str]:
     """Find the addresses of a host, the resolver's first one first, each once. Raises: Failure."""
     trace.enter("resolve")
-    family = _FAMILIES[ip_version]
-    lookup = partial(socket.getaddrinfo, origin.host, origin.port, family=family, type=socket.SOCK_STREAM)
+    asked = partial(lookup, origin.host, origin.port, family=_FAMILIES[ip_version], type=socket.SOCK_STREAM)
     try:
-        found = await aside(lookup, name="lookup")
+        found = await aside(asked, name="lookup")
     except (OSError, UnicodeError) as problem:
         failure = of(problem, phase="resolve")
         assert failure is not None
@@ -327,14 +340,19 @@ def _agreed(writer: asyncio.StreamWriter) -> Handshake:
 
 
 class Connections:
-    """The connections of a process's probes: the TLS contexts they share, and the idle ones, by endpoint id.
+    """The connections of a process's probes: how names and trust become one, and the idle ones, by endpoint id.
 
     Shape: at most one idle connection per endpoint, and none older than `IDLE_MAX`.
     """
 
     def __init__(
-        self, *, clock: Callable[[], float], tls: Callable[[], ssl.SSLContext] | ssl.SSLContext = default_tls
+        self,
+        *,
+        clock: Callable[[], float],
+        tls: Callable[[], ssl.SSLContext] | ssl.SSLContext = default_tls,
+        lookup: Lookup = socket.getaddrinfo,
     ) -> None:
+        self.lookup = lookup
         self._clock = clock
         self._contexts = Contexts(tls)
         self._idle: dict[str, tuple[Route, Connection]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -118,8 +119,15 @@ class Laboratory:
     def __init__(self) -> None:
         self.trusting = ssl.create_default_context(cafile=str(PEM))
         self.connections = Connections(clock=time.monotonic, tls=self.trusting)
+        self.servers: list[Server] = []
         self._listening: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._sockets: list[socket.socket] = []
+
+    def holds(self, sock: socket.socket) -> socket.socket:
+        """Keep a socket open until the laboratory closes."""
+        self._sockets.append(sock)
+        return sock
 
     async def serve(
         self,
@@ -127,6 +135,7 @@ class Laboratory:
         *,
         tls: bool = False,
         asking: Callable[[ssl.SSLContext], None] | None = None,
+        host: str = "127.0.0.1",
     ) -> Server:
         """Answer each request of each connection by `behaviour`, until that closes the connection.
 
@@ -143,7 +152,7 @@ class Laboratory:
                 if writer.is_closing():
                     return
 
-        server = await self.serve_raw(connected, tls=tls, asking=asking)
+        server = await self.serve_raw(connected, tls=tls, asking=asking, host=host)
         return server
 
     async def serve_raw(
@@ -152,6 +161,7 @@ class Laboratory:
         *,
         tls: bool = False,
         asking: Callable[[ssl.SSLContext], None] | None = None,
+        host: str = "127.0.0.1",
     ) -> Server:
         context = None
         if tls:
@@ -174,9 +184,11 @@ class Laboratory:
                 if not writer.is_closing():
                     writer.close()
 
-        listening = await asyncio.start_server(guarded, "127.0.0.1", 0, ssl=context)
+        listening = await asyncio.start_server(guarded, host, 0, ssl=context)
         self._listening.append(listening)
-        return Server(port=listening.sockets[0].getsockname()[1], tls=tls)
+        server = Server(port=listening.sockets[0].getsockname()[1], tls=tls)
+        self.servers.append(server)
+        return server
 
     def endpoint(self, url: str, **changes: Any) -> Endpoint:
         values: dict[str, Any] = {
@@ -226,7 +238,7 @@ class Laboratory:
 
     async def close(self) -> None:
         await self.connections.close()
-        for listening in self._listening:
+        for listening in (*self._listening, *self._sockets):
             listening.close()
         tasks = list(self._tasks)
         for task in tasks:
@@ -332,3 +344,9 @@ async def lab() -> AsyncIterator[Laboratory]:
     laboratory = Laboratory()
     yield laboratory
     await laboratory.close()
+
+
+@pytest.fixture
+def laboratory() -> type[Laboratory]:
+    """A laboratory for a loop of a test's own, which closes it."""
+    return Laboratory

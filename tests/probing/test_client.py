@@ -290,3 +290,15 @@ async def test_a_host_that_is_no_address_of_the_wanted_version_is_a_wrong_recipe
     result = await lab.probe(server.url, "models", ip_version="6")
     assert (result.outcome.kind, len(server.requests)) == ("probe_invalid", 1)
     assert result.outcome.detail == "probe.ip_version is 6, and the host is 127.0.0.1"
+
+
+async def test_a_redirect_to_another_host_is_not_followed_and_the_credential_stays_here(lab):
+    other = await lab.serve(lambda seen: seen.answer(200, {}))
+    for status in (301, 302, 303, 307, 308):
+        server = await lab.serve(lambda seen, status=status: seen.answer(status, location=f"{other.url}/models"))
+        for kind in ("models", "completion", "tools", "http"):
+            result = await lab.probe(server.url, kind, secret="sk-of-this-host-only", reuse=False)
+            assert result.outcome.kind == "server_error"
+            assert f"{status} Because: not followed: {other.url}" in result.outcome.detail
+            assert server.requests[-1].headers["authorization"] == "Bearer sk-of-this-host-only"
+    assert other.connections == 0

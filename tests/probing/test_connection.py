@@ -36,7 +36,7 @@ def route_to(port, **changes):
 
 async def opened(route, connections):
     trace = Trace(clock=lambda: 0.0, credential=None)
-    return await open_connection(route, tls=connections.tls, secure=False, trace=trace)
+    return await open_connection(route, connections=connections, secure=False, trace=trace)
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def parsed(data: str | bytes) -> Any:
     """Decode JSON. Raises: ValueError, also where it is nested too deeply to be meant."""
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as problem:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise ValueError(f"not JSON: {problem}") from None
 
 

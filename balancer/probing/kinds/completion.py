@@ -90,7 +90,7 @@ async def _judged(client: Client, answer: Answer) -> Outcome:
     await _listen(client, answer, parser, heard, whole=False)
     if not heard.ended and heard.finish_reason is not None:
         try:
-            async with asyncio.timeout(REST_WAIT):
+            async with asyncio.timeout(client.spare(REST_WAIT)):
                 await _listen(client, answer, parser, heard, whole=True)
         except (Failure, TimeoutError) as problem:
             if isinstance(problem, Failure) and problem.kind == "malformed":
