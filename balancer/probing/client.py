@@ -33,11 +33,11 @@ from balancer.probing.connection import (
     Route,
     open_connection,
     origin_of,
-    resolved,
     split,
 )
 from balancer.probing.dialects import DIALECTS, DialectRules
 from balancer.probing.failure import Failure
+from balancer.probing.lookup import resolved
 from balancer.probing.trace import SNIPPET_MAX, Trace
 from balancer.probing.trust import Trust
 from balancer.probing.tunnel import login
@@ -249,8 +249,8 @@ class Client:
 
     async def resolve(self, url: str) -> list[str]:
         """Find the addresses of the URL's host. Raises: Failure."""
-        lookup, ip_version = self._connections.lookup, self.settings.ip_version
-        return await resolved(origin_of(url), self.trace, lookup=lookup, ip_version=ip_version)
+        lookup, origin = self._connections.lookup, origin_of(url)
+        return await resolved(origin.host, origin.port, lookup, self.trace, ip_version=self.settings.ip_version)
 
     async def connect(self, url: str, *, secure: bool = False) -> Handshake | None:
         """Open a connection to the URL's host and port, for TLS when `secure`, and close it. Raises: Failure."""

@@ -14,22 +14,20 @@ What this module does not know: credentials, dialects, and what an answer means.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import h11
 
 from balancer.config.proxies import Proxy
 from balancer.config.settings import IpVersion
-from balancer.probing.aside import aside
 from balancer.probing.failure import Failure, of
+from balancer.probing.lookup import Lookup, literal, resolved
 from balancer.probing.trace import Trace
 from balancer.probing.trust import Contexts, Trust, default_tls
 from balancer.probing.tunnel import tunnel
@@ -40,24 +38,10 @@ IDLE_MAX: Final = 110.0  # seconds; load balancers and NATs silently forget idle
 HANDSHAKE_MAX: Final = 3600.0  # seconds; the probe's own timeout rules, not asyncio's 60 s
 TURN: Final = 50  # pieces of an answer between two turns of the loop: one or two milliseconds
 CLOSE_MAX: Final = 1.0  # seconds; an aborted transport closes within a turn of the loop
+BEGINNING_MAX: Final = 20  # characters of what is no HTTP: enough for the banner of another protocol
 ADDRESSES_SAID_MAX: Final = 3  # addresses named in a failure besides the one that was tried
 
-_FAMILIES: Final[Mapping[IpVersion, int]] = {
-    "any": socket.AF_UNSPEC,
-    "4": socket.AF_INET,
-    "6": socket.AF_INET6,
-}
-
 Event = h11.Response | h11.InformationalResponse | h11.Data | h11.EndOfMessage
-
-
-Entry = tuple[int, int, int, str, tuple[str | int | bytes, ...]]  # of which the last begins with the address
-
-
-class Lookup(Protocol):
-    """Finds a host's addresses as the system does, waiting for them. Raises: OSError, UnicodeError."""
-
-    def __call__(self, host: str, port: int, *, family: int, type: int) -> Sequence[Entry]: ...  # noqa: A002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +195,8 @@ class Connection:
         trace.enter("transfer")
         # h11 waits for a whole header block before it judges; a banner of some other protocol never has one.
         if not data.startswith(b"HTTP/"[: len(data)]):
-            raise Failure("malformed", f"not HTTP: the answer begins with {data[:20]!r}")
+            begins = trace.clean(data.decode("latin-1"), BEGINNING_MAX)
+            raise Failure("malformed", f"not HTTP: the answer begins with {begins!r}")
 
 
 def _http() -> h11.Connection:
@@ -246,14 +231,6 @@ async def open_connection(route: Route, *, connections: Connections, secure: boo
         trace.say(f"* {agreed.protocol} {agreed.cipher}")
     trace.leave()
     return Connection(reader, writer, address=address, agreed=agreed)
-
-
-def literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Read a host that is an address already; `None` for a name."""
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
 
 
 async def _direct(
@@ -307,28 +284,10 @@ async def _proxied(
 async def _addresses(route: Route, lookup: Lookup, trace: Trace) -> list[str]:
     address = literal(route.origin.host)
     if address is None:
-        return await resolved(route.origin, trace, lookup=lookup, ip_version=route.ip_version)
+        return await resolved(route.origin.host, route.origin.port, lookup, trace, ip_version=route.ip_version)
     if route.ip_version not in ("any", str(address.version)):
         raise Failure("probe_invalid", f"probe.ip_version is {route.ip_version}, and the host is {address}")
     return [route.origin.host]
-
-
-async def resolved(
-    origin: Origin, trace: Trace, *, lookup: Lookup = socket.getaddrinfo, ip_version: IpVersion = "any"
-) -> list[str]:
-    """Find the addresses of a host, the resolver's first one first, each once. Raises: Failure."""
-    trace.enter("resolve")
-    asked = partial(lookup, origin.host, origin.port, family=_FAMILIES[ip_version], type=socket.SOCK_STREAM)
-    try:
-        found = await aside(asked, name="lookup")
-    except (OSError, UnicodeError) as problem:
-        failure = of(problem, phase="resolve")
-        assert failure is not None
-        said = "" if ip_version == "any" else f" (as IPv{ip_version}, by probe.ip_version)"
-        raise Failure(failure.kind, f"{failure.detail}{said}") from None
-    if not found:
-        raise Failure("dns", "the name has no address")
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def _agreed(writer: asyncio.StreamWriter) -> Handshake:

@@ -5,24 +5,22 @@ timeout can always name the phase that it happened in. A phase that did not happ
 no `connect`) is absent. When a request is sent again, the phases of the last try replace the first's.
 
 Everything that leaves a probe as text goes through `clean`, so that there is one place where the credential and
-the secrets among the headers are removed: as they were given, and as URLs, JSON and Python would spell them.
+the secrets among the headers are removed, however they are spelled (`redaction`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal
-from urllib.parse import quote
 
 from balancer.config.secret import Secret
+from balancer.probing.redaction import redaction
 
 Phase = Literal["resolve", "connect", "tls", "first_byte", "transfer"]
 
 LINES_MAX: Final = 200  # a models list or a short completion fits; more is not read by a person
 LINE_MAX: Final = 500  # characters: a whole JSON chunk of a stream
 CLEANED: Final = 10  # times as much text as is shown is made fit for it: there may be much white space in it
-PART_MIN: Final = 8  # characters of a credential at the end of a text: fewer are words like `Bearer` or `sk-proj`
 SNIPPET_MAX: Final = 200  # characters of an error body in an outcome: a message, not a page
 
 
@@ -33,7 +31,7 @@ class Trace:
         self, *, clock: Callable[[], float], credential: Secret | None, others: Iterable[Secret] = ()
     ) -> None:
         self._clock = clock
-        self._spellings = _spellings([*others] if credential is None else [credential, *others])
+        self._redaction = redaction((*others,) if credential is None else (credential, *others))
         self._phases: dict[str, float] = {}
         self._entered = 0.0
         self._lines: list[str] = []
@@ -76,33 +74,17 @@ class Trace:
             self._lines.append("* the rest is left out")
 
     def clean(self, text: str, length_max: int) -> str:
-        """Make text fit to show: no credential, one printable line, at most `length_max` characters."""
-        # Megabytes are redacted in no time; to look at each of their letters takes some.
-        line = " ".join(self.redacted(text)[: length_max * CLEANED].split())
+        """Make text fit to show: no secret, one printable line, at most `length_max` characters."""
+        # Of megabytes only the beginning is looked at, and a secret that begins there to its end.
+        seen = length_max * CLEANED
+        line = " ".join(self.redacted(text[: seen + self._redaction.length_max])[:seen].split())
         line = "".join(letter if letter.isprintable() else "?" for letter in line)
         return line if len(line) <= length_max else line[: length_max - 1] + "…"
 
     def redacted(self, text: str) -> str:
         """Replace the credential and other secrets by `***`, leaving the rest of the text as it is."""
-        for spelling in self._spellings:
-            text = text.replace(spelling, "***")
-        for spelling in self._spellings:
-            # A body is read up to a limit, which may be in the middle of it.
-            for length in range(len(spelling) - 1, PART_MIN - 1, -1):
-                if text.endswith(spelling[:length]):
-                    return f"{text[:-length]}***"
-        return text
+        return self._redaction.of(text)
 
     def _end(self, now: float) -> None:
         if self.phase is not None:
             self._phases[self.phase] = now - self._entered
-
-
-def _spellings(secrets: Iterable[Secret]) -> tuple[str, ...]:
-    """All ways in which text may carry a secret, longest first so that none leaves a rest."""
-    found: set[str] = set()
-    texts = [secret.reveal() for secret in secrets]
-    for text in [*texts, *map(str.strip, texts)]:
-        found |= {text, quote(text), quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1]}
-        found.add(text.replace("/", "\\/"))
-    return tuple(sorted((spelling for spelling in found if spelling), key=len, reverse=True))

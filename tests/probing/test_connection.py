@@ -1,7 +1,5 @@
 """Origins, and the keeping of idle connections."""
 
-import socket
-
 import pytest
 
 from balancer.probing.connection import (
@@ -11,7 +9,6 @@ from balancer.probing.connection import (
     Route,
     open_connection,
     origin_of,
-    resolved,
 )
 from balancer.probing.failure import Failure
 from balancer.probing.trace import Trace
@@ -117,23 +114,3 @@ async def test_a_connection_is_kept_for_its_very_route(lab):
         connections.keep("a", route_to(server.port), connection)
         assert connections.take("a", route_to(server.port, **change)) is None
         assert not connection.usable
-
-
-def known(host, family):
-    """What this machine says of a name: one without IPv6 may know no such address of itself."""
-    try:
-        return {entry[4][0] for entry in socket.getaddrinfo(host, 80, family=family)}
-    except socket.gaierror:
-        return set()
-
-
-@pytest.mark.parametrize(("version", "family"), [("4", socket.AF_INET), ("6", socket.AF_INET6)])
-async def test_a_name_is_resolved_as_the_wanted_version(version, family):
-    trace = Trace(clock=lambda: 0.0, credential=None)
-    expected = known("localhost", family)
-    if expected:
-        assert set(await resolved(origin_of("http://localhost"), trace, ip_version=version)) == expected
-        return
-    with pytest.raises(Failure) as caught:
-        await resolved(origin_of("http://localhost"), trace, ip_version=version)
-    assert caught.value.detail.endswith(f"(as IPv{version}, by probe.ip_version)")

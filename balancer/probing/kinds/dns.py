@@ -9,9 +9,10 @@ from typing import Final
 
 from balancer.core.outcome import Outcome
 from balancer.probing.client import Client
-from balancer.probing.connection import literal, origin_of
+from balancer.probing.connection import origin_of
 from balancer.probing.failure import Failure
 from balancer.probing.kinds.interface import Check
+from balancer.probing.lookup import literal
 
 ADDRESSES_SAID_MAX: Final = 8  # what a resolver hands out at a time for one name is rarely more
 
