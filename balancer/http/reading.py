@@ -9,6 +9,7 @@ piece, and of a credential only the place where it is kept.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -16,7 +17,8 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from balancer.config import LogSettings
+from balancer.config import LogSettings, ProbeSettings
+from balancer.config.secret import Absent, Secret
 from balancer.core.model import STATES, HealthPolicy, Model, Routing
 from balancer.http.answers import Refused, answer
 from balancer.http.api import Ask
@@ -183,16 +185,37 @@ def _maybe(near: list[str]) -> str:
 
 def _builtins(value: Any) -> dict[str, Any]:
     # Deterministic: sets have no order of their own.
-    built: dict[str, Any] = msgspec.to_builtins(value, order="deterministic")
+    built: dict[str, Any] = msgspec.to_builtins(value, order="deterministic", enc_hook=_hidden)
     return built
 
 
-def _endpoint(endpoint: dict[str, Any], probe: Any) -> dict[str, Any]:
+def _hidden(value: object) -> str:
+    if isinstance(value, Secret):
+        return _HIDDEN
+    raise NotImplementedError(f"{type(value).__name__} is no part of a configuration that is shown")
+
+
+def _endpoint(endpoint: dict[str, Any], probe: ProbeSettings | None) -> dict[str, Any]:
     del endpoint["identity"]  # a digest of the credential, among other things
-    shape = None if probe is None else _builtins(probe)
-    if shape is not None and shape["url"] is not None:
+    return {
+        **endpoint,
+        "base_url": _address(endpoint["base_url"]),
+        "probe": None if probe is None else _probe(probe),
+    }
+
+
+def _probe(probe: ProbeSettings) -> dict[str, Any]:
+    shape = _builtins(probe)
+    if shape["url"] is not None:
         shape["url"] = _address(shape["url"])
-    return {**endpoint, "base_url": _address(endpoint["base_url"]), "probe": shape}
+    # What is not there is told with the reason, and not as a value.
+    shape["send_headers"] |= _absences(probe.send_headers)
+    shape["proxy"] |= _absences({"http": probe.proxy.http, "https": probe.proxy.https})
+    return shape
+
+
+def _absences(values: Mapping[str, object]) -> dict[str, dict[str, str]]:
+    return {name: {"absent": value.why} for name, value in values.items() if isinstance(value, Absent)}
 
 
 def _address(url: str) -> str:

@@ -8,6 +8,8 @@ import aiohttp
 import pytest
 
 from balancer.config import Listen, ProbeSettings
+from balancer.config.proxies import proxies
+from balancer.config.secret import Absent, Secret
 from balancer.core.model import STATES, Limits, PriceOverride, Pricing, RetryPolicy, Routing, StickyPolicy
 
 MODEL = "openai/gpt-4.1"
@@ -357,3 +359,24 @@ async def test_reading_changes_nothing(world: Any, client: aiohttp.ClientSession
     first = [await get(client, world, path) for path in paths]
     assert [await get(client, world, path) for path in paths] == first
     assert world.changes == 0
+
+
+async def test_a_probes_secrets_are_shown_as_such_and_what_is_absent_with_its_reason(
+    serve: Any, client: aiohttp.ClientSession, config: Any
+) -> None:
+    probe = ProbeSettings(
+        kind="http",
+        url="/health",
+        send_headers={"x-plain": "fine", "x-secret": Secret("very-secret"), "x-gone": Absent("GONE is not set")},
+        send_body=Secret("very-secret"),
+        proxy=proxies({"https_proxy": "http://user:very-secret@proxy.test:3128", "http_proxy": "socks5://s.test"}),
+    )
+    plain = config()
+    async with serve(replace(plain, probes={**plain.probes, OPENAI: probe})) as world:
+        _, answer = await get(client, world, "/v1/config")
+    shown = answer["endpoints"][0]["probe"]
+    assert shown["send_headers"] == {"x-plain": "fine", "x-secret": "***", "x-gone": {"absent": "GONE is not set"}}
+    assert shown["send_body"] == "***"
+    assert shown["proxy"]["https"] == {"host": "proxy.test", "port": 3128, "login": "***", "password": "***"}
+    assert "socks5" in shown["proxy"]["http"]["absent"]
+    assert "very-secret" not in str(answer)
