@@ -70,9 +70,7 @@ class Detectors:
         Shape: a failure that is not `fresh` began before the endpoint's last change of phase, and decides nothing.
         """
         key, counts = row.endpoint.id, COUNTS[outcome.kind]
-        kin = self._kin.get(key)
-        if kin is not None and row.belief.seen:
-            kin.take(row)
+        self.believed(row)
         pooled = self._of.get(key)
         if pooled is None or outcome.shallow or counts not in ("success", "failure") or outcome.kind == "refused":
             return []
@@ -91,6 +89,12 @@ class Detectors:
                 grows = name in verdict.failed
                 changed.append((other, other.eject("provider_failure", verdict.reason, now, policy, grows=grows)))
         return changed
+
+    def believed(self, row: Row) -> None:
+        """Take note that what is believed of a row has moved, whatever moved it: those of its fate lean on it."""
+        kin = self._kin.get(row.endpoint.id)
+        if kin is not None and row.belief.seen:
+            kin.take(row)
 
     def take_back(self, endpoint: str, *, ended: float) -> None:
         """Forget a failure whose witness is in doubt."""

@@ -88,6 +88,7 @@ def take_back(rows: Mapping[str, Row], detectors: Detectors, suspicion: Suspicio
         if key in fed:
             if fed[key] and key in suspicion.endpoints:  # elsewhere others say the same
                 row.belief.forgive(fed[key])
+                detectors.believed(row)
             row.touch()
         # A provider's trouble may have ejected an endpoint of which the suspect never spoke.
         stands = key in fed or row.health.phase != "closed"

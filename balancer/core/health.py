@@ -36,8 +36,13 @@ from balancer.core.outcome import COUNTS, Outcome
 from balancer.core.phases import TRANSITIONS, Cause, Change, Event, Lease, Phase
 from balancer.core.recent import RECENT_AGE, Peers, Recent
 
-SHALLOW_FAILURES: Final = 3  # probes in a row; kubelet's failureThreshold and HAProxy's fall
+SHALLOW_FAILURES: Final = 3  # kubelet's failureThreshold and HAProxy's fall …
+SHALLOW_LAST: Final = 5  # … of so many: a good probe between two bad ones is how a sick server looks, and no cure
 SHALLOW_AGE: Final = 300.0  # s; a failed probe postpones trials no longer than this, lest probing stopped
+_LAST: Final = (
+    2**SHALLOW_LAST - 1
+)  # which of the last cheap probes failed is kept in bits, the newest in the lowest
+_ROW: Final = 2**SHALLOW_FAILURES - 1
 RECOVERING_FAILURES: Final = 2  # in a row; one failure is within the normal floor of 1-3 %
 REFUSALS: Final = 3  # without a success between; one 401 may be a rotation under way
 LEASE_SLACK: Final = 1.0  # s; a proxy's clock for the trial may start before it asked us
@@ -65,8 +70,8 @@ class Health:
         "_refusals",
         "_refused_at",
         "_refused_deep",
+        "_shallow",
         "_shallow_failed",
-        "_shallow_streak",
         "cause",
         "ejections",
         "generation",
@@ -95,7 +100,7 @@ class Health:
         self._before: tuple[float, Phase, float, float, float, int, str, Cause | None] | None = None
         self.recent = Recent()
         self.cause: Cause | None = None
-        self._shallow_streak = 0
+        self._shallow = 0
         self._shallow_failed = float("-inf")
         self._refusals = 0
         self._refused_at = inf
@@ -141,7 +146,7 @@ class Health:
             recent=[Ended(span(now - ended), good) for ended, good in self.recent.outcomes],
             usual=self.recent.usual,
             learned=min(self.recent.learned, COUNT_MAX),
-            shallow_streak=min(self._shallow_streak, COUNT_MAX),
+            shallow=self._shallow,
             shallow_age=None if self._shallow_failed == -inf else span(now - self._shallow_failed),
             refusals=min(self._refusals, COUNT_MAX),
             refused_deep=self._refused_deep,
@@ -155,7 +160,7 @@ class Health:
 
         Shape: good time goes on while we are away, so the ejections decay, and holds are never longer than policy.
         """
-        if self.generation or self.recent.outcomes or self._refusals or self._shallow_streak:
+        if self.generation or self.recent.outcomes or self._refusals or self._shallow:
             return
         self.phase = kept.phase
         self.since = then - kept.age
@@ -169,7 +174,7 @@ class Health:
         self.cause = kept.cause
         outcomes = [(then - each.age, each.good) for each in kept.recent]
         self.recent.restore(outcomes, usual=kept.usual, learned=kept.learned)
-        self._shallow_streak = kept.shallow_streak
+        self._shallow = kept.shallow & _LAST
         self._shallow_failed = -inf if kept.shallow_age is None else then - kept.shallow_age
         self._refusals, self._refused_deep = kept.refusals, kept.refused_deep
         self._refused_at = -inf if kept.refusals else inf  # nobody's doubt reaches back beyond a restart
@@ -267,7 +272,7 @@ class Health:
         if self.phase == "closed":
             recent.learn(good)
         if good:
-            self._shallow_streak = 0
+            self._shallow = 0
             if self.phase == "recovering":
                 self.ramp_left = min(self.ramp_left, policy.ramp_requests) - 1  # a reload may have shortened it
                 if self.ramp_left <= 0:
@@ -286,15 +291,15 @@ class Health:
         return self._trip(cause, f"{reason} ({_what(outcome)})", now, policy)
 
     def _take_shallow(self, outcome: Outcome, good: bool, now: float, policy: HealthPolicy) -> Change | None:
+        self._shallow = (self._shallow << 1 | (not good)) & _LAST
         if good:
-            self._shallow_streak = 0
             self._shallow_failed = float("-inf")
             return None
-        self._shallow_streak += 1
         self._shallow_failed = now
-        if self.phase in ("closed", "recovering") and self._shallow_streak >= SHALLOW_FAILURES:
-            reason = f"{SHALLOW_FAILURES} probes failed in a row ({_what(outcome)})"
-            return self._trip("failed_probes", reason, now, policy)
+        if self.phase in ("closed", "recovering") and self._shallow.bit_count() >= SHALLOW_FAILURES:
+            in_a_row = self._shallow & _ROW == _ROW
+            of = "probes failed in a row" if in_a_row else f"of the last {SHALLOW_LAST} probes failed"
+            return self._trip("failed_probes", f"{SHALLOW_FAILURES} {of} ({_what(outcome)})", now, policy)
         return None
 
     def _decide_trial(
@@ -370,7 +375,7 @@ class Health:
         self.generation += 1
         self.lease = None
         self.recent.clear()
-        self._shallow_streak = 0
+        self._shallow = 0
 
     def absolve(self, *, since: float) -> bool:
         """Forget the failures since then, whose witness is suspect; true if what they brought about was undone.
@@ -379,7 +384,7 @@ class Health:
         none. Refusals in a row are forgotten where the first of them ended since then.
         """
         self.recent.forgive(since=since)
-        self._shallow_streak = 0
+        self._shallow = 0
         self._shallow_failed = -inf if self._shallow_failed >= since else self._shallow_failed
         accepted = self._refused_at >= since and self.forgive()
         before = self._before

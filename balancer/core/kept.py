@@ -89,7 +89,7 @@ class HealthKept(_Strict, kw_only=True):
     recent: list[Ended]
     usual: Annotated[float, Meta(ge=0, le=1)]
     learned: Count
-    shallow_streak: Count
+    shallow: Count
     shallow_age: Span | None
     refusals: Count
     refused_deep: bool

@@ -282,13 +282,32 @@ def test_failed_cheap_probes_in_a_row_eject_whatever_the_traffic_says() -> None:
     assert change == Change("endpoint.ejected", "3 probes failed in a row (connect)", "failed_probes")
 
 
-@pytest.mark.parametrize("good", [OK, LISTED], ids=["a request", "a cheap probe"])
-def test_a_success_of_either_depth_breaks_the_streak_of_cheap_probes(good: Outcome) -> None:
+def test_a_good_request_forgives_failed_cheap_probes() -> None:
     health = new()
     for _ in range(5):
         take(health, UNLISTED, 0.0, times=2, source="probe")
-        take(health, good, 0.0)
+        take(health, OK, 0.0)
     assert health.phase == "closed"
+
+
+@pytest.mark.parametrize(
+    ("probes", "reason"),
+    [
+        ("xx.", None),
+        ("x..x..x..x..x", None),  # one in three, and never three of five
+        ("x.x.x", "3 of the last 5 probes failed (connect)"),
+        ("xx.x", "3 of the last 5 probes failed (connect)"),
+        ("xx..x", "3 of the last 5 probes failed (connect)"),
+        ("xx...x", None),
+        ("x.xxx", "3 of the last 5 probes failed (connect)"),
+        ("...xxx", "3 probes failed in a row (connect)"),
+    ],
+)
+def test_three_of_the_last_five_cheap_probes_eject(probes: str, reason: str | None) -> None:
+    health = new()
+    changes = [take(health, UNLISTED if each == "x" else LISTED, 0.0, source="probe") for each in probes]
+    told = [change for change in changes if change is not None]
+    assert told[:1] == ([] if reason is None else [Change("endpoint.ejected", reason, "failed_probes")])
 
 
 def test_good_cheap_probes_do_not_hide_failing_requests() -> None:

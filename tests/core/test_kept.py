@@ -14,7 +14,7 @@ EMPTY: dict[str, Any] = {
 HEALTH: dict[str, Any] = {
     "phase": "closed", "age": 1.0, "hold": 0.0, "reason": "", "ejections": 0.0, "cause": None, "ramp_left": 0,
     "recent": [], "usual": 0.02, "learned": 0,
-    "shallow_streak": 0, "shallow_age": None, "refusals": 0, "refused_deep": False, "misconfigured": None,
+    "shallow": 0, "shallow_age": None, "refusals": 0, "refused_deep": False, "misconfigured": None,
 }  # fmt: skip
 ENDPOINT: dict[str, Any] = {
     "identity": "1", "age": None, "report_age": None, "verified": False, "probes_deep": False, "probe_age": None,
