@@ -93,7 +93,7 @@ class Detectors:
     def believed(self, row: Row) -> None:
         """Take note that what is believed of a row has moved, whatever moved it: those of its fate lean on it."""
         kin = self._kin.get(row.endpoint.id)
-        if kin is not None and row.belief.seen:
+        if kin is not None:
             kin.take(row)
 
     def take_back(self, endpoint: str, *, ended: float) -> None:

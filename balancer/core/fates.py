@@ -52,12 +52,15 @@ class Kin:
         self._tell()
 
     def take(self, row: Row) -> None:
-        """Take note that a row was recorded to; tell all of them when the mean has moved a step."""
-        own = row.belief.own
-        self._sum += own - self._own.get(row, 0.0)
-        self._own[row] = own
-        usual = self._sum / len(self._own)
-        if self.usual is None or abs(usual - self.usual) >= KIN_STEP:
+        """Take note that a row's belief has moved; tell all of them when the mean has moved a step."""
+        if row.belief.seen:
+            own = row.belief.own
+            self._sum += own - self._own.get(row, 0.0)
+            self._own[row] = own
+        elif row in self._own:  # all that was seen of it was taken back
+            self._sum -= self._own.pop(row)
+        usual = self._sum / len(self._own) if self._own else None
+        if usual is None or self.usual is None or abs(usual - self.usual) >= KIN_STEP:
             self.usual = usual
             self._tell()
 

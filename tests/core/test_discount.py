@@ -570,12 +570,15 @@ def test_belief_that_has_heard_of_successes_since_sinks_into_what_is_usual() -> 
     assert not belief.degraded(1010.0)
 
 
-def test_those_of_one_fate_do_not_go_on_leaning_on_what_was_taken_back(table: Balancer) -> None:
-    tell(table, "a/1", "success", at=0.0)
-    tell(table, "a/1", "reset", at=0.0)
+@pytest.mark.parametrize("known", [True, False])
+def test_those_of_one_fate_do_not_go_on_leaning_on_what_was_taken_back(table: Balancer, known: bool) -> None:
+    if known:
+        tell(table, "a/1", "success", at=0.0)
+        tell(table, "a/1", "reset", at=0.0)
     before = seen(table, "a/2", 300.0).success_estimate
     tell(table, "a/1", "stream", at=300.0)
-    assert seen(table, "a/2", 300.0).success_estimate < before
+    if known:
+        assert seen(table, "a/2", 300.0).success_estimate < before
     table.record(f"{MODEL}@b", Outcome(kind="local"), now=300.0, source="probe")
     assert table.self_suspicion(300.0) is not None
     found = seen(table, "a/2", 300.0).success_estimate
