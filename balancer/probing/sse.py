@@ -16,7 +16,7 @@ class EventParser:
     """One stream's events."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()  # grows in place: a line may come in thousands of pieces
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> list[str]:
@@ -24,18 +24,18 @@ class EventParser:
         if b"\n" not in chunk and b"\r" not in chunk:
             self._rest += chunk
             return []
-        text = self._rest + chunk
+        text = bytes(self._rest) + chunk
         # A CR at the very end may be half of a CR LF: it waits for the next chunk.
         held = text.endswith(b"\r")
         lines = (text[:-1] if held else text).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._rest = lines.pop() + (b"\r" if held else b"")
+        self._rest = bytearray(lines.pop() + (b"\r" if held else b""))
         events = (self._line(line) for line in lines)
         return [event for event in events if event is not None]
 
     def end(self) -> list[str]:
         """Say that nothing more comes; answer what the stream ended in the middle of."""
-        lines = (self._rest.removesuffix(b"\r"), b"")
-        self._rest = b""
+        lines = (bytes(self._rest).removesuffix(b"\r"), b"")
+        self._rest.clear()
         events = (self._line(line) for line in lines)
         return [event for event in events if event is not None]
 

@@ -52,3 +52,13 @@ def test_a_stream_without_data_has_no_events(text):
 
 def test_bytes_that_are_no_text_are_replaced_and_not_raised():
     assert read(b"data: \xff\n\n") == ["�"]
+
+
+@pytest.mark.timeout(20)
+def test_a_line_in_thousands_of_pieces_takes_no_longer_than_its_length():
+    parser = EventParser()
+    piece = b"y" * 16_384
+    parser.feed(b"data: ")
+    assert all(parser.feed(piece) == [] for _ in range(4096))  # 64 MiB: the most that probe.size_max allows
+    (event,) = parser.feed(b"\n\n")
+    assert len(event) == 4096 * len(piece)
