@@ -101,7 +101,8 @@ def text_of(kind: str) -> str:
 
 
 def everything() -> str:
-    return "\n".join(map(text_of, BOUNDS))
+    """All but our own files: with each of their changes a sample of the whole would fall elsewhere, by chance."""
+    return "\n".join([text_of(kind) for kind in BOUNDS if "our" not in kind])
 
 
 def spent(call: Callable[[], object]) -> float:
