@@ -191,7 +191,7 @@ class Row:
         return changes
 
     def failed(self, ended: float) -> None:
-        """Remember when its last two failures ended: one alone is no outage."""
+        """Remember when its last two failures of real work ended: one alone is no outage, and nobody need count."""
         self.failed_before = max(self.failed_before, min(self.failed_at, ended))
         self.failed_at = max(self.failed_at, ended)
 

@@ -154,6 +154,7 @@ def _restore_row(
     for each in kept.failures:
         if COUNTS[each.kind] == "failure":
             row.failed(then - each.age)
+    row.failed_before = row.failed_at  # 429s may have pushed the one before out of the list: the windows know
     row.health.restore(kept.health, then=then, now=now, policy=policy)
     row.throttle.restore(kept.throttle, then=then, hold_max=policy.throttle_max)
     row.ceiling.restore(kept.ceiling, then=then, now=now)

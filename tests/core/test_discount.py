@@ -570,17 +570,14 @@ def test_belief_that_has_heard_of_successes_since_sinks_into_what_is_usual() -> 
     assert not belief.degraded(1010.0)
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_those_of_one_fate_do_not_go_on_leaning_on_what_was_taken_back(table: Balancer, known: bool) -> None:
-    if known:
-        tell(table, "a/1", "success", at=0.0)
-        tell(table, "a/1", "reset", at=0.0)
-    before = seen(table, "a/2", 300.0).success_estimate
-    tell(table, "a/1", "stream", at=300.0)
-    if known:
-        assert seen(table, "a/2", 300.0).success_estimate < before
-    table.record(f"{MODEL}@b", Outcome(kind="local"), now=300.0, source="probe")
-    assert table.self_suspicion(300.0) is not None
-    found = seen(table, "a/2", 300.0).success_estimate
-    table.apply(table.catalog, now=300.0)
-    assert seen(table, "a/2", 300.0).success_estimate == found
+@pytest.mark.parametrize("whose", ["a/1", "a/2"], ids=["one that is known", "one of which nothing else was seen"])
+def test_those_of_one_fate_do_not_go_on_leaning_on_what_was_taken_back(table: Balancer, whose: str) -> None:
+    for at, kind in ((0.0, "success"), (30.0, "reset"), (30.0, "reset"), (330.0, "success")):
+        tell(table, "a/1", kind, at=at)
+    tell(table, whose, "timeout", at=630.0)
+    before = seen(table, "a/2", 630.0).success_estimate
+    table.record(f"{MODEL}@b", Outcome(kind="local"), now=630.0, source="probe")
+    found = seen(table, "a/2", 630.0).success_estimate
+    assert found > before
+    table.apply(table.catalog, now=630.0)
+    assert seen(table, "a/2", 630.0).success_estimate == found

@@ -72,6 +72,8 @@ def test_two_failures_told_in_the_wrong_order_are_an_outage_too_and_two_far_apar
     assert [seen(row, now).tier for now in (100.0, 102.5)] == [2, 1]
     take(row, BAD, 90.0)
     assert seen(row, 102.5).tier == 2
+    take(row, BAD, 60.0)
+    assert seen(row, 102.5).tier == 2
 
 
 # ---- figures -----------------------------------------------------------------------------------------

@@ -194,3 +194,22 @@ def test_an_alarm_that_was_over_still_rings_for_who_asks_of_the_time_before(
     before = pair.endpoint(A, now=2.0).success_estimate
     pair.view(now=1000.0)
     assert pair.endpoint(A, now=2.0).success_estimate == before
+
+
+def test_an_outage_is_one_after_a_restart_too_though_429s_came_between(
+    endpoint: MakeEndpoint, catalog: MakeCatalog, ask: MakeRequest
+) -> None:
+    world = catalog(endpoint("a"), endpoint("b"), routing=Routing(strategy="price"))
+
+    def told(table: Balancer, now: float) -> str:
+        lines = table.best(ask(), now=now, explain=True).considered
+        return next(line.why for line in lines if line.id == A)
+
+    before, after = Balancer(world, seed=1), Balancer(world, seed=1)
+    before.record(A, Outcome(kind="server_error", status=500), now=1.0)
+    for _ in range(19):
+        before.record(A, Outcome(kind="rate_limited", status=429, retry_after=0.1), now=2.0)
+    before.record(A, Outcome(kind="server_error", status=500), now=3.0)
+    assert "outage" in told(before, 4.0)
+    after.restore(before.dump(now=4.0), now=4.0, away=0.0)
+    assert "outage" in told(after, 4.0)
