@@ -2,7 +2,8 @@
 
 Theory of operation: reports of real requests say more than any probe, so what matters is how old they are, and
 whether a question is open that only a call can answer: the endpoint failed lately, or its hold is over and nobody
-has tried it. Where its model has traffic, a request will answer that; `traffic_age` tells.
+has tried it. Where its model has traffic, a request will answer that; `traffic_age` tells. Not so where a probe did
+real work there a moment ago: requests then leave the trial to the next one, which must come.
 
 What this module does not know: kinds of probes, intervals and budgets.
 """
@@ -14,10 +15,12 @@ from typing import Literal, NamedTuple
 
 from balancer.core.row import Row
 
-Urgency = Literal["calm", "suspect", "trial", "held"]
-"""`suspect`: it failed last, or is degraded. `trial`: its hold is over. `held`: asking now would tell nothing."""
+Urgency = Literal["calm", "suspect", "out", "trial", "awaited", "held"]
+"""`suspect`: it failed last, or is degraded. `out`: its hold is not over, or its trial is under way. `trial`: its
+hold is over, and a request or a probe will be the trial; `awaited`: the same, and requests wait for a probe.
+`held`: asking now would tell nothing."""
 
-_HELD = frozenset({"drained", "misconfigured", "throttled", "ejected", "half_open"})
+_HELD = frozenset({"drained", "misconfigured", "throttled"})
 
 
 class Evidence(NamedTuple):
@@ -39,10 +42,12 @@ def evidence(row: Row, company: Sequence[Row], now: float) -> Evidence:
 
 def _urgency(row: Row, now: float) -> Urgency:
     states = row.states(now)
-    if states[0] == "ejected" and row.health.trial_due(now) and "throttled" not in states:
-        return "trial"
     if not _HELD.isdisjoint(states):
         return "held"
+    if states[0] == "half_open" or (states[0] == "ejected" and not row.health.trial_due(now)):
+        return "out"
+    if states[0] == "ejected":
+        return "trial" if row.trial_due(now) else "awaited"
     return "suspect" if row.health.recent.failing or "degraded" in states else "calm"
 
 

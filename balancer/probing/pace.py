@@ -1,13 +1,14 @@
 """How soon an endpoint is probed again, and whether a paid probe is worth its money now.
 
 Theory of operation: a free probe goes out at every turn; turns come each `interval`, and each `suspect_interval`
-while something is wrong: the last probe failed, the core finds the endpoint suspect, or its trial is due.
+while something is wrong: the last probe failed, or the core finds the endpoint suspect or has taken it out.
 
-A paid probe is bought only for a question that nobody else answers. Never while a report is younger than
-`stale_after`. At once where nothing was ever seen, else when an endpoint is suspect or its trial is due and its
-model has no traffic, for a request would be the trial then; each probe in a row that failed doubles the wait until
-the next, since nobody is there to use the answer. And at the slow `floor`, so that an endpoint that serves nobody
-is known to answer before it is needed.
+A paid probe is bought only for a question that nobody else answers. Not while a report is younger than
+`stale_after`, unless requests leave the trial to a probe. At once where nothing was ever seen; else when an
+endpoint is suspect, or its trial is due and no request will be it: its model has no traffic, or a paid probe was
+there a moment ago. Each probe in a row that failed doubles the wait until the next, and soon it is so long that
+requests wait no more. And at the slow `floor`, so that an endpoint that serves nobody is known to answer before it
+is needed.
 
 What this module does not know: budgets, jitter, and the clock.
 """
@@ -24,20 +25,21 @@ DOUBLINGS_MAX: Final = 32  # past it any floor is reached, and a float stays a n
 
 def turn(settings: ProbeSettings, seen: Evidence, *, failures: int) -> float:
     """Seconds from one turn to the next, without jitter. Shape: `failures` of its probes in a row."""
-    wrong = failures > 0 or seen.urgency in ("suspect", "trial")
+    wrong = failures > 0 or seen.urgency in ("suspect", "out", "trial", "awaited")
     return min(settings.suspect_interval, settings.interval) if wrong else settings.interval
 
 
 def worth_paying(settings: ProbeSettings, seen: Evidence, *, paid_age: float | None, failures: int) -> bool:
     """Whether a paid probe is to go out. Shape: `paid_age` is that of the last one, `None` where there was none."""
-    if seen.report_age is not None and seen.report_age < settings.stale_after:
+    young = seen.report_age is not None and seen.report_age < settings.stale_after
+    if young and seen.urgency != "awaited":
         return False
     if paid_age is None:
         return True
     if paid_age >= settings.floor:
         return True
     idle = seen.traffic_age is None or seen.traffic_age >= settings.stale_after
-    if seen.urgency == "held" or (seen.urgency == "trial" and not idle):
+    if seen.urgency in ("held", "out") or (seen.urgency == "trial" and not idle):
         return False
     if seen.urgency == "calm" and failures == 0:
         return False

@@ -9,6 +9,8 @@ import pytest
 from balancer.core.balancer import Balancer
 from balancer.core.model import Endpoint
 from balancer.core.outcome import Outcome
+from balancer.core.request import Request
+from balancer.core.row import PROBES_FIRST
 
 OK = Outcome(kind="success")
 BAD = Outcome(kind="server_error", status=500)
@@ -19,7 +21,8 @@ def pair(endpoint: Callable[..., Endpoint], catalog: Callable[..., object]) -> B
     return Balancer(catalog(endpoint("a"), endpoint("b")), seed=1)  # type: ignore[arg-type]
 
 
-A, B = "author/slug@a", "author/slug@b"
+MODEL = "author/slug"
+A, B = f"{MODEL}@a", f"{MODEL}@b"
 
 
 def test_a_models_traffic_is_its_newest_report_wherever_it_went(pair: Balancer) -> None:
@@ -45,10 +48,24 @@ def test_an_ejection_is_left_alone_until_its_hold_is_over_and_then_waits_for_a_t
     view = pair.endpoint(A, now=2.0)
     assert view.state == "ejected"
     assert view.next_at is not None
-    assert pair.evidence(A, now=view.next_at - 0.01).urgency == "held"
+    assert pair.evidence(A, now=view.next_at - 0.01).urgency == "out"
     assert pair.evidence(A, now=view.next_at).urgency == "trial"
     pair.record(A, OK, now=view.next_at + 1.0, source="probe")
     assert pair.evidence(A, now=view.next_at + 2.0).urgency == "calm"
+
+
+def test_a_probe_that_was_just_there_is_awaited_again_because_requests_leave_the_trial_to_it(
+    pair: Balancer,
+) -> None:
+    pair.record(A, OK, now=1.0, source="probe")
+    for step in range(10):
+        pair.record(A, BAD, now=2.0 + step / 10)
+    view = pair.endpoint(A, now=3.0)
+    assert view.next_at is not None
+    assert pair.evidence(A, now=view.next_at).urgency == "awaited"
+    assert not pair.best(Request(model=MODEL), now=view.next_at).trial
+    assert pair.evidence(A, now=1.0 + PROBES_FIRST).urgency == "trial"
+    assert pair.best(Request(model=MODEL), now=1.0 + PROBES_FIRST).trial
 
 
 @pytest.mark.parametrize("what", ["drained", "throttled", "misconfigured"])

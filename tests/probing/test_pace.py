@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -13,12 +14,19 @@ from balancer.core.evidence import Evidence, Urgency
 from balancer.probing.pace import turn, worth_paying
 
 USUAL = ProbeSettings(kind="completion", interval=30.0, suspect_interval=10.0, stale_after=300.0, floor=3600.0)
-URGENCIES: tuple[Urgency, ...] = ("calm", "suspect", "trial", "held")
+URGENCIES: tuple[Urgency, ...] = get_args(Urgency)
 
 
 @pytest.mark.parametrize(
     ("urgency", "failures", "seconds"),
-    [("calm", 0, 30.0), ("held", 0, 30.0), ("suspect", 0, 10.0), ("trial", 0, 10.0), ("calm", 1, 10.0)],
+    [
+        ("calm", 0, 30.0),
+        ("held", 0, 30.0),
+        ("suspect", 0, 10.0),
+        ("trial", 0, 10.0),
+        ("awaited", 0, 10.0),
+        ("calm", 1, 10.0),
+    ],
 )
 def test_a_turn_comes_sooner_while_something_is_wrong(urgency: Urgency, failures: int, seconds: float) -> None:
     assert turn(USUAL, Evidence(None, None, urgency), failures=failures) == seconds
@@ -40,10 +48,14 @@ def test_a_suspects_turn_is_never_longer_than_the_usual_one() -> None:
         (None, None, "calm", 3600.0, 0, True),
         (None, 1.0, "held", 3600.0, 0, True),
         (None, None, "held", 3599.0, 9, False),
+        (None, None, "out", 3599.0, 9, False),
         (None, None, "trial", 10.0, 0, True),  # nobody else will try it
         (None, None, "trial", 9.0, 0, False),
         (None, 299.0, "trial", 3599.0, 0, False),  # a request will
         (None, 300.0, "trial", 10.0, 0, True),
+        (1.0, 1.0, "awaited", 10.0, 0, True),  # requests leave it to us, and what was reported made it so
+        (1.0, 1.0, "awaited", 9.0, 0, False),
+        (1.0, 1.0, "awaited", 79.0, 4, False),
         (None, 1.0, "suspect", 10.0, 0, True),  # traffic elsewhere says nothing of this one
         (None, 1.0, "calm", 10.0, 1, True),  # the last probe failed: look again
         (None, 1.0, "calm", 19.0, 2, False),  # each failure doubles the wait
@@ -69,4 +81,4 @@ def test_waiting_never_makes_a_probe_less_worth_and_past_the_floor_only_a_report
     waits = (0.0, 10.0, 100.0, 3599.0, 3600.0, 1e9)
     found = [worth_paying(USUAL, seen, paid_age=wait, failures=failures) for wait in waits]
     assert all(earlier <= later for earlier, later in pairwise(found))
-    assert found[-1] is (report is None or report >= USUAL.stale_after)
+    assert found[-1] is (report is None or report >= USUAL.stale_after or urgency == "awaited")
