@@ -103,6 +103,32 @@ def probe_url_fault(text: str) -> str | None:
     return url_fault(text.partition("#")[0].partition("?")[0])
 
 
+def page_url_fault(text: str) -> str | None:
+    """Judge the address of a status page, which may have a query."""
+    return url_fault(text.partition("?")[0]) if "#" not in text else "has a fragment, which is never sent"
+
+
+def target_fault(text: str) -> str | None:
+    """Judge what shows that we are online; the scheme says how it is asked."""
+    scheme, _, rest = text.partition("://")
+    if scheme in ("http", "https"):
+        return page_url_fault(text)
+    if scheme not in ("tcp", "dns"):
+        return "is not an address that can be asked"
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "is not an address"
+    if not host or rest != parts.netloc or "@" in rest or _SPACE.search(rest) is not None or not rest.isascii():
+        return "is not a host and a port" if scheme == "tcp" else "is not a host's name"
+    if scheme == "tcp":
+        return None if port else "has no port"
+    if port is not None:
+        return "has a port, which no name has"
+    return "holds an address: nothing to resolve" if address_version(host) is not None else None
+
+
 def header_fault(text: str) -> str | None:
     return None if _HEADER.fullmatch(text) is not None else "is not a header's name"
 

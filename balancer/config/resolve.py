@@ -21,6 +21,7 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from balancer.config.credentials import Credential, Credentials
+from balancer.config.lookouts import lookouts
 from balancer.config.overlay import first, overlay
 from balancer.config.prices import pricing
 from balancer.config.probes import Probes
@@ -56,6 +57,7 @@ class _Build:
     def __init__(self, sheet: Sheet, vault: Vault | None, found: Proxies) -> None:
         self._sheet = sheet
         self._vault = vault
+        self._proxies = found
         self._probes = Probes(sheet, vault, found)
         self._keys = Credentials(sheet)
         self._endpoints: dict[str, Endpoint] = {}
@@ -79,6 +81,7 @@ class _Build:
             tokens=self._tokens(),
             probes=self._settings,
             credentials=self._credentials,
+            lookouts=lookouts(self._sheet, self._proxies),
             log=overlay(LogSettings(), file.log),
         )
 

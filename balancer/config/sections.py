@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta
 
-from balancer.config.settings import Budget, IpVersion, LogSettings, Method, ProbeKind, ProbeSettings
+from balancer.config.settings import Budget, EndpointKind, IpVersion, LogSettings, Method, ProbeSettings
 from balancer.config.units import Duration, Size, duration_text, size_text
 from balancer.config.vocabulary import (
     DAY,
@@ -74,7 +74,7 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
 
     kind: Given[
         Annotated[
-            ProbeKind,
+            EndpointKind,
             told(
                 "models lists models (free), completion asks for a few tokens (paid), tools forces a tool call "
                 "(paid), http asks an address of yours, tls shakes hands, tcp opens a connection, dns resolves the "

@@ -12,9 +12,11 @@ from typing import Literal
 
 from balancer.config.proxies import Proxies
 from balancer.config.secret import Absent, Secret
-from balancer.core.model import Catalog
+from balancer.core.model import Catalog, Endpoint
 
-ProbeKind = Literal["models", "completion", "tools", "http", "tls", "tcp", "dns", "none"]
+EndpointKind = Literal["models", "completion", "tools", "http", "tls", "tcp", "dns", "none"]
+"""What `probe.kind` may say of an endpoint."""
+ProbeKind = Literal[EndpointKind, "status_page", "self"]
 Method = Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"]
 IpVersion = Literal["any", "4", "6"]
 Scope = Literal["read", "report", "admin"]
@@ -103,6 +105,46 @@ class ProbeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatusPage:
+    """Where a provider tells of its own trouble, and which of the components there matter (none: all of it).
+
+    Units: seconds. Source of the interval: what pages tell is late by minutes, so asking oftener finds nothing.
+    """
+
+    url: str = ""
+    components: tuple[str, ...] = ()
+    interval: float = 60.0
+    timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfCheck:
+    """What answers while this machine is online: `https://…`, `tcp://host:port`, `dns://name`. Units: seconds.
+
+    Source of the times: together they notice a cut before five failures, at the usual interval, eject anybody.
+    """
+
+    targets: tuple[str, ...] = ()
+    interval: float = 10.0
+    timeout: float = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSettings(ProbeSettings):
+    """How a status page is read: `components` are the names of those that matter, none for all of it."""
+
+    components: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookout:
+    """What is probed besides endpoints, as if it were one: its `base_url` is the page, or the target."""
+
+    endpoint: Endpoint
+    settings: ProbeSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """What is logged and how; `auto` is console on a terminal and JSON elsewhere."""
 
@@ -114,7 +156,8 @@ class LogSettings:
 class Config(Catalog):
     """A whole configuration: what the core knows and what the rims need. Secrets never print.
 
-    `probes` and `credentials` are by endpoint id; a credential is `None` where the provider needs none.
+    `probes` and `credentials` are by endpoint id; a credential is `None` where the provider needs none. `lookouts`
+    are by id too, `status_page:PROVIDER` and `self:TARGET`.
     """
 
     listen: tuple[Listen, ...] = (Listen(host="127.0.0.1", port=8790),)
@@ -122,4 +165,5 @@ class Config(Catalog):
     tokens: tuple[Token, ...] = ()
     probes: Mapping[str, ProbeSettings] = field(default_factory=dict)
     credentials: Mapping[str, Secret | None] = field(default_factory=dict)
+    lookouts: Mapping[str, Lookout] = field(default_factory=dict)
     log: LogSettings = field(default_factory=LogSettings)

@@ -4,7 +4,8 @@ Theory of operation: one struct per mapping of the file. `check` walks them, msg
 `schema` prints them, so that a key exists in one place. `UNSET` is a key that is not there; `None` is
 allowed only where an empty value has one obvious meaning: an empty section, an unknown number.
 
-The sections with defaults (routing, health, probe, log) are in `sections`.
+The sections with defaults (routing, health, probe, log) are in `sections`, what is probed besides endpoints in
+`beside`.
 
 What this module does not know: inheritance and any rule between two keys (`resolve`, `rules`), and lines.
 """
@@ -15,6 +16,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta
 
+from balancer.config.beside import SelfCheckShape, StatusPageShape
 from balancer.config.sections import HealthShape, LogShape, ProbeShape, RoutingShape
 from balancer.config.settings import Scope
 from balancer.config.units import Duration
@@ -118,6 +120,9 @@ class ProviderShape(DoorShape, frozen=True, kw_only=True):
     """A company or host that serves models."""
 
     name: Given[Annotated[Name, told("The name to show; default: the key.")]] = UNSET
+    status_page: Given[
+        Annotated[StatusPageShape | None, told("Its status page: evidence of lower rank, which ejects nobody.")]
+    ] = UNSET
     variants: Given[
         Annotated[
             dict[Key, VariantShape | None],
@@ -239,4 +244,7 @@ class FileShape(Shape, frozen=True, kw_only=True):
     routing: Given[Annotated[RoutingShape | None, told("How a decision is made.")]] = UNSET
     health: Given[Annotated[HealthShape | None, told("When an endpoint is out, and how it returns.")]] = UNSET
     probe: Given[Annotated[ProbeShape | None, told("How endpoints are checked without traffic.")]] = UNSET
+    self_check: Given[
+        Annotated[SelfCheckShape | None, told("How we know that we are online ourselves; default: by the probes.")]
+    ] = UNSET
     log: Given[Annotated[LogShape | None, told("What is logged and how.")]] = UNSET

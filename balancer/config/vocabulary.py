@@ -25,12 +25,14 @@ from balancer.config.faults import (
     key_fault,
     model_fault,
     name_fault,
+    page_url_fault,
     path_fault,
     probe_url_fault,
     regex_fault,
     sent_name_fault,
     sent_value_fault,
     tag_fault,
+    target_fault,
     url_fault,
 )
 from balancer.config.units import CLOCK_PATTERN, LISTEN_PATTERN, WEEKDAYS, duration_text, size_text
@@ -127,6 +129,8 @@ ModelId = Annotated[
 Alias = Annotated[str, text("lowercase letters, digits and . _ - / :", name_fault, pattern=ALIAS_PATTERN)]
 Url = Annotated[str, text("an absolute address, e.g. https://api.openai.com/v1", url_fault, pattern=URL_PATTERN)]
 ProbeUrl = Annotated[str, text("an http or https address, or a path such as /health", probe_url_fault)]
+PageUrl = Annotated[str, text("an http or https address, e.g. https://status.example.com", page_url_fault)]
+Target = Annotated[str, text("https://HOST/…, tcp://HOST:PORT or dns://NAME", target_fault)]
 Header = Annotated[str, text("letters, digits and -", header_fault)]
 SentName = Annotated[str, text("the name of a header that is not set already", sent_name_fault)]
 SentValue = Annotated[str, text("printable ASCII without spaces at its ends", sent_value_fault, max_length=4096)]

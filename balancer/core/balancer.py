@@ -16,7 +16,7 @@ somebody says what time it is (`set_wall`), and uses it for prices that depend o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import inf
 from random import Random
 from typing import Any, Final
@@ -26,11 +26,13 @@ from msgspec import structs
 from balancer.core import explain as explaining
 from balancer.core import snapshot
 from balancer.core.accounts import Accounts
+from balancer.core.announcement import Level
 from balancer.core.detectors import Detectors
 from balancer.core.discount import heed, nothing, set_aside
-from balancer.core.doubt import Doubt, ReporterView
+from balancer.core.doubt import Doubt
 from balancer.core.drains import Drains, meant
 from balancer.core.evidence import Evidence, evidence
+from balancer.core.hearsay import Hearsay
 from balancer.core.lineup import Asked
 from balancer.core.model import (
     Catalog,
@@ -49,9 +51,10 @@ from balancer.core.request import Request
 from balancer.core.retries import decision_id
 from balancer.core.routing import Plan, Router, decided
 from balancer.core.row import Row
+from balancer.core.rows import follow
 from balancer.core.telling import Teller
 from balancer.core.view import EndpointView, TableView, all_views, endpoint_views
-from balancer.core.witness import Suspicion
+from balancer.core.witness import ReporterView, Suspicion
 
 ALL_BITS: Final = 2**64 - 1
 OUT: Final = frozenset({"ejected", "half_open"})  # phases in which another failure is no news
@@ -72,6 +75,7 @@ class Balancer:
         self._wall: float | None = None
         self._doubt = Doubt()
         self._detectors = Detectors()
+        self._hearsay = Hearsay(self._teller)
         self.apply(catalog, now=now)
 
     # ---- configuration -------------------------------------------------------------------------------
@@ -83,27 +87,7 @@ class Balancer:
         windows empty the windows and nothing else.
         """
         self._teller.make_room(max(len(catalog.endpoints), len(self._rows)))
-        respan = catalog.health.windows != self._catalog.health.windows
-        rows: dict[str, Row] = {}
-        for key, endpoint in catalog.endpoints.items():
-            row = self._rows.get(key)
-            if row is None or row.endpoint.identity != endpoint.identity:
-                reason = "configured" if row is None else "address, model or credential changed"
-                row = Row(endpoint, catalog.health, random=self._random, now=now)
-                row.shown = row.state(now)  # of the others, what only time has changed is still to be told
-                self._teller.endpoint(now, "endpoint.added", key, reason, row)
-                if endpoint.misconfigured is not None:
-                    self._teller.endpoint(now, "endpoint.misconfigured", key, endpoint.misconfigured, row)
-            else:
-                row.configure(endpoint)
-                if respan:
-                    row.forget_windows(catalog.health)
-            rows[key] = row
-        # Of these no prompt is cached any more.
-        gone = {key for key, row in self._rows.items() if rows.get(key) is not row}
-        for key in self._rows:
-            if key not in rows:
-                self._teller.endpoint(now, "endpoint.removed", key, "no longer configured", None)
+        rows, gone = follow(self._catalog, catalog, self._rows, teller=self._teller, random=self._random, now=now)
         self._rows = rows
         self._catalog = catalog
         self._accounts.apply(catalog, gone)
@@ -115,6 +99,8 @@ class Balancer:
         self._router = Router(catalog, rows, self._accounts, now=now)
         self._doubt.apply(self._router.fates, gone)
         self._detectors.apply(self._router.fates, rows)
+        self._hearsay.retain(catalog.providers)
+        self._hearsay.assign(rows.values(), now=now, policy=catalog.health)
 
     @property
     def catalog(self) -> Catalog:
@@ -210,6 +196,19 @@ class Balancer:
         """End and tell what only time has ended: doubts of which nothing was heard any more."""
         self._doubt.settle(now)
         self._heed(now)
+        self._hearsay.lapse(self._rows.values(), now=now, policy=self._catalog.health)
+
+    def reached(
+        self, target: str, fault: str | None, *, targets: Collection[str], began: float, now: float
+    ) -> None:
+        """Take a check of our own reach: `fault` is what one of the `targets` met, `None` for an answer."""
+        self._doubt.checked(target, fault, targets=targets, began=began, now=now)
+        self._heed(now)
+
+    def announce(self, provider: str, level: Level, *, detail: str = "", now: float, lasting: float) -> None:
+        """Take what a provider's status page says; it stands for `lasting` seconds."""
+        rows, policy = self._rows.values(), self._catalog.health
+        self._hearsay.take(provider, level, detail, rows, now=now, lasting=lasting, policy=policy)
 
     def retain_reporters(self, names: Iterable[str], *, now: float) -> None:
         """Forget every reporter but these."""
@@ -371,6 +370,7 @@ class Balancer:
             decisions=dict(self._decisions),
             sessions=len(self._accounts.sessions),
             self_suspicion=self._doubt.own(now),
+            announcements=self._hearsay.standing(now),
             reporters=self._doubt.reporters(now),
         )
 

@@ -1,11 +1,12 @@
 """Whom to believe: the watcher doubts itself first, and then a reporter that everybody contradicts.
 
 Theory of operation: every outcome has a witness (see `witness`), and before a failure becomes evidence it is asked
-whether the witness is to blame. Three things make a suspect:
+whether the witness is to blame. Four things make a suspect:
 - *severed*: what it calls gets no answer at unrelated providers at once. Its own uplink or resolver explains that
   better than so many providers do.
 - *contradicted*: most of its calls fail, in whatever way, while the calls that others began at the same endpoints
   since then succeed. Of an endpoint of which nobody else speaks, nobody contradicts it, and it is believed.
+- *unreached*: for the daemon itself, nothing that the operator named for it answers (`reach`).
 - *stalled*: for the daemon itself, its event loop stood still; probes that were under way measured that.
 
 While a witness is suspect its failures are counted and change nothing, and what they brought about since the onset
@@ -25,47 +26,35 @@ What this module does not know: rows, health and windows; who it was that broke 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, Literal
 
 from balancer.core.model import Source
 from balancer.core.outcome import COUNTS, Outcome
-from balancer.core.witness import ANSWERS, Heard, Plain, Suspicion, Witness
+from balancer.core.reach import Reach
+from balancer.core.voices import MEMORY_AGE, Voices
+from balancer.core.witness import (
+    ANSWERS,
+    Cleared,
+    Heard,
+    Plain,
+    ReporterView,
+    Rule,
+    Suspicion,
+    Witness,
+)
 
 Verdict = Literal["evidence", "doubted", "stalled"]
 
 WITNESSES_MAX: Final = 256  # reporters beside the configured ones; an embedder may name users
 STALLS_MAX: Final = 8  # spans kept; a probe lasts seconds, and so many stalls in that time leave nothing to measure
-MEMORY_AGE: Final = 120.0  # s; what others saw before that was not in the same minutes
 SILENCE: Final = 300.0  # s without an outcome; ten rounds of probes at the default interval
 STALL_SILENCE: Final = 60.0  # s; two rounds of probes: one of them had time to work
 
-LAST: Final = 20  # outcomes; a busy reporter's good times must not hide for long what is bad now
-LAST_MIN: Final = 10  # eight failures of ten are no accident: a share of 20 % does that once in ten thousand times
-BAD: Final = 0.8  # of its outcomes failed
-GOOD: Final = 0.2  # of the others' outcomes failed, at most
-VOICES_MIN: Final = 5  # outcomes of others, at all endpoints together
-VOICES_EACH: Final = 2  # at one endpoint; one lucky answer of a broken endpoint vouches for nothing
+UNREACHED_FATES: Final = 2  # unrelated providers whose answers show that the targets of self_check are the fault
+
 RECOVERED: Final = 10  # outcomes, more than half of them good: far enough from BAD not to flap
-
-
-@dataclass(frozen=True, slots=True)
-class Cleared:
-    """A witness that is believed again, and why; `witness` is `None` for the daemon itself."""
-
-    witness: str | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReporterView:
-    """One reporter: how many reports were taken, and seconds since the last. `suspicion` while it is suspect."""
-
-    name: str
-    reports: int
-    silence: float
-    suspicion: Suspicion | None
 
 
 class Doubt:
@@ -74,9 +63,11 @@ class Doubt:
     def __init__(self) -> None:
         self._own = Witness(None)
         self._witnesses: dict[str | None, Witness] = {None: self._own}
+        self._voices = Voices(self._witnesses)
         self._retained: frozenset[str] = frozenset()
         self._several = False  # alone there is nobody to be held against
         self._fates: Mapping[str, int] = {}
+        self._reach = Reach()
         self._stalls: deque[tuple[float, float]] = deque(maxlen=STALLS_MAX)
         self.news: list[Suspicion | Cleared] = []
 
@@ -141,6 +132,29 @@ class Doubt:
             return "evidence"
         return self._failed(witness, Heard(began, ended, endpoint, kind, source), outcome.shallow, now)
 
+    def checked(
+        self, target: str, fault: str | None, *, targets: Collection[str], began: float, now: float
+    ) -> None:
+        """Take one check of our own reach: `fault` is what it met, `None` for an answer."""
+        own, reach = self._own, self._reach
+        self._lapse(own, now)
+        if fault is None:
+            reach.answered(now)
+            if own.suspicion is not None and own.suspicion.rule == "unreached":
+                self._clear(own, now, f"{target} answers again")
+            return
+        if any(began <= until and now >= since for since, until in self._stalls):
+            return  # nothing of ours ran: it measured that
+        found = reach.failed(target, fault, targets, began=began)
+        if found is None:
+            return
+        if own.suspicion is None and own.reached < found.began:
+            since = max(found.since, own.reached)
+            failures = [each for each in own.failures if each.ended >= since]
+            self._suspect(own, self._suspicion(own, "unreached", found.reason, failures, since))
+        if own.suspicion is not None:
+            own.heard = now
+
     def stalled(self, *, since: float, now: float) -> None:
         """Take note that nothing of ours ran between the two."""
         self._stalls.append((since, now))
@@ -199,6 +213,12 @@ class Doubt:
         if suspicion is not None and suspicion.rule == "contradicted":
             if witness.recovered(RECOVERED):
                 self._clear(witness, ended, "most of its calls succeed again")
+        elif suspicion is not None and suspicion.rule == "unreached":
+            # One may stand in our own house, which its answers say nothing about the way out of.
+            answering = self._answering(suspicion.since)
+            if len(answering) >= min(UNREACHED_FATES, len(set(self._fates.values()))):
+                self._reach.refuted = True
+                self._clear(witness, ended, "providers answer, if no target of self_check does")
         elif suspicion is not None and ended >= suspicion.since:
             if suspicion.rule == "severed" and fate not in witness.failed:
                 witness.refute()
@@ -220,7 +240,9 @@ class Doubt:
                 # One provider that was down before our own network went accounts for itself.
                 run = witness.failures if len(witness.failing) > 1 else []
                 failures = [each for each in run if each is not heard]
-                self._suspect(witness, self._suspicion(witness, "severed", reason, failures, heard))
+                self._suspect(
+                    witness, self._suspicion(witness, "severed", reason, failures, _onset(failures, heard))
+                )
         return self._failed(witness, heard, shallow, now)
 
     def _failed(self, witness: Witness, heard: Heard, shallow: bool, now: float) -> Verdict:
@@ -230,7 +252,7 @@ class Doubt:
             return "doubted" if doubted else "evidence"
         if suspicion is not None and suspicion.rule == "contradicted":
             witness.memory.append(heard)
-            if not any(each.kind == "success" for each in self._voices(witness, now - MEMORY_AGE)):
+            if not any(each.kind == "success" for each in self._voices.of(witness, now - MEMORY_AGE)):
                 self._clear(witness, heard.ended, "nobody contradicts it any more")
         elif self._several and not doubted:
             witness.memory.append(heard)
@@ -244,81 +266,44 @@ class Doubt:
         """Whether a failure falls into a doubt that is there, or into the last that was."""
         if any(
             suspicion.covers(heard, until)
-            and (suspicion.rule != "contradicted" or heard.endpoint in self._places(witness, now))
+            and (suspicion.rule != "contradicted" or heard.endpoint in self._voices.places(witness, now))
+            and (
+                suspicion.rule != "unreached" or self._fates[heard.endpoint] not in self._answering(suspicion.since)
+            )
             for suspicion, until in witness.doubts
         ):
             return True
         return any(
-            suspicion.rule == "severed" and suspicion.covers(heard, until) and witness.reached < suspicion.since
+            suspicion.rule in ("severed", "unreached")
+            and suspicion.covers(heard, until)
+            and witness.reached < suspicion.since
             for suspicion, until in self._own.doubts
         )
+
+    def _answering(self, since: float) -> set[int]:
+        """Who answered us since then."""
+        return {self._fates[key] for key, ended in self._own.talks.items() if ended >= since}
 
     # ---- suspicions ----------------------------------------------------------------------------------
 
     def _contradicted(self, witness: Witness, heard: Heard, now: float) -> Suspicion | None:
-        if len(witness.memory) < LAST_MIN or now - heard.ended >= MEMORY_AGE:
+        found = self._voices.contradiction(witness, heard, now)
+        if found is None:
             return None
-        last = [each for each in list(witness.memory)[-LAST:] if now - each[1] < MEMORY_AGE]
-        failures = [Heard._make(each) for each in last if each[3] != "success"]
-        if len(last) < LAST_MIN or len(failures) < BAD * len(last) or self._alone(witness, failures[0].ended):
-            return None
-        # Only what others began when half of these failures had ended is about the same time: a provider that goes
-        # down is noticed by somebody first, and the calls that were under way elsewhere may still succeed.
-        settled = sorted(each.ended for each in failures)[len(failures) // 2]
-        told: dict[str, list[bool]] = {}
-        for voice in self._voices(witness, settled):
-            told.setdefault(voice.endpoint, []).append(voice.kind != "success")
-        places = Counter(each.endpoint for each in failures)
-        spoken = {key: told[key] for key in places if len(told.get(key, ())) >= VOICES_EACH}
-        voices = sum(map(len, spoken.values()))
-        common = sum(places[key] for key in spoken)
-        # Weighed by where it failed: successes at one endpoint do not speak for another.
-        expected = sum(places[key] * sum(each) / len(each) for key, each in spoken.items())
-        if voices < VOICES_MIN or 2 * common <= len(failures) or expected >= GOOD * common:
-            return None
-        reason = (
-            f"{len(failures)} of its last {len(last)} calls failed; of {voices} others at the same endpoints "
-            f"{sum(map(sum, spoken.values()))} did"
-        )
         # The last is the one at hand, which nobody has counted yet. Where only this one spoke, it is believed.
-        shared = self._places(witness, now)
-        found = self._suspicion(
-            witness, "contradicted", reason, [each for each in failures[:-1] if each.endpoint in shared], heard
-        )
-        return replace(found, endpoints=found.endpoints - (places.keys() - shared))
-
-    def _alone(self, witness: Witness, since: float) -> bool:
-        """Whether nobody else was answered since then: so it is in an outage of everything, and this is cheap."""
-        return not any(each.reached >= since for each in self._witnesses.values() if each is not witness)
-
-    def _places(self, witness: Witness, now: float) -> set[str]:
-        """The endpoints of which believed others spoke lately."""
-        since = now - MEMORY_AGE
-        return {each[2] for other in self._others(witness, since) for each in other.memory if each[0] >= since}
-
-    def _others(self, witness: Witness, since: float) -> Iterator[Witness]:
-        """The believed others that were heard since then."""
-        for other in self._witnesses.values():
-            if other is not witness and other.suspicion is None and other.heard >= since:
-                yield other
-
-    def _voices(self, witness: Witness, since: float) -> Iterator[Heard]:
-        """What believed others saw of the endpoints at which this one fails, in calls that began since then."""
-        places = {endpoint for _, _, endpoint, kind, _ in witness.memory if kind != "success"}
-        for other in self._others(witness, since):
-            for each in other.memory:
-                if each[0] >= since and each[2] in places:
-                    yield Heard._make(each)
+        shared = self._voices.places(witness, now)
+        failures = [each for each in found.failures[:-1] if each.endpoint in shared]
+        suspicion = self._suspicion(witness, "contradicted", found.reason, failures, _onset(failures, heard))
+        return replace(suspicion, endpoints=suspicion.endpoints - (found.places - shared))
 
     def _suspicion(
         self,
         witness: Witness,
-        rule: Literal["severed", "contradicted"],
+        rule: Rule,
         reason: str,
         failures: Sequence[Heard],
-        last: Heard,
+        since: float,
     ) -> Suspicion:
-        since = min([each.ended for each in (*failures, last)])
         own = Counter(self._fates[each.endpoint] for each in failures)
         others = self._blames(witness, since)
         # Nothing is ejected while our own network is in doubt, but on the word of those whose network works.
@@ -336,7 +321,7 @@ class Doubt:
     def _blames(self, witness: Witness, since: float) -> Counter[int]:
         """How often each fate failed since then for the others whose own network works."""
         blames: Counter[int] = Counter()
-        for other in self._others(witness, since):
+        for other in self._voices.others(witness, since):
             if other.reached >= since:
                 # Real work that got no answer is in both.
                 failures: Counter[Plain] = Counter(each for each in other.memory if each[3] != "success")
@@ -368,6 +353,10 @@ class Doubt:
         if self._witnesses.pop(name).suspicion is not None:
             self.news.append(Cleared(name, "it is no reporter any more"))
         self._several = len(self._witnesses) > 1
+
+
+def _onset(failures: Sequence[Heard], last: Heard) -> float:
+    return min([each.ended for each in (*failures, last)])
 
 
 def _lapsed(witness: Witness, now: float) -> bool:

@@ -382,10 +382,9 @@ class NoEndpoint(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """One change of an endpoint's (or a model's) state, or of trust. `number` grows by one and never repeats.
+    """One change: of an endpoint's or model's state, of trust, of a provider's word. `number` grows by one.
 
-    `event` is the log event, such as `endpoint.ejected`; `next_at` the monotonic moment of what happens next, if it
-    is scheduled; `enforced` is false where health is only watched: whatever changed, it chooses nothing.
+    `event` is the log event, `next_at` the monotonic moment of what happens next, if any; `enforced`: it chooses.
     """
 
     number: int
@@ -397,4 +396,5 @@ class Transition:
     reason: str
     next_at: float | None = None
     reporter: str | None = None
+    provider: str | None = None
     enforced: bool = True

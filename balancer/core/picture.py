@@ -67,6 +67,12 @@ def picture(row: Row, now: float, policy: HealthPolicy) -> Picture:
     degraded = belief.degraded(now)
     if degraded:
         until = min(until, belief.degraded_until)
+    if row.announced is not None:
+        until = min(until, row.announced.changes_at(belief.at, now))
+        if row.announced.counts(belief.at, now):
+            degraded = True
+            base, slope = row.announced.risen(base, slope)
+    if degraded:
         tier = max(tier, 1)
     if row.plain(now):
         state: State = "degraded" if degraded else "healthy" if row.verified else "unverified"

@@ -19,6 +19,7 @@ from math import inf
 from random import Random
 from typing import Final
 
+from balancer.core.announcement import Announcement
 from balancer.core.capacity import InFlight, Throttle
 from balancer.core.ceiling import Ceiling
 from balancer.core.estimate import FLOOR, PROVIDER_WEIGHT, Belief, failure_probability
@@ -50,40 +51,11 @@ class Row:
     """Everything about one endpoint."""
 
     __slots__ = (
-        "belief",
-        "ceiling",
-        "drains",
-        "endpoint",
-        "enforced",
-        "failed_at",
-        "failed_before",
-        "failures",
-        "flight",
-        "health",
-        "hits",
-        "kin",
-        "last_outcome",
-        "last_report",
-        "mark",
-        "news",
-        "outcomes",
-        "peak",
-        "probed_at",
-        "probes_deep",
-        "ready",
-        "ready_tick",
-        "ready_version",
-        "selections",
-        "shown",
-        "slow",
-        "slowness",
-        "speed",
-        "throttle",
-        "tools",
-        "trips",
-        "verified",
-        "windows",
-    )
+        "announced", "belief", "ceiling", "drains", "endpoint", "enforced", "failed_at", "failed_before",
+        "failures", "flight", "health", "hits", "kin", "last_outcome", "last_report", "mark", "news", "outcomes",
+        "peak", "probed_at", "probes_deep", "ready", "ready_tick", "ready_version", "selections", "shown", "slow",
+        "slowness", "speed", "throttle", "tools", "trips", "verified", "windows",
+    )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, policy: HealthPolicy, *, random: Random, now: float) -> None:
         self.endpoint = endpoint
@@ -106,6 +78,7 @@ class Row:
         self.trips: dict[tuple[Cause, bool], int] = {}
         self.failures: deque[Failure] = deque(maxlen=FAILURES_MAX)
         self.drains: tuple[Drain, ...] = ()
+        self.announced: Announcement | None = None
         self.selections = 0
         self.last_outcome: float | None = None
         self.last_report: float | None = None
@@ -301,6 +274,9 @@ class Row:
     def success_estimate(self, now: float, *, prior: float) -> float:
         """The chance that the next call succeeds, enforced or not, where its peers usually fail as `prior` says."""
         base, slope = self.belief.terms(now)
+        warning = self.warning(now)
+        if warning is not None:
+            base, slope = warning.risen(base, slope)
         like = prior if self.kin is None else PROVIDER_WEIGHT * self.kin + (1 - PROVIDER_WEIGHT) * prior
         return 1 - failure_probability(base, slope, like)
 
@@ -331,7 +307,7 @@ class Row:
             holding.append("throttled")
         if phase == "recovering":
             holding.append("recovering")
-        elif phase == "closed" and self.belief.degraded(now):
+        elif phase == "closed" and self.degraded(now):
             holding.append("degraded")
         elif phase == "closed" and not self.verified:
             holding.append("unverified")
@@ -342,8 +318,17 @@ class Row:
     def state(self, now: float) -> State:
         """The one state that is shown."""
         if self.plain(now):
-            return "degraded" if self.belief.degraded(now) else "healthy" if self.verified else "unverified"
+            return "degraded" if self.degraded(now) else "healthy" if self.verified else "unverified"
         return self.states(now)[0]
+
+    def warning(self, now: float) -> Announcement | None:
+        """What its provider's status page says, where that counts: nothing better is known of it."""
+        said = self.announced
+        return said if said is not None and said.counts(self.belief.at, now) else None
+
+    def degraded(self, now: float) -> bool:
+        """Whether it fails more than is normal, by what was seen of it or else by its provider's own word."""
+        return self.belief.degraded(now) or self.warning(now) is not None
 
     def plain(self, now: float) -> bool:
         """Whether nothing keeps it out or eases it in: no phase, hold, drain or fault, as is the rule."""

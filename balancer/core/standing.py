@@ -65,6 +65,9 @@ def _story(row: Row, state: State, now: float, policy: HealthPolicy) -> tuple[st
             done = max(0, policy.ramp_requests - health.ramp_left)
             return f"trial passed; {done} of {policy.ramp_requests} requests of the ramp", None, None
         case "degraded":
+            warning = row.warning(now)
+            if warning is not None and not row.belief.degraded(now):
+                return warning.told, None, None
             streak = health.recent.streak(now, age=RECENT_AGE)
             if streak > 1:
                 return f"{streak} failures in a row", None, None

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from balancer.core.doubt import Cleared
 from balancer.core.journal import Journal
 from balancer.core.model import HealthPolicy, Transition
 from balancer.core.phases import Change
 from balancer.core.row import Row
 from balancer.core.standing import standing
-from balancer.core.witness import Suspicion
+from balancer.core.witness import Cleared, Suspicion
 
 
 class Teller:
@@ -96,6 +95,10 @@ class Teller:
         event = "suspected" if isinstance(news, Suspicion) else "cleared"
         whose = "self" if news.witness is None else "reporter"
         self._journal.tell(now, f"{whose}.{event}", news.reason, reporter=news.witness)
+
+    def announced(self, provider: str, said: str, now: float) -> None:
+        """Tell that a provider's status page says something else now."""
+        self._journal.tell(now, "provider.announced", said, provider=provider)
 
     def forget_models(self, configured: Iterable[str]) -> None:
         """Take no panic of a model for granted that is no longer configured."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from balancer.core.accounts import Accounts
-from balancer.core.doubt import ReporterView
+from balancer.core.announcement import Announcement
 from balancer.core.estimate import peers_prior
 from balancer.core.model import SOURCES, Catalog, Endpoint, Model, RetryBudget, Source, State, Timeouts
 from balancer.core.notes import Drain, Failure
@@ -23,7 +23,7 @@ from balancer.core.pool import FLIGHT_LONGEST, last_resort
 from balancer.core.row import ELIGIBLE, Row
 from balancer.core.standing import standing
 from balancer.core.window import Counts
-from balancer.core.witness import Suspicion
+from balancer.core.witness import ReporterView, Suspicion
 
 RANKS: Final = (0.5, 0.75, 0.9, 0.99)  # OpenRouter's percentiles
 
@@ -92,7 +92,7 @@ class ModelView:
 
 @dataclass(frozen=True, slots=True)
 class TableView:
-    """The whole table at `now`."""
+    """The whole table at `now`. `announcements` are of the providers whose status pages tell of trouble."""
 
     now: float
     generation: int
@@ -102,6 +102,7 @@ class TableView:
     decisions: Mapping[tuple[str, str, str], int]
     sessions: int
     self_suspicion: Suspicion | None
+    announcements: Mapping[str, Announcement]
     reporters: tuple[ReporterView, ...]
 
     @property

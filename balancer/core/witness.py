@@ -26,7 +26,7 @@ from typing import Final, Literal, NamedTuple
 from balancer.core.model import Source
 from balancer.core.outcome import KINDS, Kind
 
-Rule = Literal["severed", "contradicted", "stalled"]
+Rule = Literal["severed", "unreached", "contradicted", "stalled"]
 
 TRANSPORT: Final = frozenset[Kind]({"connect", "dns", "tls", "timeout", "reset", "local"})
 """Kinds of a call that got no answer. A cut `stream` is not among them: its first part was one."""
@@ -85,6 +85,24 @@ class Suspicion:
         if self.rule == "contradicted":
             return self.since <= heard.ended <= until
         return heard.kind not in ANSWERS and self.since <= heard.ended and heard.began <= until
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """A witness that is believed again, and why; `witness` is `None` for the daemon itself."""
+
+    witness: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReporterView:
+    """One reporter: how many reports were taken, and seconds since the last. `suspicion` while it is suspect."""
+
+    name: str
+    reports: int
+    silence: float
+    suspicion: Suspicion | None
 
 
 class Failing:

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from balancer.config.proxies import Proxy
 from balancer.config.secret import Secret
 from balancer.config.settings import ProbeKind, ProbeSettings
+from balancer.core.announcement import Level
 from balancer.core.model import Endpoint, Pricing
 from balancer.core.outcome import Outcome
 from balancer.probing.client import Client
@@ -41,7 +42,8 @@ class ProbeResult:
     Units: seconds; `began` and `ended` are monotonic; `cost` is USD, `None` where it is unknown or nothing was
     bought. `phases` has those that happened, the one that failed included. `bug` is the traceback of an
     exception of ours. Neither it nor `transcript` nor the outcome's detail carries the credential.
-    `certificate_expires` is Unix time, `None` where no TLS connection was opened or kept.
+    `certificate_expires` is Unix time, `None` where no TLS connection was opened or kept. `announced` is what a
+    status page says, and its words; `None` where none was read.
     """
 
     endpoint: str
@@ -51,6 +53,7 @@ class ProbeResult:
     phases: Mapping[str, float]
     address: str | None
     certificate_expires: float | None = None
+    announced: tuple[Level, str] | None = None
     began: float
     ended: float
     cost: float | None = None
@@ -127,6 +130,7 @@ async def probe(
         phases=trace.phases,
         address=trace.address,
         certificate_expires=trace.certificate_expires,
+        announced=trace.announced,
         began=began,
         ended=clock(),
         cost=cost_of(outcome, endpoint.pricing),

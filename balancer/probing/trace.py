@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal
 
 from balancer.config.secret import Secret
+from balancer.core.announcement import Level
 from balancer.probing.redaction import redaction
 
 Phase = Literal["resolve", "connect", "tls", "first_byte", "transfer"]
@@ -39,6 +40,7 @@ class Trace:
         self.address: str | None = None
         self.proxy: str | None = None  # while we connect to it
         self.certificate_expires: float | None = None  # Unix time
+        self.announced: tuple[Level, str] | None = None  # what a status page says, and its words
 
     @property
     def phases(self) -> Mapping[str, float]:

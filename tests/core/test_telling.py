@@ -7,12 +7,11 @@ from random import Random
 
 import pytest
 
-from balancer.core.doubt import Cleared
 from balancer.core.model import Endpoint, HealthPolicy
 from balancer.core.outcome import Kind, Outcome
 from balancer.core.row import Row
 from balancer.core.telling import Teller
-from balancer.core.witness import Suspicion
+from balancer.core.witness import Cleared, Suspicion
 
 MakeEndpoint = Callable[..., Endpoint]
 

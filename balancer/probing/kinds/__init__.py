@@ -14,6 +14,7 @@ from balancer.probing.kinds.dns import DNS
 from balancer.probing.kinds.http import HTTP
 from balancer.probing.kinds.interface import Check
 from balancer.probing.kinds.models import MODELS
+from balancer.probing.kinds.self import SELF
 from balancer.probing.kinds.tcp import TCP
 from balancer.probing.kinds.tls import TLS
 from balancer.probing.kinds.tools import TOOLS
@@ -26,6 +27,7 @@ KINDS: Final[Mapping[ProbeKind, Check]] = {
     "tls": TLS,
     "tcp": TCP,
     "dns": DNS,
+    "self": SELF,
 }
 
 __all__ = ["KINDS", "Check"]

@@ -1,0 +1,92 @@
+"""What is probed besides endpoints, resolved: each status page and each target of the self check as a `Lookout`.
+
+Theory of operation: the probing machinery asks endpoints, so a lookout is dressed as one: no model, no credential,
+its address as `base_url`. The environment's proxies lead to it as to any endpoint; not to a bare TCP port, which no
+proxy passes on.
+
+What this module does not know: what an answer means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import UnsetType
+
+from balancer.config.beside import SelfCheckShape, StatusPageShape
+from balancer.config.overlay import overlay
+from balancer.config.problems import Path
+from balancer.config.proxies import Proxies
+from balancer.config.rules import Sheet
+from balancer.config.settings import Lookout, PageSettings, ProbeSettings, SelfCheck, StatusPage
+from balancer.config.units import duration_text
+from balancer.core.model import Endpoint
+
+SELF: Final = "self"
+"""The provider of all self checks: their line has a limit of its own."""
+
+
+def lookouts(sheet: Sheet, proxies: Proxies) -> Mapping[str, Lookout]:
+    """Build them, telling what is wrong on the way."""
+    found: dict[str, Lookout] = {}
+    for key, provider in sheet.file.providers.items():
+        shape = None if provider is None else provider.status_page
+        if isinstance(shape, StatusPageShape):
+            page = overlay(StatusPage(), shape)
+            _judge_times(sheet, ("providers", key, "status_page"), shape, page)
+            found[f"status_page:{key}"] = _page(key, page, proxies)
+    own = sheet.file.self_check
+    if isinstance(own, SelfCheckShape):
+        check = overlay(SelfCheck(), own)
+        _judge_times(sheet, ("self_check",), own, check)
+        for target in dict.fromkeys(check.targets):
+            found[f"self:{target}"] = _target(target, check, proxies)
+    return found
+
+
+def _page(provider: str, page: StatusPage, proxies: Proxies) -> Lookout:
+    return Lookout(
+        endpoint=_place(f"status_page:{provider}", provider, page.url),
+        settings=PageSettings(
+            kind="status_page",
+            interval=page.interval,
+            suspect_interval=page.interval,
+            timeout=min(page.timeout, page.interval),
+            proxy=proxies,
+            components=page.components,
+        ),
+    )
+
+
+def _target(target: str, check: SelfCheck, proxies: Proxies) -> Lookout:
+    return Lookout(
+        endpoint=_place(f"self:{target}", SELF, target),
+        settings=ProbeSettings(
+            kind="self",
+            interval=check.interval,
+            suspect_interval=check.interval,
+            timeout=min(check.timeout, check.interval),
+            concurrency=max(1, len(check.targets)),
+            proxy=proxies if target.startswith("http") else Proxies(),
+            # A kept connection may outlive the network by minutes.
+            reuse=False,
+        ),
+    )
+
+
+def _place(key: str, provider: str, url: str) -> Endpoint:
+    return Endpoint(
+        id=key, model="", tag=provider, provider=provider, provider_name=provider, upstream_model="", base_url=url
+    )
+
+
+def _judge_times(
+    sheet: Sheet, at: Path, shape: StatusPageShape | SelfCheckShape, value: StatusPage | SelfCheck
+) -> None:
+    if isinstance(shape.timeout, UnsetType) or value.timeout <= value.interval:
+        return
+    if any(sheet.problems.touches((*at, key)) for key in ("timeout", "interval")):
+        return
+    found = f"{duration_text(value.timeout)} is longer than interval, {duration_text(value.interval)}"
+    sheet.tell((*at, "timeout"), found, f"use at most {duration_text(value.interval)}")

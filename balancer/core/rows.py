@@ -1,0 +1,42 @@
+"""Which rows a configuration needs: by key, so that what did not change keeps its evidence.
+
+What this module does not know: everything of a table that is not in its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+
+from balancer.core.model import Catalog
+from balancer.core.row import Row
+from balancer.core.telling import Teller
+
+
+def follow(
+    before: Catalog, after: Catalog, known: Mapping[str, Row], *, teller: Teller, random: Random, now: float
+) -> tuple[dict[str, Row], set[str]]:
+    """Build the rows of a configuration from those of the one before, and tell what comes and goes.
+
+    Shape: the rows, and the keys of those that are no longer what they were.
+    """
+    respan = after.health.windows != before.health.windows
+    rows: dict[str, Row] = {}
+    for key, endpoint in after.endpoints.items():
+        row = known.get(key)
+        if row is None or row.endpoint.identity != endpoint.identity:
+            reason = "configured" if row is None else "address, model or credential changed"
+            row = Row(endpoint, after.health, random=random, now=now)
+            row.shown = row.state(now)  # of the others, what only time has changed is still to be told
+            teller.endpoint(now, "endpoint.added", key, reason, row)
+            if endpoint.misconfigured is not None:
+                teller.endpoint(now, "endpoint.misconfigured", key, endpoint.misconfigured, row)
+        else:
+            row.configure(endpoint)
+            if respan:
+                row.forget_windows(after.health)
+        rows[key] = row
+    for key in known:
+        if key not in rows:
+            teller.endpoint(now, "endpoint.removed", key, "no longer configured", None)
+    return rows, {key for key, row in known.items() if rows.get(key) is not row}
