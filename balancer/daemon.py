@@ -5,6 +5,9 @@ probing, HTTP and metrics do not know of each other. `running()` binds the socke
 and the ticker inside one TaskGroup, and ends all of them on the way out; a crash of any of them ends the
 daemon, because a daemon that decides without probes and does not say so would be a lie.
 
+Status pages and our own reach are probed beside the endpoints, by a schedule of their own: nothing that they do may
+wait for a provider's slots, nor a provider for theirs.
+
 After every write to the table somebody calls `_changed`: new transitions become log lines, and readers of the
 event stream are woken. They read the table's own memory of transitions, so nothing is queued per reader.
 
@@ -31,6 +34,7 @@ from typing import Any, Final
 from balancer.config import Config, ConfigError, ConfigProblem
 from balancer.config.units import is_wide
 from balancer.core.balancer import Balancer
+from balancer.core.evidence import CALM, Evidence
 from balancer.core.model import Transition
 from balancer.core.outcome import COUNTS
 from balancer.http import Hands, Server, Unprobed, reporters
@@ -43,6 +47,7 @@ TICK: Final = 0.5  # s; how often loop lag, doubts and the wall clock are looked
 # s that the loop may be late. A batch of reports or a collection of garbage takes tenths of one; a second more or
 # less decides no probe of the usual ten, but it does decide a connect of two.
 STALL: Final = 1.0
+READINGS: Final = 5  # of a status page that may fail before nobody knows what it says
 STOP_GRACE: Final = 1.5  # s; answers under way may finish, and SIGTERM still ends us within two
 
 _LOUD: Final = frozenset(
@@ -89,6 +94,13 @@ class Daemon:
             look=lambda key, now: self.balancer.evidence(key, now=now),
             on_spent=lambda provider, said: self._log.warning("probe.budget_spent", provider=provider, spent=said),
         )
+        self._lookouts = Scheduler(
+            clock=clock.monotonic,
+            wall=clock.wall,
+            rng=Random(seed),
+            on_result=self._looked_out,
+            look=_calm,
+        )
         self._server = Server(
             Hands(
                 balancer=self.balancer,
@@ -121,6 +133,7 @@ class Daemon:
             async with asyncio.TaskGroup() as tasks:
                 owned = [
                     tasks.create_task(self._scheduler.run(), name="scheduler"),
+                    tasks.create_task(self._lookouts.run(), name="lookouts"),
                     tasks.create_task(self._tick(), name="ticker"),
                 ]
                 self._changed()
@@ -140,6 +153,7 @@ class Daemon:
             self._stopping = True
             await self._server.stop(grace=STOP_GRACE)
             await self._scheduler.close()
+            await self._lookouts.close()
         self._log.info("daemon.stopped")
 
     async def reload(self) -> list[str]:
@@ -185,6 +199,11 @@ class Daemon:
 
     def _follow(self) -> None:
         self._scheduler.apply(self.config.endpoints, self.config.probes, self.config.credentials)
+        places = self.config.lookouts.items()
+        self._lookouts.apply(
+            {key: each.endpoint for key, each in places}, {key: each.settings for key, each in places}, {}
+        )
+        self._metrics.lookouts(self.config.lookouts)
         self._metrics.providers(self.config.providers)
         self._metrics.endpoints(self.config.endpoints)
         names = reporters(self.config.tokens)
@@ -208,6 +227,32 @@ class Daemon:
         self._metrics.probed(endpoint.provider, result.phases, result.cost)
         self._metrics.certificate(endpoint.id, result.certificate_expires)
         self._tell_probe(result)
+        self._changed()
+
+    def _looked_out(self, result: ProbeResult) -> None:
+        now = clock.monotonic()
+        lookout = self.config.lookouts.get(result.endpoint)
+        if lookout is None:
+            return
+        self._notice_stall(now)
+        kind, place = result.outcome.kind, lookout.endpoint
+        if result.kind == "self" and kind != "probe_invalid":  # which is no word about the network
+            targets = {
+                each.endpoint.base_url for each in self.config.lookouts.values() if each.settings.kind == "self"
+            }
+            fault = None if kind == "success" else kind
+            self.balancer.reached(place.base_url, fault, targets=targets, began=result.began, now=now)
+        if result.announced is not None:
+            level, detail = result.announced
+            lasting = lookout.settings.interval * READINGS
+            self.balancer.announce(place.provider, level, detail=detail, now=now, lasting=lasting)
+        self._metrics.looked_out(result.endpoint, good=kind == "success")
+        facts = {"lookout": result.endpoint, "outcome": kind, "status": result.outcome.status}
+        if result.bug is not None:
+            self._log.error("probe.crashed", **facts, traceback=result.bug)
+        elif kind != "success":
+            tell = self._log.warning if kind == "probe_invalid" else self._log.info
+            tell("lookout.failed", **facts, detail=result.outcome.detail)
         self._changed()
 
     def _tell_probe(self, result: ProbeResult) -> None:
@@ -276,7 +321,7 @@ class Daemon:
         facts = {
             key: value
             for key, value in asdict(transition).items()
-            if key in ("endpoint", "model", "reporter", "state", "reason") and value not in (None, "")
+            if key in ("endpoint", "model", "provider", "reporter", "state", "reason") and value not in (None, "")
         }
         if transition.next_at is not None:
             facts["next_in"] = round(max(0.0, transition.next_at - transition.now), 3)
@@ -323,3 +368,9 @@ class Daemon:
         if now - self._due > STALL:
             self.balancer.stalled(since=self._due - TICK, now=now)
             self._due = now  # told once, by whoever wakes first
+
+
+def _calm(key: str, now: float) -> Evidence:
+    """What is known of a lookout without asking it: nothing."""
+    del key, now
+    return CALM

@@ -24,9 +24,11 @@ PHASES: Final = ("resolve", "connect", "tls", "first_byte", "transfer")
 
 def options(verb: argparse.ArgumentParser) -> None:
     """Add the options of `probe`."""
-    verb.add_argument("endpoint", metavar="ENDPOINT", nargs="*", help="endpoint ids")
+    verb.add_argument(
+        "endpoint", metavar="ENDPOINT", nargs="*", help="ids of endpoints; status_page:PROVIDER, self:TARGET"
+    )
     verb.add_argument("-c", "--config", default="balancer.yaml", help="configuration file (balancer.yaml)")
-    verb.add_argument("--all", action="store_true", help="every endpoint whose credential is set")
+    verb.add_argument("--all", action="store_true", help="all of these, but endpoints whose credential is not set")
     verb.add_argument("--debug", action="store_true", help="show requests and answers, without secrets")
     verb.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -41,13 +43,14 @@ def run(asked: argparse.Namespace) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
+    known = [*config.endpoints, *config.lookouts]
     for key in asked.endpoint:
-        if key not in config.endpoints:
-            near = get_close_matches(key, config.endpoints, n=3)
-            hint = f"; did you mean {', '.join(near)}?" if near else f"; {asked.config} has {len(config.endpoints)}"
+        if key not in known:
+            near = get_close_matches(key, known, n=3)
+            hint = f"; did you mean {', '.join(near)}?" if near else f"; {asked.config} has {len(known)}"
             print(f"balancer: no endpoint {key!r}{hint}", file=sys.stderr)
             return 2
-    chosen = list(config.endpoints) if asked.all else list(dict.fromkeys(asked.endpoint))
+    chosen = known if asked.all else list(dict.fromkeys(asked.endpoint))
     skipped = {key: why for key in chosen if (why := _unprobed(config, key)) is not None}
     results = asyncio.run(_probe(config, [key for key in chosen if key not in skipped]))
     if asked.json:
@@ -59,6 +62,8 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _unprobed(config: Config, key: str) -> str | None:
+    if key in config.lookouts:
+        return None
     if config.probes[key].kind == "none":
         return "probe.kind is none"
     return config.endpoints[key].misconfigured
@@ -69,11 +74,12 @@ async def _probe(config: Config, keys: list[str]) -> list[ProbeResult]:
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def one(key: str) -> ProbeResult:
+        lookout = config.lookouts.get(key)
         async with slots:
             return await probe(
-                config.endpoints[key],
-                config.probes[key],
-                config.credentials[key],
+                config.endpoints[key] if lookout is None else lookout.endpoint,
+                config.probes[key] if lookout is None else lookout.settings,
+                None if lookout is not None else config.credentials[key],
                 connections=connections,
                 clock=clock.monotonic,
                 wall=clock.wall,

@@ -11,7 +11,7 @@ What this module does not know: kinds of probes, intervals and budgets.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from balancer.core.row import Row
 
@@ -32,6 +32,10 @@ class Evidence(NamedTuple):
     report_age: float | None
     traffic_age: float | None
     urgency: Urgency
+
+
+CALM: Final = Evidence(None, None, "calm")
+"""Of what nobody reports on and nothing is asked: no endpoint."""
 
 
 def evidence(row: Row, company: Sequence[Row], now: float) -> Evidence:

@@ -44,7 +44,7 @@ class Event(Struct, kw_only=True):
     """One change. Units: `at` is Unix seconds, `next_in` seconds from then.
 
     `enforced` is false where health is only watched: the change is what would be, and chooses nothing. `reporter`
-    is there where the change is of our trust in one.
+    is there where the change is of our trust in one, `provider` where it is of what one says of itself.
     """
 
     number: int
@@ -57,6 +57,7 @@ class Event(Struct, kw_only=True):
     next_in: float | None
     enforced: bool
     reporter: str | UnsetType = UNSET
+    provider: str | UnsetType = UNSET
 
 
 class Events:
@@ -156,6 +157,7 @@ class Events:
             next_in=None if transition.next_at is None else max(0.0, transition.next_at - transition.now),
             enforced=transition.enforced,
             reporter=UNSET if transition.reporter is None else transition.reporter,
+            provider=UNSET if transition.provider is None else transition.provider,
         )
         return _written(transition.event, f"{hands.boot}-{transition.number}", encode(event))
 

@@ -20,7 +20,7 @@ import msgspec
 
 from balancer.core.model import STATES
 from balancer.core.outcome import KINDS
-from balancer.http import best, chat, operating, pictures, reading, reports
+from balancer.http import best, chat, operating, pictures, providers, reading, reports
 from balancer.http.answers import ErrorAnswer, encode
 from balancer.http.events import Event
 from balancer.http.question import PARAMETERS
@@ -31,8 +31,8 @@ _JSON: Final = "application/json"
 _TYPES: Final = (
     best.Answer, ErrorAnswer, Event,
     reports.Report, reports.Batch, reports.Tally,
-    reading.ConfigAnswer,
-    pictures.EndpointList, pictures.EndpointDetail, pictures.ModelList, pictures.ModelDetail, pictures.ProviderList,
+    reading.ConfigAnswer, providers.ProviderList,
+    pictures.EndpointList, pictures.EndpointDetail, pictures.ModelList, pictures.ModelDetail,
     operating.Drain, operating.Drained, operating.Resume, operating.Resumed, operating.Probe, operating.Reloaded,
     operating.Healthy,
 )  # fmt: skip

@@ -22,7 +22,6 @@ from balancer.core.model import (
     Model,
     PriceOverride,
     Pricing,
-    Provider,
     RetryBudget,
     Source,
     State,
@@ -207,22 +206,6 @@ class ModelDetail(ModelItem, kw_only=True):
     endpoints: list[EndpointItem]
 
 
-class ProviderItem(Struct, kw_only=True):
-    """One provider: its doors, and how many of its endpoints are in which state."""
-
-    key: str
-    name: str
-    tags: tuple[str, ...]
-    endpoints: int
-    states: dict[State, int]
-
-
-class ProviderList(Struct, kw_only=True):
-    """Providers in the configured order."""
-
-    providers: list[ProviderItem]
-
-
 def endpoint_item(view: EndpointView, now: float) -> EndpointItem:
     """Make a list's line."""
     return EndpointItem(**_item(view, now))
@@ -264,16 +247,6 @@ def model_item(model: Model, view: ModelView) -> ModelItem:
 def model_detail(model: Model, view: ModelView, endpoints: list[EndpointItem]) -> ModelDetail:
     """Make the whole picture."""
     return ModelDetail(**_model(model, view), endpoints=endpoints)
-
-
-def provider_item(provider: Provider, views: Iterable[EndpointView]) -> ProviderItem:
-    """Count a provider's endpoints by state."""
-    states: dict[State, int] = {}
-    for view in views:
-        states[view.state] = states.get(view.state, 0) + 1
-    return ProviderItem(
-        key=provider.key, name=provider.name, tags=provider.tags, endpoints=sum(states.values()), states=states
-    )
 
 
 def _item(view: EndpointView, now: float) -> dict[str, Any]:

@@ -20,19 +20,19 @@ from msgspec import Struct
 from balancer.config import LogSettings, ProbeSettings
 from balancer.config.secret import Absent, Secret
 from balancer.core.model import STATES, HealthPolicy, Model, Routing
+from balancer.core.view import EndpointView
 from balancer.http.answers import Refused, answer
 from balancer.http.api import Ask
 from balancer.http.hands import Hands
 from balancer.http.pictures import (
     EndpointList,
     ModelList,
-    ProviderList,
     endpoint_detail,
     endpoint_item,
     model_detail,
     model_item,
-    provider_item,
 )
+from balancer.http.providers import ProviderList, provider_item
 from balancer.http.query import pairs, single
 from balancer.http.words import close, hint, shown
 
@@ -58,6 +58,7 @@ class ConfigAnswer(Struct, kw_only=True):
     providers: list[dict[str, Any]]
     models: list[dict[str, Any]]
     endpoints: list[dict[str, Any]]
+    lookouts: list[dict[str, Any]]
 
 
 class Reading:
@@ -87,11 +88,15 @@ class Reading:
         """Every provider."""
         pairs(ask.query, ())
         balancer = self._hands.balancer
-        views = balancer.view(now=self._hands.clock()).endpoints
+        view = balancer.view(now=self._hands.clock())
+        of: dict[str, list[EndpointView]] = {key: [] for key in balancer.catalog.providers}
+        for each in view.endpoints:
+            of[each.endpoint.provider].append(each)
+        said = view.announcements
         return answer(
             ProviderList(
                 providers=[
-                    provider_item(provider, [each for each in views if each.endpoint.provider == key])
+                    provider_item(provider, of[key], said.get(key), view.now)
                     for key, provider in balancer.catalog.providers.items()
                 ]
             )
@@ -144,6 +149,10 @@ class Reading:
                 models=[_builtins(each) for each in config.models.values()],
                 endpoints=[
                     _endpoint(_builtins(each), config.probes.get(key)) for key, each in config.endpoints.items()
+                ],
+                lookouts=[
+                    {"id": key, "address": _address(each.endpoint.base_url), "probe": _probe(each.settings)}
+                    for key, each in config.lookouts.items()
                 ],
             )
         )

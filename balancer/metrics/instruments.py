@@ -64,6 +64,7 @@ class Metrics:
         self._left_out: dict[LeftOut, int] = dict.fromkeys(get_args(LeftOut), 0)
         self._spent: dict[str, tuple[int, float]] = {}
         self._reporters: tuple[str, ...] = ()
+        self._lookouts: dict[str, bool | None] = {}
 
     # ---- counting ------------------------------------------------------------------------------------
 
@@ -142,6 +143,15 @@ class Metrics:
         """Forget the certificates of endpoints that are removed."""
         wanted = frozenset(keys)
         self._certificates = {key: at for key, at in self._certificates.items() if key in wanted}
+
+    def lookouts(self, keys: Iterable[str]) -> None:
+        """Show these lookouts and no others."""
+        self._lookouts = {key: self._lookouts.get(key) for key in keys}
+
+    def looked_out(self, key: str, *, good: bool) -> None:
+        """Note how the last probe of a lookout ended."""
+        if key in self._lookouts:
+            self._lookouts[key] = good
 
     def reporters(self, names: Iterable[str]) -> None:
         """Show these reporters and no others."""
@@ -227,6 +237,16 @@ class Metrics:
                 lines=[
                     line("balancer_probe_certificate_expiry_timestamp_seconds", {"endpoint": key}, expires)
                     for key, expires in self._certificates.items()
+                ],
+            ),
+            Family(
+                name="balancer_lookout_success",
+                kind="gauge",
+                help="1 if the last probe of a status page or of our own reach was good; at first no sample.",
+                lines=[
+                    line("balancer_lookout_success", {"lookout": key}, int(good))
+                    for key, good in self._lookouts.items()
+                    if good is not None
                 ],
             ),
             *(

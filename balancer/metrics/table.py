@@ -68,6 +68,7 @@ def table_families(view: TableView) -> list[Family]:
         *_capacities(endpoints),
         *_decisions(view),
         *_models(view),
+        _announced(view),
     ]
 
 
@@ -342,3 +343,15 @@ def _models(view: TableView) -> list[Family]:
             lines=[line("balancer_self_suspect", {}, int(view.self_suspect))],
         ),
     ]
+
+
+def _announced(view: TableView) -> Family:
+    return Family(
+        name="balancer_provider_announced",
+        kind="gauge",
+        help="1 for the trouble that a provider's status page tells of; no sample while it tells of none.",
+        lines=[
+            line("balancer_provider_announced", {"provider": provider, "level": said.level}, 1)
+            for provider, said in view.announcements.items()
+        ],
+    )

@@ -46,6 +46,8 @@ EVENTS: Final = frozenset(
         "probe.crashed",
         "probe.stretched",
         "probe.unstretched",
+        "lookout.failed",
+        "provider.announced",
         "report.refused",
         "request.refused",
         "request.crashed",
