@@ -58,8 +58,10 @@ class Announcement(NamedTuple):
         """When time alone will change whether it counts; infinity where it will not."""
         if self.level == "operational" or now >= self.until:
             return inf
-        outranked = self._outranked_until(seen)
-        return min(outranked, self.until) if now < outranked else self.until
+        begins = self._outranked_until(seen)
+        if now < begins:
+            return begins if begins < self.until else inf
+        return self.until
 
     def _outranked_until(self, seen: float) -> float:
         return seen + (OUTRANKED if seen >= self.since else FRESH)

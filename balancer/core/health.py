@@ -38,6 +38,7 @@ from balancer.core.recent import RECENT_AGE, Peers, Recent
 
 SHALLOW_FAILURES: Final = 3  # kubelet's failureThreshold and HAProxy's fall …
 SHALLOW_LAST: Final = 5  # … of so many: a good probe between two bad ones is how a sick server looks, and no cure
+VETO_MAX: Final = 900.0  # s from an ejection on; a list of models may be broken for ever where the models work
 SHALLOW_AGE: Final = 300.0  # s; a failed probe postpones trials no longer than this, lest probing stopped
 _LAST: Final = (
     2**SHALLOW_LAST - 1
@@ -64,26 +65,10 @@ class Health:
     """
 
     __slots__ = (
-        "_before",
-        "_proved",
-        "_random",
-        "_refusals",
-        "_refused_at",
-        "_refused_deep",
-        "_shallow",
-        "_shallow_failed",
-        "cause",
-        "ejections",
-        "generation",
-        "lease",
-        "misconfigured",
-        "phase",
-        "ramp_left",
-        "reason",
-        "recent",
-        "since",
-        "until",
-    )
+        "_before", "_proved", "_random", "_refusals", "_refused_at", "_refused_deep", "_shallow", "_shallow_failed",
+        "_shallow_lies", "cause", "ejections", "generation", "lease", "misconfigured", "phase", "ramp_left",
+        "reason", "recent", "since", "until",
+    )  # fmt: skip
 
     def __init__(self, *, random: Random, now: float) -> None:
         self._random = random
@@ -102,6 +87,7 @@ class Health:
         self.cause: Cause | None = None
         self._shallow = 0
         self._shallow_failed = float("-inf")
+        self._shallow_lies = False
         self._refusals = 0
         self._refused_at = inf
         self._refused_deep = False
@@ -121,9 +107,11 @@ class Health:
 
     def trial_due(self, now: float) -> bool:
         """Whether the next request may be the trial: the hold is over, and no failed probe speaks against it."""
-        return (
-            self.phase_at(now) == "ejected" and now >= self.until and not now - self._shallow_failed < SHALLOW_AGE
-        )
+        return self.phase_at(now) == "ejected" and now >= self.until and not self._vetoed(now)
+
+    def _vetoed(self, now: float) -> bool:
+        """Whether a cheap probe that failed lately postpones a trial that is due."""
+        return now - self._shallow_failed < SHALLOW_AGE and now - self.since < VETO_MAX
 
     def admission(self, policy: HealthPolicy) -> float:
         """The share of first picks that this endpoint may take: 1, or less in slow start."""
@@ -291,11 +279,14 @@ class Health:
         return self._trip(cause, f"{reason} ({_what(outcome)})", now, policy)
 
     def _take_shallow(self, outcome: Outcome, good: bool, now: float, policy: HealthPolicy) -> Change | None:
-        self._shallow = (self._shallow << 1 | (not good)) & _LAST
         if good:
-            self._shallow_failed = float("-inf")
+            self._shallow_lies = False
+        elif self._shallow_lies:
             return None
-        self._shallow_failed = now
+        self._shallow = (self._shallow << 1 | (not good)) & _LAST
+        self._shallow_failed = float("-inf") if good else now
+        if good:
+            return None
         if self.phase in ("closed", "recovering") and self._shallow.bit_count() >= SHALLOW_FAILURES:
             in_a_row = self._shallow & _ROW == _ROW
             of = "probes failed in a row" if in_a_row else f"of the last {SHALLOW_LAST} probes failed"
@@ -307,6 +298,9 @@ class Health:
     ) -> Change | None:
         still_slow = counts == "success" and slow and self.cause == "slow_calls"
         if counts == "success" and not still_slow:
+            # What fails while real work succeeds says nothing of it, until it has succeeded again itself.
+            self._shallow_lies = self._shallow_failed > float("-inf")
+            self._shallow_failed = float("-inf")
             self._move("pass", now)
             self.ramp_left = policy.ramp_requests
             if self.ramp_left == 0:

@@ -121,11 +121,10 @@ class Row:
         counts = COUNTS[outcome.kind]
         self.outcomes[source, outcome.kind] = self.outcomes.get((source, outcome.kind), 0) + 1
         if source == "probe":
-            self.probes_deep = not outcome.shallow
-            if self.probes_deep and counts in ("success", "failure"):  # what decides nothing is no trial
-                self.probed_at = max(self.probed_at, ended)
+            self._probed(outcome.shallow, counts, ended, policy)
         if counts != "none":
-            self.windows[source].record(ended, _COLUMN[counts])
+            if not (outcome.shallow and self.probes_deep):  # a list that works would hide a model that does not
+                self.windows[source].record(ended, _COLUMN[counts])
             if not outcome.shallow:
                 self.belief.record(counts == "success", ended, hard=counts == "failure")
                 if counts == "failure":
@@ -162,6 +161,15 @@ class Row:
             changes.append(change)
             self._count(change)
         return changes
+
+    def _probed(self, shallow: bool, counts: str, ended: float, policy: HealthPolicy) -> None:
+        """Note which kind of probe comes here: cheap ones fill the windows only where no others do."""
+        if shallow:
+            self.probes_deep = self.probes_deep and ended - self.probed_at < policy.windows[-1]
+            return
+        self.probes_deep = True
+        if counts in ("success", "failure"):  # what decides nothing is no trial
+            self.probed_at = max(self.probed_at, ended)
 
     def failed(self, ended: float) -> None:
         """Remember when its last two failures of real work ended: one alone is no outage, and nobody need count."""
