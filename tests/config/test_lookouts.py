@@ -19,14 +19,14 @@ providers:
     status_page: PAGE
   b: {base_url: "https://b.example"}
 models: {x/y: {endpoints: [{provider: a, model: m}, {provider: b, model: m}]}}
-probe: {timeout: 7s, ca_file: own.pem, send_headers: {x-who: we}, ip_version: 4, interval: 20s}
+probe: {timeout: 7s, ca_file: own.pem, send_headers: {x-who: we}, ip_version: 4, interval: 20s, PROBE}
 self_check: CHECK
 """
 
 
-def config(page: str = "", check: str = "", environ: dict[str, str] | None = None) -> Config:
-    text = TEXT.replace("PAGE", page).replace("CHECK", check)
-    return parse_config(text, source="t.yaml", environ={"KEY": "sk-secret"} if environ is None else environ)
+def config(page: str = "", check: str = "", probe: str = "", **environ: str) -> Config:
+    text = TEXT.replace("PAGE", page).replace("CHECK", check).replace("PROBE", probe)
+    return parse_config(text, source="t.yaml", environ={"KEY": "sk-secret", **environ})
 
 
 def page(keys: str) -> Lookout:
@@ -95,8 +95,8 @@ def test_a_timeout_that_nobody_gave_shrinks_with_the_interval(
 
 def test_the_environments_proxies_lead_to_addresses_and_not_to_bare_ports_and_names() -> None:
     targets = ["https://one.example", "http://one.example", "tcp://one.example:443", "dns://one.example"]
-    environ = {"KEY": "sk-secret", "HTTPS_PROXY": "http://near:3128"}
-    lookouts = config("{url: 'https://status.a.example'}", f"{{targets: {targets}}}", environ).lookouts
+    pages, checks = "{url: 'https://status.a.example'}", f"{{targets: {targets}}}"
+    lookouts = config(pages, checks, HTTPS_PROXY="http://near:3128").lookouts
     near = Proxies(https=Proxy(host="near", port=3128))
     proxies = {key: look.settings.proxy for key, look in lookouts.items()}
     assert proxies == {
@@ -106,6 +106,8 @@ def test_the_environments_proxies_lead_to_addresses_and_not_to_bare_ports_and_na
         "self:tcp://one.example:443": Proxies(),
         "self:dns://one.example": Proxies(),
     }
+    direct = config(pages, checks, "proxy: false", HTTPS_PROXY="http://near:3128").lookouts
+    assert {look.settings.proxy for look in direct.values()} == {Proxies()}
 
 
 def test_they_are_asked_as_without_any_settings_otherwise() -> None:
