@@ -51,9 +51,7 @@ _INDICATORS: Final[Mapping[str, Level]] = {
 }
 _GONE: Final = frozenset({404, 410})  # but 405 is what walls against robots say
 _OVER: Final = frozenset({"resolved", "postmortem"})
-_UNDER_WAY: Final = frozenset(
-    {"in_progress", "verifying"}
-)  # of Statuspage's maintenances, which tell the next ones too
+_UNDER_WAY: Final = frozenset({"in_progress", "verifying"})  # Statuspage's maintenances are also those to come
 
 Clean = Callable[[str, int], str]
 T = TypeVar("T")

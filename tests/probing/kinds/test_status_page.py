@@ -244,8 +244,10 @@ async def test_a_name_may_be_a_groups_and_stands_for_its_members(lab):
 
 
 async def test_a_group_itself_may_be_said_to_be_worse_than_its_members(lab):
-    page = statuspage(component("APIs", "major_outage", id="g", group=True), component("Chat", group_id="g"))
-    assert await announced(lab, page, "APIs") == ("major_outage", "APIs")
+    parts = [component("APIs", "major_outage", id="g", group=True), component("Chat", group_id="g")]
+    assert await announced(lab, statuspage(*parts), "APIs") == ("major_outage", "APIs")
+    parts[1]["status"] = "partial_outage"  # then it is the member that is named
+    assert await announced(lab, statuspage(*parts), "APIs") == ("major_outage", "Chat")
 
 
 async def test_who_is_affected_is_named_the_worst_first_and_only_some(lab):
@@ -369,8 +371,9 @@ async def test_a_word_that_nobody_knows_is_told_and_not_guessed(lab):
     [
         (statuspage(component("Chat", "weird"), component("Files")), ["Chat"], "unknown status: Chat (weird)"),
         (widget(event("Errors", affected("Chat", "weird"))), [], "unknown status: Chat (weird)"),
+        (widget(event("Errors", affected("Chat", "weird"))), ["APIs"], "unknown status: Chat (weird)"),
         (widget(event("Errors", worst="weird")), [], "unknown status: the page (weird)"),
-        ({"components": [component("A", "x"), component("B", "y")]}, [], "unknown status: A (x), B (y)"),
+        ({"components": [component(*each) for each in ("Ax", "By", "Ax")]}, [], "unknown status: A (x), B (y)"),
         (statuspage(component("Chat"), indicator="weird"), [], "its indicator is weird"),
     ],
 )
@@ -486,6 +489,11 @@ async def test_what_is_announced_is_short_printable_and_without_a_secret(lab):
     assert len(detail) <= 300
     assert detail.isprintable()
     assert "sk-secret" not in repr(result)
+    page = statuspage(
+        component("x" * 56 + "sk-secret", "major_outage"), incidents=[incident("y" * 96 + "sk-secret")]
+    )
+    page["status"]["indicator"] = "critical"
+    assert "sk-" not in repr(await read(lab, page, secret="sk-secret"))
 
 
 NAMES = st.sampled_from(["Chat", "chat", "Files", "APIs", ""])
