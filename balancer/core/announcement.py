@@ -18,7 +18,7 @@ from math import inf
 from typing import Final, Literal, NamedTuple, get_args
 
 Level = Literal["operational", "under_maintenance", "degraded_performance", "partial_outage", "major_outage"]
-"""Statuspage's words for a component, from good to bad; incident.io has the same."""
+"""Statuspage's words for a component, from good to bad."""
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 
 # How often calls are thought to fail for the trouble that is told. Our judgement: nobody has measured it. At the
