@@ -182,6 +182,11 @@ class Doubt:
 
     # ---- reading -------------------------------------------------------------------------------------
 
+    @property
+    def answered(self) -> float:
+        """When anybody last answered us."""
+        return self._own.reached
+
     def own(self, now: float) -> Suspicion | None:
         """Why the daemon itself is suspect at `now`; `None` while it is not."""
         return None if _lapsed(self._own, now) else self._own.suspicion

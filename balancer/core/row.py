@@ -110,10 +110,12 @@ class Row:
         policy: HealthPolicy,
         random: Random,
         company: Sequence[Row] = (),
+        answered: float = inf,
     ) -> list[Change]:
         """Take one outcome into every piece of evidence; tell what it changed.
 
-        Shape: `company` are the rows of the same model, which are asked only when something looks wrong here.
+        Shape: `company` are the rows of the same model, which are asked only when something looks wrong here;
+        `answered` is when anybody last answered a probe.
         """
         self.touch()
         took = outcome.latency if duration is None else duration
@@ -150,6 +152,7 @@ class Row:
             policy=policy,
             enforced=self.enforced,
             slow=slow,
+            answered=answered,
             others=lambda: self._others(company, now),
         )
         if change is not None and change.event == "endpoint.readmitted":

@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from balancer.core.health import REFUSALS, SHALLOW_FAILURES, SLOW_HOLD_MAX, VETO_MAX, Health
+from balancer.core.cheap import FAILURES, VETO_MAX
+from balancer.core.health import REFUSALS, SLOW_HOLD_MAX, Health
 from balancer.core.model import HealthPolicy, Source
 from balancer.core.outcome import Outcome
 from balancer.core.phases import Cause, Change
@@ -277,6 +278,6 @@ def test_cheap_probes_that_a_passed_trial_has_refuted_eject_no_more_until_one_su
         take(health, UNLISTED, start + 2.0 + step, source="probe")
     assert health.phase == "recovering"
     take(health, LISTED, start + 30.0, source="probe")
-    for step in range(SHALLOW_FAILURES):
+    for step in range(FAILURES):
         take(health, UNLISTED, start + 31.0 + step, source="probe")
     assert health.phase == "ejected"
