@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import aiohttp
 import pytest
@@ -21,6 +21,8 @@ DEADLINE = 60.0  # s for some hundred probes on a loaded machine
 KEY = "sk-proj-Q7/x+9&Zr<w>\"T=4bV0'kk"
 ORGANIZATION = "org-Plainly.0123_Secret-ABCdef"  # its letters may also stand in the name of a header
 WINDOW = 10  # characters of a secret in a row that must not be seen; up to 7 at a cut may be
+
+CONTENT = re.compile(r'content\\*": ?\\*"((?:[^"\\]|\\.)*)')  # of a stream's events, and of a log that repeats them
 
 OK = "HTTP/1.1 200 OK\r\n"
 JSON = OK + "content-type: application/json\r\n\r\n"
@@ -38,6 +40,10 @@ def events(*data: object) -> str:
 
 def delta(**said: object) -> dict[str, object]:
     return {"choices": [{"delta": {"content": "OK"}}], **said}
+
+
+def said(words: str, finish: str | None = None) -> dict[str, object]:
+    return {"choices": [{"delta": {"content": words}, "finish_reason": finish}]}
 
 
 def basic(text: str) -> str:
@@ -78,6 +84,11 @@ ECHOES = {
     "capitals": failed(BOTH.upper()),
     "far": failed(f"{' ' * 2000}{'far ' * 48}{BOTH} {BOTH}"),
     "cut": failed(f"the key is {KEY[:-2]}"),
+    "cut-in-the-middle": failed(f"Incorrect API key provided: {KEY[:-4]}****. Get one at ****{ORGANIZATION[4:]}"),
+    "wrapped": failed(f"bad key {KEY[:14]}\n    {KEY[14:]}, {ORGANIZATION[:9]}\r\n{ORGANIZATION[9:]}"),
+    "wrapped-json": failed(json.dumps({"error": f"{KEY[:9]}\n{KEY[9:18]}\n{KEY[18:]}"}), "500 No"),
+    "twice-encoded": failed("", "302 Go", f"location: /?key={quote(quote(KEY, safe=''), safe='')}"),
+    "sixteen-bits": failed("\0".join(BOTH), "500 No"),
     "cut-by-us": failed("x" * (16_384 - len(KEY) + 2) + KEY),
     # In an answer.
     "error": JSON + json.dumps({"error": COMPLAINT}),
@@ -98,6 +109,9 @@ ECHOES = {
     "comments": f"{STREAM}: {BOTH}\n\nevent: {KEY}\nid: {ORGANIZATION}\ndata: {BOTH}\n\n",
     "no-events": events(BOTH),
     "start": events({"type": "message_start", "message": {"model": BOTH}}, {"type": "message_stop"}),
+    "two-events": events(said(KEY[:13]), said(KEY[13:]), said("", "stop"), "[DONE]"),
+    "many-events": events(*(said(KEY[at : at + 3]) for at in range(0, len(KEY), 3)), said("", "stop"), "[DONE]"),
+    "two-lines": f'{STREAM}data: {{"error": {{"message": "{ORGANIZATION[:14]}\ndata: {ORGANIZATION[14:]}"}}}}\n\n',
     # Below HTTP.
     "banner": f"{BOTH}\r\n",
     "bad-chunk": f"{OK}transfer-encoding: chunked\r\n\r\n{BOTH}\r\n",
@@ -117,11 +131,13 @@ DIALECTS = ("openai", "anthropic")
 
 
 def seen_in(text: str) -> list[str]:
-    """Every secret that the text shows, in whichever spelling."""
+    """Every secret that the text shows, in whichever spelling, also broken or in pieces."""
     small = text.lower()
-    return [
-        secret for secret in (KEY, ORGANIZATION) if any(form in small for form in forms(secret.lower(), secret))
-    ]
+    views = [small, re.sub(r"\\+n|[\s\0?]", "", small), "".join(CONTENT.findall(small))]
+    if "%25" in small:
+        views.append(unquote(small))
+    secrets = {secret: forms(secret.lower(), secret) for secret in (KEY, ORGANIZATION)}
+    return [secret for secret in secrets if any(form in view for form in secrets[secret] for view in views)]
 
 
 def forms(small: str, secret: str) -> set[str]:

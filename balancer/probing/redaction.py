@@ -2,38 +2,52 @@
 
 Theory of operation: a server may say what it was sent in any spelling: as it is, in other capitals (names of
 headers are in small letters here), as a URL, JSON (also inside JSON), HTML, Python, hexadecimal or base64, which
-looks different by what stands before it (`user:` in a Basic login). The whole spellings are looked for as texts,
-which costs almost nothing and mostly finds nothing. Only where there is one, or a sign by which single letters are
-spelled (`%`, a backslash, `&#`), a pattern goes over the text in which each letter may be spelled in each way.
+looks different by what stands before it (`user:` in a Basic login). It may break it into lines, and it may say only
+the beginning or the end of it. So text and secrets are compared in a normal form: each spelled letter is the letter
+that it means, in small letters, and white space, quotes and backslashes are left out. Wherever `PART_MIN` letters
+stand with which a secret begins or ends, they go, and with them all that follows as the secret does.
 
-A limit of ours may cut a spelling; so its beginning at the end of a text goes too.
+Most texts hold nothing of it. That is found out without knowing where a letter of the normal form stood; only a
+text that holds something is read letter by letter.
 
 What this module does not know: where the text goes.
 """
 
 from __future__ import annotations
 
-import html
-import json
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Final
-from urllib.parse import quote, quote_plus
+from typing import Final, NamedTuple
 
 from balancer.config.secret import Secret
 
 HIDDEN: Final = "***"
-PART_MIN: Final = 8  # characters of a secret at the end of a text: fewer are words like `Bearer` or `sk-proj`
+PART_MIN: Final = 8  # letters with which a secret begins or ends: fewer are words like `Bearer` or `sk-proj`
 ENCODED_MIN: Final = 8  # characters of a secret whose base64 is looked for: that of fewer is found in any text
 LETTER_MAX: Final = 10  # characters by which one letter is spelled; `\\\\u0041` and `&#x0041;` are 8
-KNOWN_MAX: Final = (
-    256  # sets of secrets that are remembered; whoever has more pays a tenth of a millisecond a probe
-)
+KNOWN_MAX: Final = 256  # sets of secrets that are remembered; whoever has more pays a few microseconds a probe
 
-_SIGNS: Final = ("%", "\\", "&#")
-_NAMED: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
+_SIGNS: Final = ("%", "\\", "&")
+# Each alternative eats every backslash, `25` or `amp;` at once, so that no text takes longer than its length.
+_SPELLED: Final = re.compile(
+    r"\\+(?:u(?P<unit>[0-9a-f]{4})|x(?P<byte>[0-9a-f]{2})|[nrt])?"
+    r"|%(?:25)*(?P<url>[0-9a-f]{2})"
+    r"|&(?:amp;)*(?:#0{0,8}(?P<decimal>[0-9]{1,7});|#x0{0,8}(?P<hexadecimal>[0-9a-f]{1,5});"
+    r"|(?P<name>amp|lt|gt|quot|apos|nbsp);)"
+)
+_LETTER: Final = re.compile(rf"{_SPELLED.pattern}|.", re.DOTALL)
+_NAMED: Final = {"amp": "&", "lt": "<", "gt": ">", "quot": "", "apos": "", "nbsp": ""}
+# What may stand between two letters of a secret that was wrapped, quoted or sent in 16 bits a letter.
+_LEFT_OUT: Final = dict.fromkeys([*range(0x21), 0x7F, *map(ord, "\"'\\")])
+
+
+class _Letter(NamedTuple):
+    """Where a letter of the normal form stood in the text."""
+
+    start: int
+    end: int
 
 
 class Redaction:
@@ -41,47 +55,41 @@ class Redaction:
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         given = [secret.reveal() for secret in secrets]
-        self._texts = _longest_first(text.lower() for whole in given for text in (whole, whole.strip()))
-        self._spellings = _longest_first(spelling.lower() for text in given for spelling in _spellings(text))
-        self._beginnings = {spelling[:PART_MIN] for spelling in self._spellings}
-        self._pattern: re.Pattern[str] | None = None
+        forms = {_normal(_lowered(form)) for text in given for form in _forms(text)}
+        self._forms = sorted(form for form in forms if form)
+        self._edges = sorted({edge for form in self._forms for edge in (form[:PART_MIN], form[-PART_MIN:])})
+        self._longest = max(map(len, given), default=0)
 
     @property
     def length_max(self) -> int:
-        """No spelling of any of the secrets is longer."""
-        return LETTER_MAX * len(max(self._texts, key=len, default=""))
+        """No spelling of any of the secrets is longer, unless it is broken into pieces."""
+        return LETTER_MAX * self._longest
 
     def of(self, text: str) -> str:
         """Replace every secret by `***`, leaving the rest of the text as it is."""
-        if not self._texts:
-            return text
-        plain = _lowered(text)
-        if any(spelling in plain for spelling in self._spellings) or any(sign in plain for sign in _SIGNS):
-            text = self._without(text, plain)
-            plain = _lowered(text)
-        kept = self._part(plain)
-        return text if kept is None else f"{text[:kept]}{HIDDEN}"
-
-    def _without(self, text: str, plain: str) -> str:
-        if self._pattern is None:  # most probes never need one
-            parts = [*map(_letters, self._texts), *map(re.escape, self._spellings)]
-            self._pattern = re.compile("|".join(parts))
         pieces, ended = [], 0
-        for found in self._pattern.finditer(plain):
-            pieces += [text[ended : found.start()], HIDDEN]
-            ended = found.end()
-        return "".join([*pieces, text[ended:]])
+        for start, end in self.places(text):
+            pieces += [text[ended:start], HIDDEN]
+            ended = end
+        return "".join([*pieces, text[ended:]]) if pieces else text
 
-    def _part(self, plain: str) -> int | None:
-        """Where the beginning of a spelling starts that the text ends with; `None` where there is none."""
-        tail = plain[-len(self._spellings[0]) :]
-        if not any(beginning in tail for beginning in self._beginnings):
-            return None
-        for spelling in self._spellings:
-            for length in range(len(spelling) - 1, PART_MIN - 1, -1):
-                if tail.endswith(spelling[:length]):
-                    return len(plain) - length
-        return None
+    def places(self, text: str) -> list[tuple[int, int]]:
+        """Find where secrets, or their beginnings and ends, stand: start and end of each place, in order."""
+        plain = _lowered(text)
+        normal = _normal(plain)
+        if not any(edge in normal for edge in self._edges):
+            return []
+        found = sorted(place for form in self._forms for place in _found(form, normal))
+        letters = [
+            _Letter(*spelled.span()) for spelled in _LETTER.finditer(plain) for _ in _normal(spelled.group())
+        ]
+        places: list[tuple[int, int]] = []
+        for first, last in found:
+            start, end = letters[first].start, letters[last - 1].end
+            if places and start <= places[-1][1]:
+                start, end = places[-1][0], max(end, places.pop()[1])
+            places.append((start, end))
+        return places
 
 
 @lru_cache(maxsize=KNOWN_MAX)
@@ -90,9 +98,25 @@ def redaction(secrets: tuple[Secret, ...]) -> Redaction:
     return Redaction(secrets)
 
 
-def _longest_first(texts: Iterable[str]) -> list[str]:
-    """Each once, and in an order in which none leaves a rest of another."""
-    return sorted({text for text in texts if text}, key=lambda text: (-len(text), text))
+def _found(form: str, text: str) -> Iterator[tuple[int, int]]:
+    """Where a secret begins or ends in a text, both in normal form, with as much of it as stands there."""
+    first, last = form[:PART_MIN], form[-PART_MIN:]
+    ended = 0
+    while (start := text.find(first, ended)) >= 0:
+        ended = start + _alike(form, text[start : start + len(form)])
+        yield start, ended
+    backwards, ended = form[::-1], 0
+    while (start := text.find(last, ended)) >= 0:
+        # No further back than the end before: what is repeated must not be read again and again.
+        before, ended = ended, start + len(last)
+        piece = text[max(before, ended - len(form)) : ended]
+        yield ended - _alike(backwards, piece[::-1]), ended
+
+
+def _alike(one: str, other: str) -> int:
+    """How many letters two texts have in common from their beginnings on."""
+    length = min(len(one), len(other))
+    return next((place for place in range(length) if one[place] != other[place]), length)
 
 
 def _lowered(text: str) -> str:
@@ -103,14 +127,35 @@ def _lowered(text: str) -> str:
     return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
 
-def _spellings(whole: str) -> Iterator[str]:
-    for text in (whole, whole.strip()):
+def _normal(plain: str) -> str:
+    """The normal form of a text in small letters; letters beyond ASCII are those of their bytes."""
+    if not plain.isascii():
+        plain = plain.encode("utf-8", "replace").decode("latin-1")
+    if any(sign in plain for sign in _SIGNS):
+        plain = _SPELLED.sub(_meant, plain)
+    return plain.translate(_LEFT_OUT)
+
+
+def _meant(spelled: re.Match[str]) -> str:
+    byte = spelled["byte"] if spelled["url"] is None else spelled["url"]
+    if byte is not None:
+        return chr(int(byte, 16)).lower() if int(byte, 16) < 0x80 else chr(int(byte, 16))
+    if spelled["name"] is not None:
+        return _NAMED[spelled["name"]]
+    number = spelled["unit"] if spelled["hexadecimal"] is None else spelled["hexadecimal"]
+    if number is None and spelled["decimal"] is None:
+        return ""
+    code = int(spelled["decimal"]) if number is None else int(number, 16)
+    return chr(code).lower().encode("utf-8", "replace").decode("latin-1") if code <= 0x10FFFF else ""
+
+
+def _forms(whole: str) -> Iterator[str]:
+    """The spellings that are not read letter by letter."""
+    for text in {whole, whole.strip()}:
         yield text
-        yield from (quote(text), quote(text, safe=""), quote_plus(text))
-        yield from (json.dumps(text)[1:-1], text.replace("/", "\\/"), html.escape(text))
-        data = text.encode()
-        yield from (repr(text)[1:-1], repr(data)[2:-1])
+        yield text.replace(" ", "+")  # in forms of the web
         if len(text) >= ENCODED_MIN:
+            data = text.encode()
             yield data.hex()
             yield from (_base64(data, before) for before in range(3))
             yield from (_base64(data, before).replace("+", "-").replace("/", "_") for before in range(3))
@@ -120,26 +165,3 @@ def _base64(data: bytes, before: int) -> str:
     """The part of the base64 of `data` that is the same whatever stands around it; `before` bytes, modulo 3."""
     whole = b64encode(bytes(before) + data).decode()
     return whole[(0, 2, 3)[before] : (before + len(data)) * 8 // 6]
-
-
-def _letters(text: str) -> str:
-    """A pattern of the text (in small letters) of which each letter may be spelled in each way."""
-    return "".join(map(_letter, text))
-
-
-def _letter(letter: str) -> str:
-    code = ord(letter)
-    ways = [re.escape(letter), rf"\\{{1,4}}{re.escape(letter)}"]
-    # Of a capital, too: the text was made small, but not what its numbers mean.
-    for number in sorted({code, ord(letter.upper()) if letter.isascii() else code}):
-        encoded = "".join(f"%{byte:02x}" for byte in chr(number).encode())
-        ways += [
-            encoded,
-            rf"\\{{1,4}}u{number:04x}",
-            rf"\\{{1,4}}x{number:02x}",
-            f"&#0?{number};",
-            f"&#x0{{0,2}}{number:x};",
-        ]
-    if letter in _NAMED:
-        ways.append(f"&{_NAMED[letter]};")
-    return f"(?:{'|'.join(ways)})"

@@ -5,17 +5,19 @@ timeout can always name the phase that it happened in. A phase that did not happ
 no `connect`) is absent. When a request is sent again, the phases of the last try replace the first's.
 
 Everything that leaves a probe as text goes through `clean`, so that there is one place where the credential and
-the secrets among the headers are removed, however they are spelled (`redaction`).
+the secrets among the headers are removed, however they are spelled (`redaction`). A stream may say a secret in
+words of a few letters: the transcript looks at what all of its events said together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 from balancer.config.secret import Secret
 from balancer.core.announcement import Level
-from balancer.probing.redaction import redaction
+from balancer.probing.redaction import HIDDEN, redaction
 
 Phase = Literal["resolve", "connect", "tls", "first_byte", "transfer"]
 
@@ -23,6 +25,12 @@ LINES_MAX: Final = 200  # a models list or a short completion fits; more is not 
 LINE_MAX: Final = 500  # characters: a whole JSON chunk of a stream
 CLEANED: Final = 10  # times as much text as is shown is made fit for it: there may be much white space in it
 SNIPPET_MAX: Final = 200  # characters of an error body in an outcome: a message, not a page
+
+# What a model says in an event, whichever dialect it is of: the text is looked at before it is understood.
+_WORDS: Final = re.compile(
+    r'"(?:content|text|thinking|reasoning(?:_content)?|arguments|partial_json)"\s*:\s*"((?:[^"\\]|\\.)*)'
+)
+_MORE_EVENTS: Final = re.compile(r"[\r\n]data:")
 
 
 class Trace:
@@ -36,6 +44,7 @@ class Trace:
         self._phases: dict[str, float] = {}
         self._entered = 0.0
         self._lines: list[str] = []
+        self._said: list[tuple[int, str]] = []  # what a stream says: the number of its line, and the words there
         self.phase: Phase | None = None
         self.address: str | None = None
         self.proxy: str | None = None  # while we connect to it
@@ -49,7 +58,10 @@ class Trace:
 
     @property
     def transcript(self) -> tuple[str, ...]:
-        return tuple(self._lines)
+        lines = list(self._lines)
+        for number in self._telling():
+            lines[number] = f"< {HIDDEN}"
+        return tuple(lines)
 
     def enter(self, phase: Phase) -> None:
         """Begin a phase, ending the one before."""
@@ -75,11 +87,22 @@ class Trace:
         elif len(self._lines) == LINES_MAX - 1:
             self._lines.append("* the rest is left out")
 
+    def say_event(self, data: str) -> None:
+        """Add one event of a stream to the transcript."""
+        near = self._redaction.length_max
+        if near > 0 and len(self._lines) < LINES_MAX - 1:
+            words = "".join(_WORDS.findall(data[: LINE_MAX * CLEANED]))
+            # What stands further from both borders than a secret is long was looked at with its line.
+            words = words if len(words) <= 2 * near else f"{words[:near]} {words[-near:]}"
+            self._said.append((len(self._lines), words))
+        self.say(f"< {data}")
+
     def clean(self, text: str, length_max: int) -> str:
         """Make text fit to show: no secret, one printable line, at most `length_max` characters."""
         # Of megabytes only the beginning is looked at, and a secret that begins there to its end.
         seen = length_max * CLEANED
-        line = " ".join(self.redacted(text[: seen + self._redaction.length_max])[:seen].split())
+        text = _first_event(text[: seen + self._redaction.length_max])
+        line = " ".join(self.redacted(text)[:seen].split())
         line = "".join(letter if letter.isprintable() else "?" for letter in line)
         return line if len(line) <= length_max else line[: length_max - 1] + "…"
 
@@ -87,6 +110,23 @@ class Trace:
         """Replace the credential and other secrets by `***`, leaving the rest of the text as it is."""
         return self._redaction.of(text)
 
+    def _telling(self) -> Iterator[int]:
+        """The numbers of the lines of which the words are part of a secret that others go on with."""
+        places = self._redaction.places("".join(words for _, words in self._said))
+        began = 0
+        for number, words in self._said:
+            ended = began + len(words)
+            if any(start < ended and end > began and (start < began or end > ended) for start, end in places):
+                yield number
+            began = ended
+
     def _end(self, now: float) -> None:
         if self.phase is not None:
             self._phases[self.phase] = now - self._entered
+
+
+def _first_event(text: str) -> str:
+    """Of a stream that is told in one piece, the first event: together they may say a secret in words."""
+    begun = text.find("data:")
+    more = None if begun < 0 else _MORE_EVENTS.search(text, begun)
+    return text if more is None else f"{text[: more.start()]} (and more events)"

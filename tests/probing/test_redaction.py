@@ -2,6 +2,7 @@
 
 import html
 import json
+import time
 from base64 import b64encode, urlsafe_b64encode
 from urllib.parse import quote, quote_plus
 
@@ -80,9 +81,44 @@ def test_of_two_secrets_the_longer_is_found_first():
 @pytest.mark.parametrize("spelling", ["as it is", "URL without slashes", "JSON", "hexadecimal", "base64"])
 def test_a_spelling_that_a_limit_cut_is_removed_too(spelling):
     spelled = SPELLINGS[spelling](KEY)
-    for length in range(8, len(spelled)):
+    for length in range(10, len(spelled)):  # `%2F` is the eighth letter
         assert Redaction([Secret(KEY)]).of(f"key {spelled[:length]}").startswith("key ***")
     assert Redaction([Secret(KEY)]).of(f"key {spelled[:7]}") == f"key {spelled[:7]}"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("provided: sk-Proj-abcdefghijklmnop****. Get one", "provided: *******. Get one"),
+        ("provided: ****efghijklmnop-0123456789. Get one", "provided: *******. Get one"),
+        ("sk-Proj-abcd...23456789, and sk-Proj...3456789", "***...***, and sk-Proj...3456789"),
+        ("sk-Proj-abcdefghijk\n    lmnop-0123456789 was sent", "*** was sent"),
+        ("'sk-Proj-abcdefghijk' \\\n 'lmnop-0123456789'", "'***'"),
+        ('{"error": "sk-Proj-abcdefghijk\\n\\tlmnop-0123456789"}', '{"error": "***"}'),
+        ("s k - P r o j - a b c d e f g h i j k l m n o p - 0 1 2 3 4 5 6 7 8 9", "***"),
+        ("\0".join("sk-Proj-abcdefghijklmnop-0123456789"), "***"),
+        ("sk-Proj-abcdefgh%0D%0Aijklmnop-0123456789", "***"),
+        ("sk-Proj-abcdefghsk-Proj-abcdefghijklmnop-0123456789", "***"),
+    ],
+)
+def test_a_secret_that_is_broken_or_not_whole_is_removed(text, shown):
+    assert Redaction([Secret("sk-Proj-abcdefghijklmnop-0123456789")]).of(text) == shown
+
+
+def test_a_text_of_which_each_letter_is_spelled_twice_over_is_found():
+    twice = quote(quote(KEY, safe=""), safe="")
+    assert Redaction([Secret(KEY)]).of(f"location: /?key={twice}&a") == "location: /?key=***&a"
+
+
+@pytest.mark.timeout(10)
+def test_a_secret_that_repeats_itself_takes_no_time():
+    assert Redaction([Secret("ab" * 2000)]).of("ab" * 100_000 + "!") == "***!"
+
+
+def test_a_long_secret_is_no_more_work_than_its_length():
+    began = time.process_time()
+    assert Redaction([Secret("k3y/" * 625)]).of("k3y%2f" * 625) == "***"
+    assert time.process_time() - began < 0.2  # seconds; a pattern of all its spellings took 0.7
 
 
 def test_no_spelling_is_longer_than_it_says():

@@ -48,7 +48,7 @@ def test_a_secret_is_removed_however_it_is_spelled(secret):
         secret.replace("/", "\\/"),
     ):
         assert secret.strip() not in trace.clean(f"x {spelled} y", 100)
-        assert trace.redacted(f"x{spelled}y").replace("***", "").strip("xy'\" ") == ""
+        assert trace.redacted(f"x{spelled}y").replace("%20", "").replace("***", "").strip("xy'\" ") == ""
 
 
 def test_an_empty_secret_changes_nothing():
@@ -68,7 +68,7 @@ def test_a_secret_is_removed_before_the_text_is_cut():
         ("key sk-secret-01", "key ***"),
         ("key sk-secre", "key ***"),
         ("key sk-secr", "key sk-secr"),
-        ("key sk-secret-012 and more", "key sk-secret-012 and more"),
+        ("key sk-secret-012 and more", "key *** and more"),
         ("sk-secret-0123 sk-secret-012", "*** ***"),
     ],
 )
@@ -96,3 +96,34 @@ def test_a_transcript_is_bounded_and_says_so():
     assert len(trace.transcript) == LINES_MAX
     assert max(map(len, trace.transcript)) == LINE_MAX
     assert trace.transcript[-1] == "* the rest is left out"
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 7, 13, 20])
+def test_a_secret_that_a_stream_says_in_pieces_is_removed_from_each_line(size):
+    trace = Trace(clock=lambda: 0.0, credential=Secret("sk-secret-0123456789"))
+    text = "the key is sk-secret-0123456789, and no other"
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    for piece in pieces:
+        trace.say_event(f'{{"id": "chunk-1", "text": "{piece}"}}')
+        trace.say("< (a comment)")
+    shown = "".join(line.partition('"text": "')[2][:-2] for line in trace.transcript[::2] if line != "< ***")
+    assert not any(part in shown for part in ("sk-", "secr", "0123", "6789"))
+    assert (shown.startswith("the"), shown.endswith("other")) == (size < 10, True)
+    assert trace.transcript[1::2] == ("< (a comment)",) * len(pieces)
+
+
+def test_of_an_event_with_many_words_the_borders_count():
+    trace = Trace(clock=lambda: 0.0, credential=Secret("sk-secret-0123456789"))
+    trace.say_event(f'{{"content": "{"x" * 1000}sk-se"}}')
+    trace.say_event('{"content": "cret-01234"}')
+    trace.say_event(f'{{"content": "56789{"x" * 1_000_000}"}}')
+    trace.say_event('{"content": "56789"}')
+    assert trace.transcript == ("< ***", "< ***", "< ***", '< {"content": "56789"}')
+
+
+def test_of_a_stream_in_one_piece_the_first_event_is_shown():
+    trace = Trace(clock=lambda: 0.0, credential=None)
+    for text in ("< data: one\n\ndata: two\n\n", "< data: one\r\r: comment\rdata: two", "< data: one\ndata: two"):
+        assert trace.clean(text, 100).startswith("< data: one ")
+        assert trace.clean(text, 100).endswith(" (and more events)")
+    assert trace.clean("< data: one\n\n", 100) == "< data: one"

@@ -117,7 +117,7 @@ async def _listen(client: Client, answer: Answer, parser: EventParser, heard: _H
         for number, data in enumerate(parser.feed(chunk) if chunk else parser.end(), start=1):
             if number % TURN == 0:
                 await asyncio.sleep(0)
-            client.trace.say(f"< {data}")
+            client.trace.say_event(data)
             _take(client, answer, heard, data)
         if not chunk:
             return
