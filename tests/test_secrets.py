@@ -20,6 +20,7 @@ DEADLINE = 60.0  # s for some hundred probes on a loaded machine
 
 KEY = "sk-proj-Q7/x+9&Zr<w>\"T=4bV0'kk"
 ORGANIZATION = "org-Plainly.0123_Secret-ABCdef"  # its letters may also stand in the name of a header
+TOKEN = "tok.9f8e7d6c5b4a-Of_A_Url"  # a variable in an address
 WINDOW = 10  # characters of a secret in a row that must not be seen; up to 7 at a cut may be
 
 CONTENT = re.compile(r'content\\*": ?\\*"((?:[^"\\]|\\.)*)')  # of a stream's events, and of a log that repeats them
@@ -27,7 +28,7 @@ CONTENT = re.compile(r'content\\*": ?\\*"((?:[^"\\]|\\.)*)')  # of a stream's ev
 OK = "HTTP/1.1 200 OK\r\n"
 JSON = OK + "content-type: application/json\r\n\r\n"
 STREAM = OK + "content-type: text/event-stream\r\n\r\n"
-BOTH = f"{KEY} {ORGANIZATION}"
+ALL = f"{KEY} {ORGANIZATION} {TOKEN}"
 
 
 def failed(body: str, status: str = "401 No", *headers: str) -> str:
@@ -55,67 +56,67 @@ TOOL = {"name": KEY, "arguments": json.dumps({KEY: ORGANIZATION})}
 
 ECHOES = {
     # In the head of an answer.
-    "status": failed("", f"500 {BOTH}"),
-    "bad-status": f"HTTP/1.1 2x {BOTH}\r\n\r\n",
-    "values": failed("", "500 No", f"x-echo: {BOTH}", f"set-cookie: key={quote(KEY)}", f"server: {ORGANIZATION}"),
+    "status": failed("", f"500 {ALL}"),
+    "bad-status": f"HTTP/1.1 2x {ALL}\r\n\r\n",
+    "values": failed("", "500 No", f"x-echo: {ALL}", f"set-cookie: key={quote(KEY)}", f"server: {ORGANIZATION}"),
     "names": failed("", "500 No", f"{ORGANIZATION}: here", f"x-{ORGANIZATION}-y: here"),
-    "bad-header": f"{OK}no header {BOTH}\r\n\r\n",
-    "hello": f"{OK}x-echo: {BOTH}\r\ncontent-length: 2\r\n\r\n{{}}",
-    "location": failed("", "302 Go", f"location: http://127.0.0.1/{BOTH}"),
+    "bad-header": f"{OK}no header {ALL}\r\n\r\n",
+    "hello": f"{OK}x-echo: {ALL}\r\ncontent-length: 2\r\n\r\n{{}}",
+    "location": failed("", "302 Go", f"location: http://127.0.0.1/{ALL}"),
     "location-query": failed("", "307 Go", f"location: /?key={quote(KEY, safe='')}&org={ORGANIZATION}"),
-    "type": f"{OK}content-type: {BOTH}\r\n\r\n{BOTH}",
-    "encoding": f"{OK}content-encoding: {BOTH}\r\n\r\n{BOTH}",
-    "length": f"{OK}content-length: {BOTH}\r\n\r\n",
-    "transfer": f"{OK}transfer-encoding: {BOTH}\r\n\r\n",
+    "type": f"{OK}content-type: {ALL}\r\n\r\n{ALL}",
+    "encoding": f"{OK}content-encoding: {ALL}\r\n\r\n{ALL}",
+    "length": f"{OK}content-length: {ALL}\r\n\r\n",
+    "transfer": f"{OK}transfer-encoding: {ALL}\r\n\r\n",
     "retry": failed("", "429 Slow", f"retry-after: {KEY}", f"x-ratelimit-reset: {ORGANIZATION}"),
-    "hints": f"HTTP/1.1 103 Early\r\nlink: {BOTH}\r\n\r\n" + failed(BOTH),
+    "hints": f"HTTP/1.1 103 Early\r\nlink: {ALL}\r\n\r\n" + failed(ALL),
     # In a refusal.
-    "text": failed(f"you are {BOTH}"),
-    "html": failed(f"<p>{html.escape(BOTH)}</p><a href='?{quote(BOTH)}'>", "403 No", "content-type: text/html"),
+    "text": failed(f"you are {ALL}"),
+    "html": failed(f"<p>{html.escape(ALL)}</p><a href='?{quote(ALL)}'>", "403 No", "content-type: text/html"),
     "json": failed(json.dumps({"error": COMPLAINT}), "400 No"),
     "json-429": failed(json.dumps({"error": COMPLAINT}), "429 Slow"),
-    "php": failed(json.dumps({"error": BOTH}).replace("/", "\\/"), "422 No"),
-    "go": failed(json.dumps({"error": BOTH}).replace("<", "\\u003c").replace("&", "\\u0026"), "500 No"),
+    "php": failed(json.dumps({"error": ALL}).replace("/", "\\/"), "422 No"),
+    "go": failed(json.dumps({"error": ALL}).replace("<", "\\u003c").replace("&", "\\u0026"), "500 No"),
     "nested": failed(json.dumps({"error": json.dumps({"error": COMPLAINT})}), "503 No"),
-    "letters": failed("".join(f"\\u{ord(letter):04x}" for letter in BOTH), "500 No"),
-    "url-letters": failed("".join(f"%{ord(letter):02X}" for letter in BOTH), "500 No"),
+    "letters": failed("".join(f"\\u{ord(letter):04x}" for letter in ALL), "500 No"),
+    "url-letters": failed("".join(f"%{ord(letter):02X}" for letter in ALL), "500 No"),
     "basic": failed(f"authorization: Basic {basic(KEY)}, {basic(ORGANIZATION)}"),
     "hexadecimal": failed(f"{KEY.encode().hex()} {ORGANIZATION.encode().hex()}"),
-    "capitals": failed(BOTH.upper()),
-    "far": failed(f"{' ' * 2000}{'far ' * 48}{BOTH} {BOTH}"),
+    "capitals": failed(ALL.upper()),
+    "far": failed(f"{' ' * 2000}{'far ' * 48}{ALL} {ALL}"),
     "cut": failed(f"the key is {KEY[:-2]}"),
     "cut-in-the-middle": failed(f"Incorrect API key provided: {KEY[:-4]}****. Get one at ****{ORGANIZATION[4:]}"),
     "wrapped": failed(f"bad key {KEY[:14]}\n    {KEY[14:]}, {ORGANIZATION[:9]}\r\n{ORGANIZATION[9:]}"),
     "wrapped-json": failed(json.dumps({"error": f"{KEY[:9]}\n{KEY[9:18]}\n{KEY[18:]}"}), "500 No"),
     "twice-encoded": failed("", "302 Go", f"location: /?key={quote(quote(KEY, safe=''), safe='')}"),
-    "sixteen-bits": failed("\0".join(BOTH), "500 No"),
+    "sixteen-bits": failed("\0".join(ALL), "500 No"),
     "cut-by-us": failed("x" * (16_384 - len(KEY) + 2) + KEY),
     # In an answer.
     "error": JSON + json.dumps({"error": COMPLAINT}),
     "names-of-models": JSON + json.dumps({"data": [{"id": f"large-{KEY}"}, {"id": f"large {ORGANIZATION}"}]}),
     "no-list": JSON + json.dumps({KEY: ORGANIZATION}),
-    "message": JSON + json.dumps({"message": BOTH, "data": BOTH, "choices": BOTH, "content": BOTH}),
-    "no-json": f"{JSON}{{{BOTH}",
+    "message": JSON + json.dumps({"message": ALL, "data": ALL, "choices": ALL, "content": ALL}),
+    "no-json": f"{JSON}{{{ALL}",
     "tool": JSON + json.dumps({"choices": [{"message": {"tool_calls": [{"function": TOOL}]}}]}),
     "tool-use": JSON + json.dumps({"content": [{"type": "tool_use", "name": KEY, "input": {ORGANIZATION: KEY}}]}),
-    "tool-model": JSON + json.dumps({"model": BOTH, "choices": [], "content": [], "usage": {"prompt_tokens": KEY}}),
+    "tool-model": JSON + json.dumps({"model": ALL, "choices": [], "content": [], "usage": {"prompt_tokens": KEY}}),
     # In a stream.
-    "words": events(delta(choices=[{"delta": {"content": BOTH}, "finish_reason": "stop"}]), "[DONE]"),
-    "model": events(delta(model=BOTH), delta(choices=[{"finish_reason": "stop"}]), "[DONE]"),
-    "finish": events(delta(), delta(choices=[{"finish_reason": BOTH}]), "[DONE]"),
-    "usage": events(delta(usage={"prompt_tokens": BOTH})),
+    "words": events(delta(choices=[{"delta": {"content": ALL}, "finish_reason": "stop"}]), "[DONE]"),
+    "model": events(delta(model=ALL), delta(choices=[{"finish_reason": "stop"}]), "[DONE]"),
+    "finish": events(delta(), delta(choices=[{"finish_reason": ALL}]), "[DONE]"),
+    "usage": events(delta(usage={"prompt_tokens": ALL})),
     "stream-error": events(delta(), {"type": "error", "error": COMPLAINT}),
     "stream-429": events(delta(), {"type": "error", "error": {**COMPLAINT, "code": 429}}),
-    "comments": f"{STREAM}: {BOTH}\n\nevent: {KEY}\nid: {ORGANIZATION}\ndata: {BOTH}\n\n",
-    "no-events": events(BOTH),
-    "start": events({"type": "message_start", "message": {"model": BOTH}}, {"type": "message_stop"}),
+    "comments": f"{STREAM}: {ALL}\n\nevent: {KEY}\nid: {ORGANIZATION}\ndata: {ALL}\n\n",
+    "no-events": events(ALL),
+    "start": events({"type": "message_start", "message": {"model": ALL}}, {"type": "message_stop"}),
     "two-events": events(said(KEY[:13]), said(KEY[13:]), said("", "stop"), "[DONE]"),
     "many-events": events(*(said(KEY[at : at + 3]) for at in range(0, len(KEY), 3)), said("", "stop"), "[DONE]"),
     "two-lines": f'{STREAM}data: {{"error": {{"message": "{ORGANIZATION[:14]}\ndata: {ORGANIZATION[14:]}"}}}}\n\n',
     # Below HTTP.
-    "banner": f"{BOTH}\r\n",
-    "bad-chunk": f"{OK}transfer-encoding: chunked\r\n\r\n{BOTH}\r\n",
-    "trailer": f"{OK}transfer-encoding: chunked\r\n\r\n0\r\nx-echo: {BOTH}\r\n{ORGANIZATION}: x\r\n\r\n",
+    "banner": f"{ALL}\r\n",
+    "bad-chunk": f"{OK}transfer-encoding: chunked\r\n\r\n{ALL}\r\n",
+    "trailer": f"{OK}transfer-encoding: chunked\r\n\r\n0\r\nx-echo: {ALL}\r\n{ORGANIZATION}: x\r\n\r\n",
 }
 SPLIT = "chunks"  # sent in pieces of a few letters, none of which is a secret
 
@@ -123,9 +124,9 @@ KINDS = {
     "models": "kind: models, listed: true",
     "completion": "kind: completion",
     "tools": "kind: tools",
-    "json": "kind: http, url: /, json: {'$..message': fine}",
-    "headers": "kind: http, url: /, headers: {x-echo: fine}",
-    "body": "kind: http, url: /, body: fine, method: POST, send_body: '{}'",
+    "json": "kind: http, json: {'$..message': fine}",
+    "headers": "kind: http, headers: {x-echo: fine}",
+    "body": "kind: http, body: fine, method: POST, send_body: '{}'",
 }
 DIALECTS = ("openai", "anthropic")
 
@@ -136,7 +137,7 @@ def seen_in(text: str) -> list[str]:
     views = [small, re.sub(r"\\+n|[\s\0?]", "", small), "".join(CONTENT.findall(small))]
     if "%25" in small:
         views.append(unquote(small))
-    secrets = {secret: forms(secret.lower(), secret) for secret in (KEY, ORGANIZATION)}
+    secrets = {secret: forms(secret.lower(), secret) for secret in (KEY, ORGANIZATION, TOKEN)}
     return [secret for secret in secrets if any(form in view for form in secrets[secret] for view in views)]
 
 
@@ -160,6 +161,7 @@ class Parrot:
 
     def __init__(self) -> None:
         self.told: dict[tuple[str, str], str] = {}
+        self.targets: set[str] = set()
         self.port = 0
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -172,12 +174,13 @@ class Parrot:
                 writer.write(piece.encode())
                 await writer.drain()
             self.told[echo, dialect] = head
+            self.targets.add(head.split(" ")[1].rpartition("/")[2])
         writer.close()
 
     def pieces(self, echo: str) -> list[str]:
         if echo != SPLIT:
             return [ECHOES[echo]]
-        parts = [BOTH[start : start + 5] for start in range(0, len(BOTH), 5)]
+        parts = [ALL[start : start + 5] for start in range(0, len(ALL), 5)]
         chunked = [f"{len(part):x}\r\n{part}\r\n" for part in parts]
         return ["HTTP/1.1 500 No\r\ntransfer-encoding: chunked\r\n\r\n", *chunked, "0\r\n\r\n"]
 
@@ -198,6 +201,7 @@ def configuration(port: int) -> str:
         "probe:",
         "  timeout: 5s",
         "  proxy: false",
+        "  url: /?token=${TOKEN_OF_A_TEST}",
         "  send_headers: {x-organization: {env: ORGANIZATION_OF_A_TEST}}",
         "providers:",
     ]
@@ -213,11 +217,12 @@ def configuration(port: int) -> str:
     return "\n".join([*lines, ""])
 
 
-ENVIRON = {"KEY_OF_A_TEST": KEY, "ORGANIZATION_OF_A_TEST": ORGANIZATION}
+ENVIRON = {"KEY_OF_A_TEST": KEY, "ORGANIZATION_OF_A_TEST": ORGANIZATION, "TOKEN_OF_A_TEST": TOKEN}
 
 
 def check_that_all_was_echoed(parrot: Parrot) -> None:
     assert set(parrot.told) == {(echo, dialect) for echo in (*ECHOES, SPLIT) for dialect in DIALECTS}
+    assert f"?token={TOKEN}" in parrot.targets
     for (_, dialect), head in parrot.told.items():
         assert f"x-organization: {ORGANIZATION}\r\n" in head
         assert (f"x-api-key: {KEY}\r\n" if dialect == "anthropic" else f"authorization: Bearer {KEY}\r\n") in head

@@ -45,14 +45,16 @@ class Node:
     """One value of the file.
 
     `line` is where it begins, `key_line` where its key or dash stands; both count from 1. `written` is a
-    scalar's text before variables were put in, the only form that a message may repeat. `size` counts the
-    nodes in it, aliases in full. `faulty` means that a problem was already told of this very value.
+    scalar's text before variables were put in, the only form that a message may repeat; `held` is what those held.
+    `size` counts the nodes in it, aliases in full. `faulty` means that a problem was already told of this very
+    value.
     """
 
     value: Scalar | dict[str, Node] | list[Node]
     line: int
     key_line: int
     written: str = ""
+    held: tuple[str, ...] = ()
     size: int = 1
     faulty: bool = False
 
@@ -208,7 +210,7 @@ class _Builder:
         for found, allowed in expanded.faults:
             self._problems.add(line, path, found, allowed)
         faulty = len(expanded.faults) > 0
-        return Node(value=expanded.text, line=line, key_line=at, written=written, faulty=faulty)
+        return Node(value=expanded.text, line=line, key_line=at, written=written, held=expanded.held, faulty=faulty)
 
     def _alias(self, event: yaml.AliasEvent, path: Path) -> Node:
         # Neither an alias nor an unknown tag is repeated: it may be a secret that begins with * or !.

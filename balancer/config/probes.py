@@ -9,7 +9,7 @@ What this module does not know: how a probe is made.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Final
 from urllib.parse import urlsplit
@@ -64,6 +64,7 @@ class Probes:
             proxy=Proxies() if first(own.proxy, self._top.proxy) is False else self._proxies,
             send_headers=self._headers(at, own),
             send_body=self._body(at, own),
+            variables=self._variables(at, own),
             ca_file=self._file(merged.ca_file),
             client_cert=ClientCert(
                 cert_file=self._file(merged.client_cert.cert_file), key_file=self._file(merged.client_cert.key_file)
@@ -90,6 +91,14 @@ class Probes:
             at = path if isinstance(own.ip_version, UnsetType) else (*path, "probe", "ip_version")
             found = f"ip_version is {settings.ip_version}, and base_url holds an IPv{version} address"
             self._sheet.tell(at, found, f"use {version}, or any")
+
+    def with_address(self, places: Sequence[Path], settings: ProbeSettings) -> ProbeSettings:
+        """Add what the environment put into the query of an address, which is at the first of some places."""
+        node = next((node for node in map(self._sheet.written, places) if node is not None), None)
+        query = urlsplit(str(node.value)).query if node is not None else ""
+        held = [value for value in node.held if value in query] if node is not None else []
+        private = [Secret(value) for value in held if len(value) >= SECRET_MIN]
+        return dataclasses.replace(settings, variables=(*settings.variables, *private)) if private else settings
 
     def finish(self) -> None:
         """Tell what is wrong at the top level, now that it is known what the endpoints made of it."""
@@ -177,6 +186,16 @@ class Probes:
         node = self._sheet.written(path)
         variable = node is not None and node.written != text
         return Secret(text) if variable and len(text) >= SECRET_MIN else text
+
+    def _variables(self, at: Path, own: ProbeShape) -> tuple[Secret, ...]:
+        """What the environment put into what is sent: a server may repeat that and not the rest."""
+        held: dict[str, None] = {}
+        for key in ("url", "send_body", "send_headers"):
+            place = ("probe",) if isinstance(getattr(own, key), UnsetType) else at
+            node = self._sheet.written((*place, key))
+            nodes = [node] if node is None or not isinstance(node.value, dict) else list(node.value.values())
+            held |= dict.fromkeys(value for each in nodes if each is not None for value in each.held)
+        return tuple(Secret(value) for value in held if len(value) >= SECRET_MIN)
 
     def _body(self, at: Path, own: ProbeShape) -> str | Secret | None:
         place, text = (at, own.send_body) if isinstance(own.send_body, str) else (("probe",), self._top.send_body)

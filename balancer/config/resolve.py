@@ -133,6 +133,7 @@ class _Build:
             pricing=prices,
         )
         self._probes.judge_address(path, shape, probe, base_url)
+        probe = self._probes.with_address(_places_of_address(path, shape.provider), probe)
         self._places[identifier] = path
         for credential in self._keys.at(shape.provider, provider, variant):
             self._keep(endpoint, credential, probe)
@@ -171,13 +172,8 @@ class _Build:
         return provider, VariantShape() if door is None else door
 
     def _tell_no_address(self, path: Path, tag: str) -> None:
-        key, _, variant = tag.partition("/")
-        places: tuple[Path, ...] = (
-            ("providers", key, "base_url"),
-            ("providers", key, "variants", variant),
-            (*path, "base_url"),
-        )
-        if not any(self._sheet.problems.touches(place) for place in places):
+        key = tag.partition("/")[0]
+        if not any(self._sheet.problems.touches(place) for place in _places_of_address(path, tag)):
             found = "no base_url: neither this endpoint, nor its variant, nor its provider gives one"
             self._sheet.tell(path, found, f"give providers.{key}.base_url")
 
@@ -246,6 +242,13 @@ def _endpoint(
         zdr=_or(False, first(variant.zdr, provider.zdr)),
         distillable=first(model.distillable),
     )
+
+
+def _places_of_address(path: Path, tag: str) -> tuple[Path, ...]:
+    """Where the file may have an endpoint's address, the nearest place first."""
+    key, _, variant = tag.partition("/")
+    of_variant = ("providers", key, "variants", variant, "base_url")
+    return (*path, "base_url"), of_variant, ("providers", key, "base_url")
 
 
 def _limits(provider: ProviderShape, variant: VariantShape) -> Limits | None:

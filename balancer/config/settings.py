@@ -74,7 +74,8 @@ class ProbeSettings:
     `http`: an absolute URL or a path below `base_url`, what is sent there, the statuses that are good, headers that
     must be there (name → text that the value must contain), a regular expression the body must match, and JSONPaths
     of which something must be found in it (path → the value as text, or `None` for any). `answer_model` is for the
-    paid kinds: the model that an answer must name instead of the one that was asked for, or `any`.
+    paid kinds: the model that an answer must name instead of the one that was asked for, or `any`. `variables` are
+    what the environment put into what is sent: into `url`, `send_headers`, `send_body` and the query of `base_url`.
     """
 
     kind: ProbeKind = "models"
@@ -102,6 +103,7 @@ class ProbeSettings:
     body: str | None = None
     json: Mapping[str, str | None] = field(default_factory=dict)
     answer_model: str | None = None
+    variables: tuple[Secret, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

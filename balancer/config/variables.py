@@ -18,9 +18,10 @@ _REFERENCE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expanded:
-    """Text with its variables put in, and what was wrong: pairs of found and allowed."""
+    """Text with its variables put in, what those held, and what was wrong: pairs of found and allowed."""
 
     text: str
+    held: tuple[str, ...] = ()
     faults: tuple[tuple[str, str], ...] = ()
 
 
@@ -29,6 +30,7 @@ def expand(text: str, environ: Mapping[str, str]) -> Expanded:
     if "$" not in text:
         return Expanded(text=text)
     faults: list[tuple[str, str]] = []
+    values: list[str] = []
 
     def value(match: re.Match[str]) -> str:
         if match["dollar"] is not None:
@@ -38,11 +40,13 @@ def expand(text: str, environ: Mapping[str, str]) -> Expanded:
             faults.append(("${ begins no variable", "use ${NAME}, ${NAME:-default}, or $$ for a dollar"))
             return ""
         held = environ.get(name)
-        if match["default"] is not None:
-            return held if held is not None and held != "" else match["default"]
+        if match["default"] is not None and (held is None or held == ""):
+            return match["default"]
         if held is None:
             faults.append((f"${{{name}}} is not set", f"set it, or give a default: ${{{name}:-…}}"))
             return ""
+        values.append(held)
         return held
 
-    return Expanded(text=_REFERENCE.sub(value, text), faults=tuple(faults))
+    whole = _REFERENCE.sub(value, text)
+    return Expanded(text=whole, held=tuple(values), faults=tuple(faults))

@@ -215,7 +215,10 @@ def _endpoint(endpoint: dict[str, Any], probe: ProbeSettings | None) -> dict[str
 
 def _probe(probe: ProbeSettings) -> dict[str, Any]:
     shape = _builtins(probe)
+    del shape["variables"]  # they stand in other values
     if shape["url"] is not None:
+        for variable in probe.variables:
+            shape["url"] = shape["url"].replace(variable.reveal(), _HIDDEN)
         shape["url"] = _address(shape["url"])
     # What is not there is told with the reason, and not as a value.
     shape["send_headers"] |= _absences(probe.send_headers)

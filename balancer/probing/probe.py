@@ -166,7 +166,7 @@ def _secrets(settings: ProbeSettings) -> list[Secret]:
     """Everything but the credential that must not be told."""
     ways = (settings.proxy.http, settings.proxy.https)
     held = [secret for way in ways if isinstance(way, Proxy) for secret in (way.login, way.password)]
-    values = (*settings.send_headers.values(), settings.send_body, *held)
+    values = (*settings.send_headers.values(), settings.send_body, *settings.variables, *held)
     return [value for value in values if isinstance(value, Secret)]
 
 

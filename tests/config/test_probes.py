@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from balancer.config import Budget, ProbeSettings, parse_config
+from balancer.config.check import check_tree
+from balancer.config.document import read
+from balancer.config.probes import Probes
+from balancer.config.problems import Path, Problems
 from balancer.config.proxies import Proxies, Proxy
+from balancer.config.rules import Sheet
 from balancer.config.secret import Absent, Secret
 from balancer.config.settings import ClientCert
+from balancer.config.shape import FileShape
 
 TEXT = """
 providers: {a: {base_url: "https://a.example"}}
@@ -94,6 +100,29 @@ def test_a_body_with_a_variable_in_it_is_a_secret_like_such_a_header() -> None:
         text = TEXT.replace("TOP", top).replace("OWN", f"kind: http, url: /health, method: POST{own}")
         merged = parse_config(text, source="t.yaml", environ={"KEY": "sk-secret"}).probes["x/y@a"]
         assert merged.send_body == Secret("key=sk-secret")
+
+
+def test_what_variables_put_into_an_address_is_known_to_be_secret() -> None:
+    environ = {"TOKEN": "sk-secret", "FLAG": "eu", "HOST": "door.example"}
+    own = "kind: http, url: '/${FLAG}?token=${TOKEN}', send_headers: {X-Key: '${HOST}, or ${NONE:-by default}'}"
+    text = TEXT.replace("TOP", "send_body: 'key ${TOKEN}', method: POST").replace("OWN", own)
+    merged = parse_config(text, source="t.yaml", environ=environ).probes["x/y@a"]
+    assert merged.url == "/eu?token=sk-secret"
+    assert merged.variables == (Secret("sk-secret"), Secret("door.example"))
+    top = TEXT.replace("TOP", "kind: http, url: '/x?token=${TOKEN}'").replace("OWN", "timeout: 1s")
+    assert parse_config(top, source="t.yaml", environ=environ).probes["x/y@a"].variables == (Secret("sk-secret"),)
+
+
+def test_what_variables_put_into_the_query_of_a_doors_address_is_too() -> None:
+    environ = {"TOKEN": "sk-secret", "HOST": "door.example"}
+    text = "providers: {a: {base_url: 'https://${HOST}/v1?key=${TOKEN}'}}"
+    problems = Problems("t.yaml")
+    root = read(text, problems, environ)
+    assert root is not None
+    checked = check_tree(root, problems)
+    probes = Probes(Sheet(FileShape(providers={}, models={}), root, checked, problems), None, Proxies())
+    places: list[Path] = [("models", "x"), ("providers", "a", "base_url")]
+    assert probes.with_address(places, ProbeSettings()).variables == (Secret("sk-secret"),)
 
 
 def test_files_are_looked_for_beside_the_configuration() -> None:

@@ -55,3 +55,8 @@ def test_each_unset_variable_is_a_fault_with_the_way_out() -> None:
 @given(st.text())
 def test_doubled_dollars_protect_any_text(text: str) -> None:
     assert expand(text.replace("$", "$$"), {}).text == text
+
+
+def test_what_the_variables_held_is_told_apart_from_what_was_written() -> None:
+    assert expand("x${A}y${B:-beta}$${A}${A}", ENVIRON).held == ("alpha", "alpha")
+    assert expand("${EMPTY:-beta}, plain", ENVIRON).held == ()

@@ -387,7 +387,8 @@ async def test_a_probes_secrets_are_shown_as_such_and_what_is_absent_with_its_re
 ) -> None:
     probe = ProbeSettings(
         kind="http",
-        url="/health",
+        url="/very-secret/health",
+        variables=(Secret("very-secret"),),
         send_headers={"x-plain": "fine", "x-secret": Secret("very-secret"), "x-gone": Absent("GONE is not set")},
         send_body=Secret("very-secret"),
         proxy=proxies({"https_proxy": "http://user:very-secret@proxy.test:3128", "http_proxy": "socks5://s.test"}),
@@ -397,7 +398,7 @@ async def test_a_probes_secrets_are_shown_as_such_and_what_is_absent_with_its_re
         _, answer = await get(client, world, "/v1/config")
     shown = answer["endpoints"][0]["probe"]
     assert shown["send_headers"] == {"x-plain": "fine", "x-secret": "***", "x-gone": {"absent": "GONE is not set"}}
-    assert shown["send_body"] == "***"
+    assert (shown["url"], shown["send_body"]) == ("/***/health", "***")
     assert shown["proxy"]["https"] == {"host": "proxy.test", "port": 3128, "login": "***", "password": "***"}
     assert "socks5" in shown["proxy"]["http"]["absent"]
     assert "very-secret" not in str(answer)
