@@ -14,6 +14,7 @@ What this module does not know: credentials, dialects, and what an answer means.
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import ssl
 from collections.abc import Callable, Iterable
@@ -115,6 +116,7 @@ class Connection:
         self._writer = writer
         self._http = _http()
         self._ended = False
+        self._spoilt = False
         self.address = address
         self.agreed = agreed
         self.answered = False
@@ -129,8 +131,23 @@ class Connection:
 
     @property
     def usable(self) -> bool:
-        """False once the server has closed its end."""
-        return not (self._reader.at_eof() or self._writer.is_closing())
+        """False once the server has closed its end, or has said what nobody asked for.
+
+        Source: RFC 9112, 9.2: such an answer would be taken for that of the next request.
+        """
+        if self._spoilt or self._reader.at_eof() or self._writer.is_closing():
+            return False
+        reading = self._reader.read(1)
+        try:
+            reading.send(None)  # its first step: it ends where anything has come, and waits otherwise
+        except (StopIteration, OSError):
+            self._spoilt = True
+            return False
+        reading.close()
+        # A loop that was held up has not read yet what waits in the system.
+        waiting = select.poll()
+        waiting.register(self._writer.get_extra_info("socket").fileno(), select.POLLIN)
+        return not waiting.poll(0)
 
     async def send(self, request: h11.Request, body: bytes, trace: Trace) -> None:
         """Send one whole request. Raises: Failure."""

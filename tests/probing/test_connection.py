@@ -1,5 +1,8 @@
 """Origins, and the keeping of idle connections."""
 
+import asyncio
+import socket
+
 import pytest
 
 from balancer.probing.connection import (
@@ -80,6 +83,38 @@ async def test_a_connection_is_kept_until_it_is_too_old_or_leads_elsewhere(lab):
     connections.keep("a", route, connection)
     assert connections.take("a", other) is None
     assert not connection.usable
+
+
+@pytest.mark.parametrize("end", [b"HTTP/1.1 503 Shutting down\r\ncontent-length: 0\r\n\r\n", b"H", b""])
+async def test_a_connection_on_which_something_has_come_is_not_taken(lab, end):
+    said = asyncio.Event()
+
+    async def says(reader, writer):
+        await said.wait()
+        writer.write(end) if end else writer.close()
+        await reader.read()
+
+    server = await lab.serve_raw(says)
+    connections = Connections(clock=Clock())
+    route = route_to(server.port)
+    connection = await opened(route, connections)
+    assert connection.usable
+    assert connection.usable  # to ask is not to read
+    connections.keep("a", route, connection)
+    said.set()
+    await lab.until(lambda: not connection.usable)
+    assert connections.take("a", route) is None
+    await connection.close()
+
+
+async def test_what_the_loop_has_not_read_yet_counts_as_come(lab):
+    listening = lab.holds(socket.create_server(("127.0.0.1", 0)))
+    connection = await opened(route_to(listening.getsockname()[1]), Connections(clock=Clock()))
+    there = lab.holds(listening.accept()[0])
+    assert connection.usable
+    there.sendall(b"H")  # and the loop has no turn
+    assert not connection.usable
+    await connection.close()
 
 
 async def test_keeping_a_second_one_closes_the_first_and_forgetting_closes_what_is_kept(lab):
