@@ -37,6 +37,7 @@ from balancer.probing.connection import (
 )
 from balancer.probing.dialects import DIALECTS, DialectRules
 from balancer.probing.failure import Failure
+from balancer.probing.inflate import Inflate
 from balancer.probing.lookup import resolved
 from balancer.probing.trace import SNIPPET_MAX, Trace
 from balancer.probing.trust import Trust
@@ -67,6 +68,7 @@ class Answer:
         self._connection = connection
         self._trace = trace
         self._size_max = size_max
+        self._received = 0  # bytes as they came, which may be more than they hold
         self._size = 0
         self._ended = False
         self.sent_at = sent_at
@@ -74,8 +76,7 @@ class Answer:
         self.reason = bytes(head.reason).decode("latin-1")
         self.headers: Mapping[str, str] = _joined(head)
         encoding = self.headers.get("content-encoding", "identity").strip().lower()
-        # 47: zlib finds out by itself whether it reads gzip or deflate.
-        self._inflate = zlib.decompressobj(47) if encoding in ("gzip", "x-gzip", "deflate") else None
+        self._inflate = Inflate(encoding == "deflate") if encoding in ("gzip", "x-gzip", "deflate") else None
         self._unreadable = None if self._inflate is not None or encoding in ("identity", "") else encoding
 
     @property
@@ -94,9 +95,10 @@ class Answer:
             if isinstance(event, h11.EndOfMessage):
                 self._finish()
             elif isinstance(event, h11.Data):
+                self._received += len(event.data)
                 data = self._decoded(bytes(event.data))
                 self._size += len(data)
-                if self._size > self._size_max:
+                if max(self._size, self._received) > self._size_max:
                     said = f"the body is larger than probe.size_max ({self._size_max} bytes)"
                     raise Failure("probe_invalid", said)  # the limit is ours: no verdict about the provider
                 if data:
@@ -136,14 +138,14 @@ class Answer:
             return data
         try:
             # One byte more than allowed is enough to know: a bomb never unfolds.
-            return self._inflate.decompress(data, self._size_max - self._size + 1)
+            return self._inflate.decoded(data, self._size_max - self._size + 1)
         except zlib.error as problem:
             raise Failure("malformed", f"the compressed body is broken: {problem}") from None
 
     def _finish(self) -> None:
         self._ended = True
         self._trace.leave()
-        if self._inflate is not None and self._size > 0 and not self._inflate.eof:
+        if self._inflate is not None and self._size > 0 and not self._inflate.whole:
             raise Failure("malformed", "the compressed body ends early")
 
 

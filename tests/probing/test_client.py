@@ -67,6 +67,34 @@ async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(lab):
     assert server.connections == 3
 
 
+@pytest.mark.parametrize(
+    "unasked",
+    [
+        lambda lab: lab.answer(503, "Shutting down"),
+        lambda lab: lab.answer(200, {"data": []}),  # the answer once more, and late
+    ],
+)
+@pytest.mark.parametrize("tls", [False, True])
+async def test_what_came_on_an_idle_connection_is_not_taken_for_the_next_answer(lab, unasked, tls):
+    heard = asyncio.Event()
+
+    async def talks_on(seen):
+        if seen.connection == 1:
+            await listing(seen)
+            await heard.wait()
+            await seen.send(unasked(lab))
+        else:
+            await seen.answer(500, "the true answer")
+
+    server = await lab.serve(talks_on, tls=tls)
+    assert (await lab.probe(server.url, "models")).outcome.kind == "success"
+    heard.set()
+    await asyncio.sleep(0.05)  # the server's turn
+    result = await lab.probe(server.url, "models")
+    assert (result.outcome.kind, server.connections) == ("server_error", 2)
+    assert "the true answer" in result.outcome.detail
+
+
 async def test_a_kept_connection_that_breaks_on_the_request_is_retried_once_on_a_fresh_one(lab):
     async def hang_up_on_the_second(seen):
         if seen.connection == 1 and len(server.requests) == 2:
@@ -133,8 +161,14 @@ async def test_an_error_keeps_the_connection_as_a_success_does(lab):
 
 
 async def test_plain_bodies_are_asked_for_and_compressed_ones_are_read(lab):
-    compressors = {"gzip": gzip.compress, "deflate": zlib.compress}
-    for name, compress in compressors.items():
+    def bare(data):
+        return zlib.compress(data)[2:-4]  # as servers send it that take the word for the format
+
+    def in_two_members(data):
+        return gzip.compress(data[:5]) + gzip.compress(data[5:])
+
+    compressors = [("gzip", gzip.compress), ("deflate", zlib.compress), ("deflate", bare), ("gzip", in_two_members)]
+    for name, compress in compressors:
         server = await lab.serve(
             lambda seen, n=name, c=compress: seen.answer(200, c(b'{"data": []}'), content_encoding=n)
         )

@@ -304,6 +304,18 @@ AT_A_LIST = [
         "500 No: nono",
     ),
     ("gzip bomb", sends(sized(BOMB, None, GZIP)), "probe_invalid", TOO_LARGE),
+    (
+        "data without end after gzip's end",
+        drips(JSON + GZIP.encode() + b"\r\n\r\n" + gzip.compress(LISTING), b"more" * 999, every=0),
+        "probe_invalid",
+        TOO_LARGE,
+    ),
+    (
+        "empty gzip without end",
+        drips(JSON + GZIP.encode() + b"\r\n\r\n", gzip.compress(b"") * 99, every=0),
+        "probe_invalid",
+        TOO_LARGE,
+    ),
     ("gzip bomb in a refusal", sends(sized(BOMB, None, GZIP, status="500 Boom")), "server_error", "500 Boom"),
     ("length too long", sends(sized(LISTING, 99)), "stream", "in the answer"),
     ("length too short", sends(sized(LISTING, 9)), "malformed", "not JSON"),
