@@ -19,7 +19,7 @@ AT_ONCE: Final = 8  # probes; a command on a laptop is no load test
 
 DAY: Final = 86_400.0  # seconds
 
-PHASES: Final = ("resolve", "connect", "tls", "first_byte", "transfer")
+PHASES: Final = ("resolve", "connect", "tls", "request", "first_byte", "first_token", "transfer")
 
 
 def options(verb: argparse.ArgumentParser) -> None:
@@ -112,7 +112,7 @@ def _print(results: list[ProbeResult], skipped: dict[str, str], *, debug: bool) 
         ]
         for each in results
     ]
-    columns = 8 + certified
+    columns = len(PHASES) + 3 + certified
     rows += [[key, table.NONE, "not probed", *[table.NONE] * columns, why] for key, why in skipped.items()]
     header = ["ENDPOINT", "KIND", "VERDICT", *(phase.replace("_", " ").upper() for phase in PHASES)]
     header += ["TTFT", "TOKENS/S", "COST", *(["CERTIFICATE"] if certified else []), "DETAIL"]

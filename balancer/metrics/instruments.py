@@ -24,7 +24,7 @@ from balancer.metrics.histogram import Histogram
 from balancer.metrics.table import reporter_families, table_families
 from balancer.metrics.text import OPENMETRICS, TEXT, Family, collected, exposition, line, wants_openmetrics
 
-PHASES: Final = ("resolve", "connect", "tls", "first_byte", "transfer")
+PHASES: Final = ("resolve", "connect", "tls", "request", "first_byte", "first_token", "transfer")
 """What a probe spends its time on: the closed set behind the label `phase`."""
 
 REPORT_RESULTS: Final = ("recorded", "duplicate", "stale", "rejected")

@@ -17,10 +17,10 @@ import asyncio
 import select
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import h11
@@ -41,7 +41,9 @@ TURN: Final = 50  # pieces of an answer between two turns of the loop: one or tw
 CLOSE_MAX: Final = 1.0  # seconds; an aborted transport closes within a turn of the loop
 BEGINNING_MAX: Final = 20  # characters of what is no HTTP: enough for the banner of another protocol
 ADDRESSES_SAID_MAX: Final = 3  # addresses named in a failure besides the one that was tried
+AT_ONCE_MAX: Final = 65_536  # bytes that a system takes without waiting; our own requests have a hundredth
 
+T = TypeVar("T")
 Event = h11.Response | h11.InformationalResponse | h11.Data | h11.EndOfMessage
 
 
@@ -117,6 +119,7 @@ class Connection:
         self._http = _http()
         self._ended = False
         self._spoilt = False
+        self._early = b""  # what was answered while the request was still being sent
         self.address = address
         self.agreed = agreed
         self.answered = False
@@ -156,12 +159,31 @@ class Connection:
         if body:
             data += self._http.send(h11.Data(data=body))
         data += self._http.send(h11.EndOfMessage())
+        trace.enter("request")
+        self._writer.write(data)
+        if len(data) > AT_ONCE_MAX:
+            await self._send_rest(trace)
         trace.enter("first_byte")
-        try:
-            self._writer.write(data)
-            await self._writer.drain()
-        except OSError as problem:
-            raise _known(problem, trace, answered=False) from None
+
+    async def _send_rest(self, trace: Trace) -> None:
+        """Wait until a large request is sent, or the server answers before that. Raises: Failure.
+
+        Source: RFC 9112, 9.6: a server that does not want it answers, closes, and resets what still comes. Of a
+        connection that was reset nothing is read any more, so the answer is read as it comes.
+        """
+        self._writer.transport.set_write_buffer_limits(0)  # sent is what the system has taken
+        async with asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(_tried(self._writer.drain()), name="request")
+            reading = tasks.create_task(_tried(self._reader.read(READ_MAX)), name="early answer")
+            await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done() and sending.result() is not None:
+                await asyncio.wait((reading,))  # a connection that is gone ends it
+            early = reading.result() if reading.done() else b""
+            sending.cancel()
+            reading.cancel()
+        if isinstance(early, OSError):
+            raise _known(early, trace, answered=False)
+        self._early = early
 
     async def event(self, trace: Trace) -> Event:
         """Wait for the next piece of the answer. Raises: Failure."""
@@ -170,7 +192,9 @@ class Connection:
             await asyncio.sleep(0)  # a read of what is buffered does not wait, and a decision must not either
         try:
             while (event := self._http.next_event()) is h11.NEED_DATA:
-                data = await self._reader.read(READ_MAX)
+                data, self._early = self._early, b""
+                if not data:
+                    data = await self._reader.read(READ_MAX)
                 if data and not self.answered:
                     self._first_bytes(data, trace)
                 self._ended = not data
@@ -189,6 +213,8 @@ class Connection:
     def recycled(self) -> bool:
         """Make ready for another request; false when this connection cannot carry one."""
         states = (self._http.our_state, self._http.their_state)
+        if self._writer.transport.get_write_buffer_size() > 0:
+            return False  # answered early: the rest of the request would be the beginning of the next
         if states != (h11.DONE, h11.DONE) or self._http.trailing_data[0] or not self.usable:
             return False
         self._http.start_next_cycle()
@@ -218,6 +244,14 @@ class Connection:
 
 def _http() -> h11.Connection:
     return h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=HEADERS_MAX)
+
+
+async def _tried(work: Awaitable[T]) -> T | OSError:
+    """Wait for work that may break, and give what broke instead of raising it."""
+    try:
+        return await work
+    except OSError as problem:
+        return problem
 
 
 def _known(problem: OSError, trace: Trace, *, answered: bool) -> Failure:

@@ -2,7 +2,8 @@
 
 Theory of operation: a probe is in at most one phase at a time, and entering one ends the one before, so a
 timeout can always name the phase that it happened in. A phase that did not happen (a kept connection needs
-no `connect`) is absent. When a request is sent again, the phases of the last try replace the first's.
+no `connect`, only a stream has a `first_token`) is absent. When a request is sent again, the phases of the last try
+replace the first's.
 
 Everything that leaves a probe as text goes through `clean`, so that there is one place where the credential and
 the secrets among the headers are removed, however they are spelled (`redaction`). A stream may say a secret in
@@ -19,7 +20,7 @@ from balancer.config.secret import Secret
 from balancer.core.announcement import Level
 from balancer.probing.redaction import HIDDEN, redaction
 
-Phase = Literal["resolve", "connect", "tls", "first_byte", "transfer"]
+Phase = Literal["resolve", "connect", "tls", "request", "first_byte", "first_token", "transfer"]
 
 LINES_MAX: Final = 200  # a models list or a short completion fits; more is not read by a person
 LINE_MAX: Final = 500  # characters: a whole JSON chunk of a stream
@@ -69,6 +70,11 @@ class Trace:
         self._end(now)
         self.phase = phase
         self._entered = now
+
+    def rename(self, phase: Phase) -> None:
+        """Call the present phase otherwise, from its beginning on."""
+        if self.phase is not None:
+            self.phase = phase
 
     def leave(self) -> None:
         """End the present phase, if there is one."""

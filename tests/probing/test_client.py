@@ -20,7 +20,7 @@ async def test_a_kept_connection_is_used_again_and_has_no_connect_phase(lab):
     assert server.connections == 1
     assert len(server.requests) == 2
     assert "connect" in first.phases
-    assert set(second.phases) == {"first_byte", "transfer"}
+    assert set(second.phases) == {"request", "first_byte", "transfer"}
     assert second.address == "127.0.0.1"
     assert lab.connections.idle == 1
 
@@ -295,6 +295,39 @@ async def test_a_header_without_a_value_that_can_be_sent_is_a_wrong_recipe(lab, 
     assert (result.outcome.kind, server.requests, result.bug) == ("probe_invalid", [], None)
     assert "X-Door" in result.outcome.detail
     assert "schl" not in repr(result)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_an_answer_to_a_request_that_is_still_being_sent_is_read(lab, tls):
+    async def refuses_early(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(lab.answer(413, "too large", connection="close"))
+        await writer.drain()
+        if server.tls:
+            await reader.read()  # and more than it ever reads is under way
+        writer.close()
+
+    server = await lab.serve_raw(refuses_early, tls=tls)
+    for size in (1000, 6_000_000):
+        result = await lab.probe(server.url, "http", url="/x", method="POST", send_body="x" * size)
+        assert (result.outcome.status, result.outcome.detail) == (413, "413 Because: too large")
+        assert "request" in result.phases
+    assert lab.connections.idle == 0
+
+
+async def test_a_large_request_is_sent_whole_and_its_sending_is_timed_apart(lab):
+    async def late(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.1)  # a slow uplink
+        await reader.readexactly(6_000_000)
+        writer.write(lab.answer(200, "ok"))
+        await reader.read()
+
+    server = await lab.serve_raw(late)
+    result = await lab.probe(server.url, "http", url="/x", method="POST", send_body="x" * 6_000_000)
+    assert result.outcome.kind == "success"
+    assert result.phases["request"] >= 0.1 > result.phases["first_byte"]
+    assert lab.connections.idle == 1
 
 
 @pytest.mark.parametrize(("every", "connections"), [(1, 6), (2, 3), (3, 2), (10, 1)])

@@ -376,7 +376,7 @@ AT_A_STREAM = [
     ("reset in the stream", sends(STREAM, TEXT, then=reset), "stream reset", "broke"),
     ("hang in the stream", sends(STREAM, TEXT, then=hang), "timeout", "(in transfer)"),
     ("events drop by drop", drips(STREAM, TEXT, every=0.02), "timeout", "(in transfer)"),
-    ("comments only, without end", drips(STREAM, COMMENT, every=0.02), "timeout", "(in transfer)"),
+    ("comments only, without end", drips(STREAM, COMMENT, every=0.02), "timeout", "(in first_token)"),
     ("comments only", sends(STREAM, COMMENT * 9), "stream", "without a finish reason"),
     ("stream without end", drips(STREAM, TEXT * 99, every=0), "probe_invalid", TOO_LARGE),
     ("event without end", drips(STREAM + b"data: ", b"y" * 9_999, every=0), "probe_invalid", TOO_LARGE),

@@ -26,7 +26,7 @@ async def test_a_good_probe_times_its_phases_and_says_what_it_tested(lab):
     result = await lab.probe(f"http://localhost:{server.port}/v1", "models")
     absent = "model-1 is not among the 0 models listed"
     assert result.outcome == Outcome(kind="success", status=200, shallow=True, detail=absent)
-    assert set(result.phases) == {"resolve", "connect", "first_byte", "transfer"}
+    assert set(result.phases) == {"resolve", "connect", "request", "first_byte", "transfer"}
     assert all(seconds >= 0 for seconds in result.phases.values())
     assert result.address == "127.0.0.1"
     assert (result.endpoint, result.provider, result.kind) == ("author/model@door", "door", "models")

@@ -59,7 +59,7 @@ async def test_tls_goes_through_the_proxy_to_the_server_itself(lab, passing):
     )
     assert (server.requests[0].target, server.requests[0].headers["host"]) == ("/v1/models", "api.example")
     assert server.requests[0].headers["authorization"] == "Bearer sk-key"
-    assert set(results[0].phases) == {"connect", "tls", "first_byte", "transfer"}
+    assert set(results[0].phases) == {"connect", "tls", "request", "first_byte", "transfer"}
     assert results[0].certificate_expires is not None
     assert f"* by way of the proxy 127.0.0.1:{proxy.port}" in results[0].transcript
 

@@ -85,6 +85,7 @@ class _Heard:
 async def _judged(client: Client, answer: Answer) -> Outcome:
     if answer.content_type == "application/json":
         return await _not_streamed(client, answer)
+    client.trace.rename("first_token")
     heard = _Heard()
     parser = EventParser()
     await _listen(client, answer, parser, heard, whole=False)
@@ -131,6 +132,8 @@ def _take(client: Client, answer: Answer, heard: _Heard, data: str) -> None:
     except ValueError as problem:
         raise Failure("malformed", f"the stream is broken: {problem}", status=answer.status) from None
     heard.take(delta, client.clock())
+    if heard.spoke and client.trace.phase == "first_token":
+        client.trace.enter("transfer")
     if delta.error is not None:
         heard.complaint = data
 

@@ -220,7 +220,7 @@ async def test_comments_alone_keep_no_stream_alive(lab):
 
     server = await lab.serve(comment)
     result = await lab.probe(server.url, "completion", timeout=0.3)
-    assert (result.outcome.kind, result.outcome.detail) == ("timeout", "not done after 0.3 s (in transfer)")
+    assert (result.outcome.kind, result.outcome.detail) == ("timeout", "not done after 0.3 s (in first_token)")
 
 
 @pytest.mark.parametrize(
@@ -286,3 +286,26 @@ async def test_anthropics_moment_is_read_by_the_wall_clock_of_the_caller(lab):
     server = await lab.serve(lambda seen: seen.answer(200, body, content_type="text/event-stream", **told))
     result = await lab.probe(server.url, "completion", api="anthropic", wall=lambda: 1_700_000_000.0)
     assert (result.outcome.kind, result.outcome.retry_after) == ("success", 30.0)
+
+
+async def test_the_first_token_is_a_phase_of_its_own(lab):
+    async def slow(seen):
+        await seen.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n: thinking\n\n")
+        await asyncio.sleep(0.1)
+        await seen.send(lab.stream({"model": "model-1", "choices": [{"delta": {"content": "OK"}}]}, done=False))
+        await asyncio.sleep(0.05)
+        await seen.send(lab.stream({"model": "model-1", "choices": [{"delta": {}, "finish_reason": "stop"}]}))
+        seen.writer.close()
+
+    server = await lab.serve(slow)
+    result = await lab.probe(server.url, "completion")
+    assert result.outcome.kind == "success"
+    assert list(result.phases) == ["connect", "request", "first_byte", "first_token", "transfer"]
+    assert result.phases["first_token"] >= 0.1 > result.phases["first_byte"]
+    assert result.phases["transfer"] >= 0.05
+
+
+async def test_an_answer_that_is_no_stream_has_no_first_token(lab):
+    server = await lab.serve(lambda seen: seen.answer(200, {"error": {"message": "no"}}))
+    result = await lab.probe(server.url, "completion")
+    assert list(result.phases) == ["connect", "request", "first_byte", "transfer"]
