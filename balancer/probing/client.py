@@ -31,7 +31,6 @@ from balancer.probing.connection import (
     Connections,
     Handshake,
     Route,
-    open_connection,
     origin_of,
     split,
 )
@@ -39,6 +38,7 @@ from balancer.probing.dialects import DIALECTS, DialectRules
 from balancer.probing.failure import Failure
 from balancer.probing.inflate import Inflate
 from balancer.probing.lookup import resolved
+from balancer.probing.opening import open_connection
 from balancer.probing.trace import SNIPPET_MAX, Trace
 from balancer.probing.trust import Trust
 from balancer.probing.tunnel import login

@@ -1,14 +1,13 @@
 """One TCP or TLS connection that carries HTTP/1.1, and the idle ones that are kept between probes.
 
-Theory of operation: opening is three phases that are timed apart: `resolve`, `connect`, `tls`. One address is
-tried, the resolver's first of the wanted version, because a prober must be able to say what it tested; the failure
-names the others that it left out. h11 holds the protocol's rules, this module moves the bytes, and every size is
-bounded: headers by `HEADERS_MAX`, bodies by the reader (`client.Answer`).
+Theory of operation: h11 holds the protocol's rules, this module moves the bytes, and every size is bounded: headers
+by `HEADERS_MAX`, bodies by the reader (`client.Answer`).
 
 A connection is kept after an exchange that ended cleanly. It is kept per endpoint and not per host, so
 that one endpoint's broken connection is never another's failure.
 
-What this module does not know: credentials, dialects, and what an answer means.
+What this module does not know: how a connection is opened (`opening`), credentials, dialects, and what an answer
+means.
 """
 
 from __future__ import annotations
@@ -28,19 +27,16 @@ import h11
 from balancer.config.proxies import Proxy
 from balancer.config.settings import IpVersion
 from balancer.probing.failure import Failure, of
-from balancer.probing.lookup import Lookup, literal, resolved
+from balancer.probing.lookup import Lookup
 from balancer.probing.trace import Trace
 from balancer.probing.trust import Contexts, Trust, default_tls
-from balancer.probing.tunnel import tunnel
 
 HEADERS_MAX: Final = 65_536  # bytes; ten times what chatty providers send, and nginx's default is 32 KiB
 READ_MAX: Final = 16_384  # bytes a read: one TLS record
 IDLE_MAX: Final = 110.0  # seconds; load balancers and NATs silently forget idle connections from 2 minutes on
-HANDSHAKE_MAX: Final = 3600.0  # seconds; the probe's own timeout rules, not asyncio's 60 s
 TURN: Final = 50  # pieces of an answer between two turns of the loop: one or two milliseconds
 CLOSE_MAX: Final = 1.0  # seconds; an aborted transport closes within a turn of the loop
 BEGINNING_MAX: Final = 20  # characters of what is no HTTP: enough for the banner of another protocol
-ADDRESSES_SAID_MAX: Final = 3  # addresses named in a failure besides the one that was tried
 AT_ONCE_MAX: Final = 65_536  # bytes that a system takes without waiting; our own requests have a hundredth
 
 T = TypeVar("T")
@@ -182,7 +178,7 @@ class Connection:
             sending.cancel()
             reading.cancel()
         if isinstance(early, OSError):
-            raise _known(early, trace, answered=False)
+            raise known(early, trace, answered=False)
         self._early = early
 
     async def event(self, trace: Trace) -> Event:
@@ -200,7 +196,7 @@ class Connection:
                 self._ended = not data
                 self._http.receive_data(data)
         except OSError as problem:
-            raise _known(problem, trace, answered=self.answered) from None
+            raise known(problem, trace, answered=self.answered) from None
         except h11.RemoteProtocolError as problem:
             if self._ended and not self.answered:
                 raise Failure("reset", "the server closed the connection without an answer") from None
@@ -254,99 +250,11 @@ async def _tried(work: Awaitable[T]) -> T | OSError:
         return problem
 
 
-def _known(problem: OSError, trace: Trace, *, answered: bool) -> Failure:
+def known(problem: OSError, trace: Trace, *, answered: bool) -> Failure:
+    """Name the failure behind what broke in the present phase."""
     failure = of(problem, phase=trace.phase, answered=answered)
     assert failure is not None  # every OSError within a phase has a row
     return failure
-
-
-async def open_connection(route: Route, *, connections: Connections, secure: bool, trace: Trace) -> Connection:
-    """Resolve, connect and, when `secure`, shake hands. Raises: Failure."""
-    # Made before any phase: a broken certificate store is our failure and not the server's.
-    context = connections.tls(route.trust) if secure else None
-    way = _direct if route.proxy is None else _proxied
-    reader, writer, address = await way(route, connections.lookup, trace)
-    agreed = None
-    if context is not None:
-        trace.enter("tls")
-        try:
-            await writer.start_tls(context, server_hostname=route.origin.host, ssl_handshake_timeout=HANDSHAKE_MAX)
-        except BaseException as problem:
-            # No waiting: after a failed handshake nobody tells the stream that its transport is gone.
-            writer.transport.abort()
-            if isinstance(problem, OSError):
-                raise _known(problem, trace, answered=False) from None
-            raise
-        agreed = _agreed(writer)
-        trace.certificate_expires = agreed.certificate_expires
-        trace.say(f"* {agreed.protocol} {agreed.cipher}")
-    trace.leave()
-    return Connection(reader, writer, address=address, agreed=agreed)
-
-
-async def _direct(
-    route: Route, lookup: Lookup, trace: Trace
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
-    """Resolve and connect; answer the address too. Raises: Failure."""
-    port = route.origin.port
-    address, *others = await _addresses(route, lookup, trace)
-    trace.address = address
-    trace.enter("connect")
-    trace.say(f"* connecting to {address} port {port}")
-    try:
-        reader, writer = await asyncio.open_connection(address, port)
-    except OSError as problem:
-        failure = _known(problem, trace, answered=False)
-        said = f"; not tried: {', '.join(others[:ADDRESSES_SAID_MAX])}" if others else ""
-        raise Failure(failure.kind, f"{failure.detail} ({address} port {port}{said})") from None
-    return reader, writer, address
-
-
-async def _proxied(
-    route: Route, lookup: Lookup, trace: Trace
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
-    """Connect to the proxy, and for TLS through it; answer the proxy's address too. Raises: Failure.
-
-    Shape: `local` where the proxy cannot be reached, which says nothing about the provider.
-    """
-    assert route.proxy is not None
-    trace.proxy = str(route.proxy)
-    trace.say(f"* by way of the proxy {route.proxy}")
-    hop = Route(origin=Origin(scheme="http", host=route.proxy.host, port=route.proxy.port))
-    try:
-        reader, writer, address = await _direct(hop, lookup, trace)
-    except Failure as failure:
-        raise Failure("local", f"the proxy {route.proxy}: {failure.detail}") from None
-    trace.proxy = None
-    if route.tunnels:
-        host = f"[{route.origin.host}]" if ":" in route.origin.host else route.origin.host
-        try:
-            await tunnel(reader, writer, route.proxy, f"{host}:{route.origin.port}", trace)
-        except BaseException as problem:
-            writer.transport.abort()
-            if isinstance(problem, OSError):
-                raise Failure(
-                    "local", f"the proxy {route.proxy}: {_known(problem, trace, answered=False)}"
-                ) from None
-            raise
-    return reader, writer, address
-
-
-async def _addresses(route: Route, lookup: Lookup, trace: Trace) -> list[str]:
-    address = literal(route.origin.host)
-    if address is None:
-        return await resolved(route.origin.host, route.origin.port, lookup, trace, ip_version=route.ip_version)
-    if route.ip_version not in ("any", str(address.version)):
-        raise Failure("probe_invalid", f"probe.ip_version is {route.ip_version}, and the host is {address}")
-    return [route.origin.host]
-
-
-def _agreed(writer: asyncio.StreamWriter) -> Handshake:
-    cipher, protocol, _ = writer.get_extra_info("cipher")
-    # Empty where a context of the caller's verifies nothing.
-    until = writer.get_extra_info("peercert", {}).get("notAfter")
-    expires = None if until is None else float(ssl.cert_time_to_seconds(until))
-    return Handshake(protocol, cipher, expires)
 
 
 class Connections:

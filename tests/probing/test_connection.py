@@ -10,10 +10,10 @@ from balancer.probing.connection import (
     Connections,
     Origin,
     Route,
-    open_connection,
     origin_of,
 )
 from balancer.probing.failure import Failure
+from balancer.probing.opening import open_connection
 from balancer.probing.trace import Trace
 from balancer.probing.trust import Trust
 
