@@ -2,8 +2,9 @@
 
 Theory of operation: a request takes the endpoint's kept connection, if there is one. A server may close it at
 any moment, so a kept connection that breaks before the first byte of an answer (or says 408, which is what
-some servers say on their way out) is tried once more on a fresh one before it counts. Nothing else is tried
-twice here.
+some servers say on their way out) is tried once more on a fresh one before it counts. So is one that stays silent:
+the network may have forgotten it. That takes a share of the probe's time, and is not for what costs money or acts:
+such a request goes out on a kept connection only soon after the last one. Nothing else is tried twice here.
 
 The credential goes only into `identity`, and a kind decides whom it sends that to. `Accept-Encoding:
 identity` asks for plain bodies; gzip and deflate are read all the same, since a server that compresses unasked
@@ -48,6 +49,9 @@ ERROR_BODY_MAX: Final = 16_384  # bytes of an error's body that are looked at: t
 ERROR_BODY_WAIT: Final = 1.0  # seconds; the status is the verdict, its explanation is not worth a timeout
 INFORMATIONAL_MAX: Final = 20  # 1xx answers before the real one; more is a game
 DRAIN_WAIT: Final = 0.25  # seconds given to an answer's end so that its connection can be kept
+# Seconds without traffic after which the least patient NATs and firewalls forget a connection; most take minutes.
+FORGOTTEN: Final = 30.0
+_REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS"})  # Source: RFC 9110, 9.2.2
 _URL_SAFE: Final = "%/:=&?~#+!$,;'@()*[]"  # what may stand in a target as it is; source: RFC 3986
 
 
@@ -278,7 +282,7 @@ class Client:
             raise Failure("probe_invalid", proxy.why)
         return Route(origin=origin, ip_version=settings.ip_version, trust=trust, proxy=proxy)
 
-    def _kept(self, route: Route) -> Connection | None:
+    def _kept(self, route: Route, *, repeatable: bool) -> Connection | None:
         """Take the endpoint's kept connection, unless it has served all the probes that it may."""
         kept = self._connections.take(self.endpoint.id, route) if self._reuses else None
         if kept is None or kept is self._last:  # one probe's requests count once
@@ -287,18 +291,35 @@ class Client:
             self.trace.say(f"* the kept connection has served {kept.probes} probes (probe.fresh_every)")
             kept.abort()
             return None
+        idle = 0.0 if kept.kept_at is None else self.clock() - kept.kept_at
+        if not repeatable and idle > FORGOTTEN:
+            self.trace.say(f"* the kept connection was idle for {idle:.0f} s, too long for what is sent once")
+            kept.abort()
+            return None
         kept.probes += 1
         return kept
 
+    def _patience(self, kept: Connection) -> float:
+        """How long a kept connection may be silent: half of what is left, or twice what it took before."""
+        left = self.settings.timeout - (self.clock() - self._began)
+        return max(left / 2, 2 * kept.slowest)
+
     async def _answered(self, route: Route, request: h11.Request, body: bytes) -> tuple[Connection, Answer]:
-        kept = self._kept(route)
+        repeatable = request.method.decode() in _REPEATABLE
+        kept = self._kept(route, repeatable=repeatable)
         if kept is not None:
             self.trace.address = kept.address
             self.trace.certificate_expires = None if kept.agreed is None else kept.agreed.certificate_expires
             self.trace.say(f"* kept connection to {kept.address} port {route.origin.port}")
             self._last = kept
+            patience = self._patience(kept)
             try:
-                return kept, await self._exchange(kept, request, body)
+                async with asyncio.timeout(patience if repeatable else None):
+                    return kept, await self._exchange(kept, request, body)
+            except TimeoutError:
+                said = f"* no answer on the kept connection after {patience:.2f} s"
+                self.trace.say(f"{said}; trying once more on a fresh connection")
+                self.trace.restart()
             except Failure as failure:
                 if failure.kind != "reset":
                     raise
@@ -328,6 +349,7 @@ class Client:
         except BaseException:
             await connection.close()
             raise
+        connection.slowest = max(connection.slowest, self.clock() - sent_at)
         size_max = self.settings.size_max
         answer = Answer(connection, self.trace, head, size_max=size_max, sent_at=sent_at, spare=self.spare)
         self.trace.say(f"< HTTP/1.1 {answer.status} {answer.reason}")

@@ -121,6 +121,7 @@ class Connection:
         self.answered = False
         self._events = 0
         self.probes = 1
+        self.slowest = 0.0  # seconds from a request to the head of its answer
         self.kept_at: float | None = None
 
     @property

@@ -7,6 +7,7 @@ import zlib
 import pytest
 
 from balancer.config.secret import Absent, Secret
+from balancer.probing import Connections, probe
 
 
 async def listing(seen):
@@ -110,6 +111,57 @@ async def test_a_kept_connection_that_breaks_on_the_request_is_retried_once_on_a
     assert len(server.requests) == 3
     assert "connect" in result.phases
     assert any("trying once more on a fresh connection" in line for line in result.transcript)
+
+
+def forgets(server_of):
+    """A server that the network forgets the way to, after one answer; a fresh connection finds it."""
+
+    async def behaviour(seen):
+        if seen.connection == 1 and len(server_of().requests) > 1:
+            await seen.hang()
+        await listing(seen)
+
+    return behaviour
+
+
+async def test_a_kept_connection_that_stays_silent_leaves_time_for_a_fresh_one(lab):
+    server = await lab.serve(forgets(lambda: server))
+    await lab.probe(server.url, "models")
+    result = await lab.probe(server.url, "models", timeout=1.0)
+    assert (result.outcome.kind, server.connections) == ("success", 2)
+    assert {"connect", "first_byte"} <= set(result.phases)
+    assert result.phases["first_byte"] < 0.5 < result.ended - result.began
+    assert any("no answer on the kept connection after 0.50 s" in line for line in result.transcript)
+
+
+async def test_what_costs_money_is_not_sent_again_because_of_a_silence(lab):
+    server = await lab.serve(forgets(lambda: server))
+    await lab.probe(server.url, "models")
+    result = await lab.probe(server.url, "completion", timeout=0.4)
+    assert (result.outcome.kind, len(server.requests), server.connections) == ("timeout", 2, 1)
+
+
+async def test_what_costs_money_takes_no_connection_that_may_be_forgotten(lab):
+    now = [100.0]
+    connections = Connections(clock=lambda: now[0])
+    server = await lab.serve(listing)
+    for idle, method, connected in ((0, "GET", 1), (30, "POST", 1), (31, "GET", 1), (31, "POST", 2)):
+        now[0] += idle
+        settings = lab.settings("http", url="/x", method=method)
+        await probe(lab.endpoint(server.url), settings, None, connections=connections, clock=lambda: now[0])
+        assert (method, server.connections) == (method, connected)
+    await connections.close()
+
+
+async def test_a_kept_connection_to_a_slow_server_is_waited_for(lab):
+    async def slow(seen):
+        await asyncio.sleep(0.6)
+        await listing(seen)
+
+    server = await lab.serve(slow)
+    for _ in range(2):
+        assert (await lab.probe(server.url, "models", timeout=1.0)).outcome.kind == "success"
+    assert (len(server.requests), server.connections) == (2, 1)
 
 
 async def test_a_goodbye_408_on_a_kept_connection_is_retried_too(lab):
