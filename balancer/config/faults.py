@@ -194,10 +194,13 @@ def date_fault(text: str) -> str | None:
 
 def regex_fault(text: str) -> str | None:
     """Judge a regular expression; what follows the colon may repeat a piece of it."""
+    import regex  # slow to import, and few files have an expression
+
     try:
         with warnings.catch_warnings(action="ignore"):
             re.compile(text)
-    except re.error as error:
+            regex.compile(text)  # which will search, and differs in rare things
+    except (re.error, regex.error) as error:
         return f"is not a regular expression: {error}"
     except (OverflowError, RecursionError):
         return "is not a regular expression that can be compiled"

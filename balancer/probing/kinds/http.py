@@ -7,9 +7,8 @@ another URL, which can be configured.
 
 from __future__ import annotations
 
-import re
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -22,9 +21,13 @@ from balancer.probing.dialects.interface import parsed
 from balancer.probing.failure import Failure
 from balancer.probing.kinds.interface import Check, good, refusal
 
-# Bytes. A search cannot be interrupted, and the whole daemon waits for it: a pattern like `a.*b` takes time that
-# grows with the square of the text.
-MATCH_MAX: Final = 4096
+if TYPE_CHECKING:
+    import regex
+
+MATCH_MAX: Final = 4096  # bytes: a pattern like `a.*b` takes time that grows with the square of the text
+MATCH_TIME: Final = (
+    1.0  # seconds of a thread; what takes milliseconds is common, and what takes longer may take years
+)
 JSON_MAX: Final = 262_144  # bytes; status pages of the largest providers have half of it, and a path reads it all
 FOUND_MAX: Final = 100  # characters of a value that is told instead of the wanted one
 
@@ -35,7 +38,7 @@ async def run(client: Client) -> Outcome:
     url = client.endpoint.base_url if settings.url is None else settings.url
     if not url.startswith(("http://", "https://")):
         url = client.below(url)
-    pattern = _pattern(settings.body)
+    pattern = None if settings.body is None else _pattern(settings.body)
     own = origin_of(url) == origin_of(client.endpoint.base_url)
     headers = {"accept": "*/*", **(client.identity if own else {})}
     text = settings.send_body.reveal() if isinstance(settings.send_body, Secret) else settings.send_body
@@ -53,19 +56,34 @@ async def run(client: Client) -> Outcome:
         _compare_headers(client, answer)
         body = await answer.read()
         client.trace.say(f"< ({len(body)} bytes)")
-        if pattern is not None and pattern.search(body[:MATCH_MAX].decode("utf-8", "replace")) is None:
-            said = f"the first {MATCH_MAX} bytes of the body do not match probe.body"
-            raise Failure("malformed", said, status=answer.status)
+        if pattern is not None:
+            await _compare_text(answer, body, pattern)
         if settings.json:
             await _compare_json(client, answer, body)
         return Outcome(kind="success", status=answer.status)
 
 
-def _pattern(text: str | None) -> re.Pattern[str] | None:
+def _pattern(text: str) -> regex.Pattern[str]:
+    import regex  # slow to import, and few probes need it
+
     try:
-        return None if text is None else re.compile(text)
-    except re.error as problem:
+        return regex.compile(text)
+    except regex.error as problem:
         raise Failure("probe_invalid", f"probe.body is not a regular expression: {problem}") from None
+
+
+async def _compare_text(answer: Answer, body: bytes, pattern: regex.Pattern[str]) -> None:
+    text = body[:MATCH_MAX].decode("utf-8", "replace")
+    # In a thread that nobody has to wait for, and not for ever: some patterns try more ways than can be counted.
+    search = partial(pattern.search, text, concurrent=True, timeout=MATCH_TIME)
+    try:
+        found = await aside(search, name="probe.body")
+    except TimeoutError:
+        said = f"probe.body is too slow: no end after {MATCH_TIME:g} s; it may match the same text in many ways"
+        raise Failure("probe_invalid", said) from None
+    if found is None:
+        said = f"the first {MATCH_MAX} bytes of the body do not match probe.body"
+        raise Failure("malformed", said, status=answer.status)
 
 
 def _compare_headers(client: Client, answer: Answer) -> None:

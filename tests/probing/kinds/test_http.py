@@ -1,5 +1,8 @@
 """A URL of the operator's choice: statuses, headers, body, and who gets the credential."""
 
+import asyncio
+import time
+
 import pytest
 
 from balancer.config.secret import Secret
@@ -44,6 +47,24 @@ async def test_a_good_status_that_was_not_expected_is_malformed(lab):
     result = await lab.probe(server.url, "http", status=(204, 206))
     assert result.outcome.kind == "malformed"
     assert result.outcome.detail == "expected status 204, 206; got 200 Because: fine"
+
+
+async def test_an_expression_without_end_is_a_wrong_recipe_and_nobody_waits_for_it(lab):
+    server = await lab.serve(lambda seen: seen.answer(200, "a" * 4000))
+    worst, last, result = 0.0, time.monotonic(), None
+
+    async def search():
+        nonlocal result
+        result = await lab.probe(server.url, "http", url="/", body="^(([a-z])+.)+[A-Z]([a-z])+$", timeout=3.0)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(search(), name="search")
+        while result is None:
+            await asyncio.sleep(0.001)
+            worst, last = max(worst, time.monotonic() - last), time.monotonic()
+    assert (result.outcome.kind, result.bug) == ("probe_invalid", None)
+    assert "probe.body is too slow: no end after 1 s" in result.outcome.detail
+    assert worst < 0.5  # seconds: a loop that waits for it has one turn in that second
 
 
 @pytest.mark.parametrize(
