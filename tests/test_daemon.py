@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import re
+import resource
 import signal
 import ssl
 import sys
@@ -304,6 +305,16 @@ async def test_the_end_of_a_certificate_is_a_fact_of_a_probe_and_a_metric(daemon
     expires = verdict["certificate_expires"]
     found = re.findall(r"^balancer_probe_certificate_expiry_timestamp_seconds(.*) (.*)$", metrics, re.MULTILINE)
     assert [(labels, float(value)) for labels, value in found] == [('{endpoint="acme/large@local"}', expires)]
+
+
+async def test_the_daemon_may_open_as_many_files_as_the_system_lets_it(daemon):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 512), hard))
+    try:
+        running = await daemon(LOCAL.format(url="http://127.0.0.1:9"))
+        assert resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_a_port_in_use_is_one_line_and_status_1(daemon, tmp_path):

@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from balancer.config import Config, ConfigError, load_config
@@ -34,6 +36,7 @@ def run(asked: argparse.Namespace) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
+    raise_limit_of_files()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
             runner.run(_serve(config, read))
@@ -41,6 +44,17 @@ def run(asked: argparse.Namespace) -> int:
             print(f"balancer: {error.strerror or error}", file=sys.stderr)
             return 1
     return 0
+
+
+def raise_limit_of_files() -> None:
+    """Allow this process as many open files as it may ask for.
+
+    Source: systemd, `man systemd.exec`, LimitNOFILE: the soft limit of 1024 is for programs that call select(), and
+    a kept connection per endpoint needs more.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # a limit that may not be raised is none of a probe's troubles yet
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

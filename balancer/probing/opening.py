@@ -10,6 +10,7 @@ What this module does not know: what is said over the connection.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from typing import Final
 
@@ -28,7 +29,7 @@ async def open_connection(route: Route, *, connections: Connections, secure: boo
     # Made before any phase: a broken certificate store is our failure and not the server's.
     context = connections.tls(route.trust) if secure else None
     way = _direct if route.proxy is None else _proxied
-    reader, writer, address = await way(route, connections.lookup, trace)
+    reader, writer, address = await way(route, connections, trace)
     agreed = None
     if context is not None:
         trace.enter("tls")
@@ -48,16 +49,23 @@ async def open_connection(route: Route, *, connections: Connections, secure: boo
 
 
 async def _direct(
-    route: Route, lookup: Lookup, trace: Trace
+    route: Route, connections: Connections, trace: Trace
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
     """Resolve and connect; answer the address too. Raises: Failure."""
     port = route.origin.port
-    address, *others = await _addresses(route, lookup, trace)
+    address, *others = await _addresses(route, connections.lookup, trace)
     trace.address = address
     trace.enter("connect")
     trace.say(f"* connecting to {address} port {port}")
     try:
-        reader, writer = await asyncio.open_connection(address, port)
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection(address, port)
+                break
+            except OSError as problem:
+                # What is kept between probes is worth less than a probe.
+                if problem.errno not in (errno.EMFILE, errno.ENFILE) or not await connections.make_room():
+                    raise
     except OSError as problem:
         failure = known(problem, trace, answered=False)
         said = f"; not tried: {', '.join(others[:ADDRESSES_SAID_MAX])}" if others else ""
@@ -66,7 +74,7 @@ async def _direct(
 
 
 async def _proxied(
-    route: Route, lookup: Lookup, trace: Trace
+    route: Route, connections: Connections, trace: Trace
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
     """Connect to the proxy, and for TLS through it; answer the proxy's address too. Raises: Failure.
 
@@ -77,7 +85,7 @@ async def _proxied(
     trace.say(f"* by way of the proxy {route.proxy}")
     hop = Route(origin=Origin(scheme="http", host=route.proxy.host, port=route.proxy.port))
     try:
-        reader, writer, address = await _direct(hop, lookup, trace)
+        reader, writer, address = await _direct(hop, connections, trace)
     except Failure as failure:
         raise Failure("local", f"the proxy {route.proxy}: {failure.detail}") from None
     trace.proxy = None

@@ -129,6 +129,44 @@ async def test_keeping_a_second_one_closes_the_first_and_forgetting_closes_what_
     assert (second.usable, connections.idle) == (False, 0)
 
 
+async def test_what_the_server_closed_and_what_nobody_took_for_long_is_swept(lab):
+    closing = asyncio.Event()
+
+    async def closes(reader, writer):
+        await closing.wait()
+        writer.close()
+
+    async def keeps(reader, writer):
+        await reader.read()
+
+    clock = Clock()
+    connections = Connections(clock=clock)
+    routes = {name: route_to((await lab.serve_raw(end)).port) for name, end in (("a", closes), ("b", keeps))}
+    kept = {name: await opened(route, connections) for name, route in routes.items()}
+    for name, route in routes.items():
+        connections.keep(name, route, kept[name])
+    closing.set()
+    await lab.until(lambda: connections.idle == 1)
+    assert kept["b"].usable
+    clock.now += IDLE_MAX + 1.0
+    await lab.until(lambda: connections.idle == 0)
+    assert not kept["b"].usable
+    await connections.close()
+
+
+async def test_room_is_made_by_the_connection_that_is_kept_longest(lab):
+    server = await lab.serve_raw(silent)
+    connections = Connections(clock=Clock())
+    kept = {name: await opened(route_to(server.port), connections) for name in "abc"}
+    for name in "abca":
+        connection = kept[name]
+        connections.keep(name, route_to(server.port), connections.take(name, route_to(server.port)) or connection)
+    assert await connections.make_room()
+    assert [name for name in "abc" if not kept[name].usable] == ["b"]
+    await connections.close()
+    assert not await connections.make_room()
+
+
 async def test_closing_closes_all(lab):
     server = await lab.serve_raw(silent)
     connections = Connections(clock=Clock())
