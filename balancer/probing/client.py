@@ -243,6 +243,10 @@ class Client:
         connection, answer = await self._answered(route, request, body)
         kept = False
         try:
+            if answer.status == 407 and route.proxy is not None and not route.tunnels:
+                # As to a CONNECT: it is about our login there, and the provider has seen nothing of it.
+                said = self.trace.clean(f"{answer.status} {answer.reason}", SNIPPET_MAX)
+                raise Failure("probe_invalid", f"the proxy {route.proxy} refuses: {said}")
             yield answer
             kept = self._reuses and await answer.ends_soon() and connection.recycled()
             # Not after a failure: the phase that it happened in is what a timeout is told by.

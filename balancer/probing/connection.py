@@ -35,6 +35,7 @@ HEADERS_MAX: Final = 65_536  # bytes; ten times what chatty providers send, and 
 READ_MAX: Final = 16_384  # bytes a read: one TLS record
 IDLE_MAX: Final = 110.0  # seconds; load balancers and NATs silently forget idle connections from 2 minutes on
 SWEEP: Final = 2.0  # seconds between two looks at all idle connections: 2,000 of them take a millisecond
+ANSWERS_MAX: Final = 60.0  # seconds for which the answer of a proxy shows that it works: two usual intervals
 TURN: Final = 50  # pieces of an answer between two turns of the loop: one or two milliseconds
 CLOSE_MAX: Final = 1.0  # seconds; an aborted transport closes within a turn of the loop
 BEGINNING_MAX: Final = 20  # characters of what is no HTTP: enough for the banner of another protocol
@@ -282,6 +283,7 @@ class Connections:
         self._clock = clock
         self._contexts = Contexts(tls)
         self._idle: dict[str, tuple[Route, Connection]] = {}  # those kept longest first
+        self._proxies: dict[Proxy, float] = {}  # when each that was asked for a tunnel last answered
         self._sweeping: asyncio.TimerHandle | None = None
 
     @property
@@ -321,6 +323,15 @@ class Connections:
             kept = self._idle.pop(endpoint, None)
             if kept is not None:
                 kept[1].abort()
+
+    def hear(self, proxy: Proxy) -> None:
+        """Note that a proxy answers."""
+        self._proxies[proxy] = self._clock()
+
+    def answers(self, proxy: Proxy) -> bool:
+        """Whether a proxy has answered lately."""
+        heard_at = self._proxies.get(proxy)
+        return heard_at is not None and self._clock() - heard_at <= ANSWERS_MAX
 
     async def make_room(self) -> bool:
         """Close the connection that is kept longest; false where none is."""

@@ -2,7 +2,7 @@
 
 Theory of operation: one address is tried, the resolver's first of the wanted version, because a prober must be able
 to say what it tested; the failure names the others that it left out. A proxy that cannot be reached says nothing
-about the provider.
+about the provider; nor does one that hangs, unless it has answered lately for whomever: it may wait for this one.
 
 What this module does not know: what is said over the connection.
 """
@@ -88,18 +88,23 @@ async def _proxied(
         reader, writer, address = await _direct(hop, connections, trace)
     except Failure as failure:
         raise Failure("local", f"the proxy {route.proxy}: {failure.detail}") from None
-    trace.proxy = None
+    if not route.tunnels or connections.answers(route.proxy):
+        trace.proxy = None
     if route.tunnels:
         host = f"[{route.origin.host}]" if ":" in route.origin.host else route.origin.host
         try:
             await tunnel(reader, writer, route.proxy, f"{host}:{route.origin.port}", trace)
         except BaseException as problem:
             writer.transport.abort()
+            if isinstance(problem, Failure) and problem.kind != "local":
+                connections.hear(route.proxy)
             if isinstance(problem, OSError):
                 raise Failure(
                     "local", f"the proxy {route.proxy}: {known(problem, trace, answered=False)}"
                 ) from None
             raise
+        connections.hear(route.proxy)
+        trace.proxy = None
     return reader, writer, address
 
 

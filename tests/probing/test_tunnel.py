@@ -33,9 +33,12 @@ def passing(lab):
         async def behave(seen):
             there, back = await asyncio.open_connection("127.0.0.1", server.port)
             await seen.send(b"HTTP/1.1 103 Wait\r\n\r\nHTTP/1.1 200 Connected\r\n\r\n")
-            async with asyncio.TaskGroup() as both:
-                both.create_task(pass_on(seen.reader, back), name="up")
-                both.create_task(pass_on(there, seen.writer), name="down")
+            try:
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(pass_on(seen.reader, back), name="up")
+                    both.create_task(pass_on(there, seen.writer), name="down")
+            finally:
+                back.close()
 
         return lab.serve(behave)
 
@@ -142,7 +145,37 @@ async def test_a_plain_connection_behind_a_proxy_would_try_only_the_proxy(lab):
     assert (result.outcome.kind, result.phases) == ("probe_invalid", {})
 
 
-async def test_a_hang_after_the_proxy_was_reached_is_the_providers(lab):
-    proxy = await lab.serve(lambda seen: seen.hang())
+async def test_a_proxy_that_hangs_is_our_own_trouble_until_it_answers_for_somebody_else(lab):
+    async def knows_one(seen):
+        if seen.target == "other.example:443":
+            await seen.answer(502)
+        else:
+            await seen.hang()
+
+    proxy = await lab.serve(knows_one)
+    settings = {"proxy": by(proxy.port), "timeout": 0.2}
+    alone = await lab.probe(TLS_URL, "models", **settings)
+    said = f"the proxy 127.0.0.1:{proxy.port}: not done after 0.2 s (in connect)"
+    assert (alone.outcome.kind, alone.outcome.detail) == ("local", said)
+    assert (await lab.probe("https://other.example/v1", "models", **settings)).outcome.kind == "connect"
+    after = await lab.probe(TLS_URL, "models", **settings)
+    assert (after.outcome.kind, after.outcome.detail) == ("timeout", "not done after 0.2 s (in connect)")
+
+
+async def test_a_hang_behind_the_proxy_is_the_providers(lab, passing):
+    async def silent(reader, writer):
+        await reader.read()
+
+    proxy = await passing(await lab.serve_raw(silent))
     result = await lab.probe(TLS_URL, "models", proxy=by(proxy.port), timeout=0.2)
-    assert (result.outcome.kind, result.outcome.detail) == ("timeout", "not done after 0.2 s (in connect)")
+    assert (result.outcome.kind, result.outcome.detail) == ("timeout", "not done after 0.2 s (in tls)")
+
+
+async def test_a_login_that_the_proxy_refuses_is_no_answer_of_the_provider(lab):
+    proxy = await lab.serve(lambda seen: seen.answer(407, "who are you?"))
+    for url in (TLS_URL, PLAIN_URL):
+        result = await lab.probe(url, "models", proxy=by(proxy.port))
+        said = f"the proxy 127.0.0.1:{proxy.port} refuses: 407 Because"
+        assert (result.outcome.kind, result.outcome.detail) == ("probe_invalid", said)
+    server = await lab.serve(lambda seen: seen.answer(407))
+    assert (await lab.probe(server.url, "models")).outcome.kind == "caller_error"
