@@ -24,6 +24,7 @@ Phase = Literal["resolve", "connect", "tls", "request", "first_byte", "first_tok
 
 LINES_MAX: Final = 200  # a models list or a short completion fits; more is not read by a person
 LINE_MAX: Final = 500  # characters: a whole JSON chunk of a stream
+BODY_MAX: Final = 2 * LINE_MAX  # bytes of a good body that are made fit for a line: every probe has one
 CLEANED: Final = 10  # times as much text as is shown is made fit for it: there may be much white space in it
 SNIPPET_MAX: Final = 200  # characters of an error body in an outcome: a message, not a page
 
@@ -92,6 +93,12 @@ class Trace:
             self._lines.append(self.clean(line, LINE_MAX))
         elif len(self._lines) == LINES_MAX - 1:
             self._lines.append("* the rest is left out")
+
+    def say_body(self, body: bytes) -> None:
+        """Add the beginning of a body to the transcript, and how long the whole is."""
+        if body:
+            self.say(f"< {body[:BODY_MAX].decode('utf-8', 'replace')}")
+        self.say(f"< ({len(body)} bytes)")
 
     def say_event(self, data: str) -> None:
         """Add one event of a stream to the transcript."""

@@ -55,7 +55,7 @@ async def run(client: Client) -> Outcome:
             raise Failure("malformed", f"expected status {wanted}; got {said}", status=answer.status)
         _compare_headers(client, answer)
         body = await answer.read()
-        client.trace.say(f"< ({len(body)} bytes)")
+        client.trace.say_body(body)
         if pattern is not None:
             await _compare_text(answer, body, pattern)
         if settings.json:

@@ -69,7 +69,7 @@ async def _page(client: Client, url: str) -> Outcome | tuple[int, object]:
         if not good(answer.status):
             return refusal(client, answer, await answer.beginning(), optional=True)
         body = await answer.read()
-        client.trace.say(f"< ({len(body)} bytes)")
+        client.trace.say_body(body)
         try:
             listing = parsed(body)
         except ValueError as problem:

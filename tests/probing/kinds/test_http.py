@@ -183,3 +183,12 @@ async def test_what_a_path_found_is_told_without_the_credential(lab):
     outcome = (await lab.probe(server.url, "http", secret="sk-very-secret", json={"$.a": "b"})).outcome
     assert outcome.kind == "malformed"
     assert "sk-" not in outcome.detail
+
+
+async def test_the_transcript_has_the_beginning_of_a_good_body_and_its_size(lab):
+    for body, shown in ((b"all\nis  fine, sk-0123456789", ["< all is fine, ***"]), (b"", []), (b"x" * 9999, None)):
+        server = await lab.serve(lambda seen, body=body: seen.answer(200, body))
+        result = await lab.probe(server.url, "http", secret="sk-0123456789", url="/")
+        lines = list(result.transcript[result.transcript.index(f"< content-length: {len(body)}") + 1 :])
+        assert lines[-2:] == [f"< ({len(body)} bytes)", "* success"]
+        assert lines[:-2] == (["< " + "x" * 497 + "…"] if shown is None else shown)

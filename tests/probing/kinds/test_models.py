@@ -12,7 +12,8 @@ async def test_a_list_of_models_is_a_shallow_success_without_latency(lab, body):
     outcome = result.outcome
     assert (outcome.kind, outcome.status, outcome.shallow) == ("success", 200, True)
     assert (outcome.latency, outcome.ttft) == (None, None)
-    assert any(line.endswith("bytes)") for line in result.transcript)
+    assert result.transcript[-2].endswith(" bytes)")
+    assert result.transcript[-3].startswith(("< {", "< ["))
 
 
 @pytest.mark.parametrize(
