@@ -19,7 +19,7 @@ import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from balancer.config.secret import Secret
 
@@ -27,9 +27,9 @@ HIDDEN: Final = "***"
 PART_MIN: Final = 8  # letters with which a secret begins or ends: fewer are words like `Bearer` or `sk-proj`
 ENCODED_MIN: Final = 8  # characters of a secret whose base64 is looked for: that of fewer is found in any text
 LETTER_MAX: Final = 10  # characters by which one letter is spelled; `\\\\u0041` and `&#x0041;` are 8
+BEGINNING_MAX: Final = PART_MIN * LETTER_MAX  # characters of a secret by which it is known
 KNOWN_MAX: Final = 256  # sets of secrets that are remembered; whoever has more pays a few microseconds a probe
 
-_SIGNS: Final = ("%", "\\", "&")
 # Each alternative eats every backslash, `25` or `amp;` at once, so that no text takes longer than its length.
 _SPELLED: Final = re.compile(
     r"\\+(?:u(?P<unit>[0-9a-f]{4})|x(?P<byte>[0-9a-f]{2})|[nrt])?"
@@ -37,17 +37,9 @@ _SPELLED: Final = re.compile(
     r"|&(?:amp;)*(?:#0{0,8}(?P<decimal>[0-9]{1,7});|#x0{0,8}(?P<hexadecimal>[0-9a-f]{1,5});"
     r"|(?P<name>amp|lt|gt|quot|apos|nbsp);)"
 )
-_LETTER: Final = re.compile(rf"{_SPELLED.pattern}|.", re.DOTALL)
 _NAMED: Final = {"amp": "&", "lt": "<", "gt": ">", "quot": "", "apos": "", "nbsp": ""}
 # What may stand between two letters of a secret that was wrapped, quoted or sent in 16 bits a letter.
 _LEFT_OUT: Final = dict.fromkeys([*range(0x21), 0x7F, *map(ord, "\"'\\")])
-
-
-class _Letter(NamedTuple):
-    """Where a letter of the normal form stood in the text."""
-
-    start: int
-    end: int
 
 
 class Redaction:
@@ -77,15 +69,16 @@ class Redaction:
         """Find where secrets, or their beginnings and ends, stand: start and end of each place, in order."""
         plain = _lowered(text)
         normal = _normal(plain)
-        if not any(edge in normal for edge in self._edges):
+        for edge in self._edges:  # most texts end here, and a generator would take twice the time
+            if edge in normal:
+                break
+        else:
             return []
         found = sorted(place for form in self._forms for place in _found(form, normal))
-        letters = [
-            _Letter(*spelled.span()) for spelled in _LETTER.finditer(plain) for _ in _normal(spelled.group())
-        ]
+        letters = _letters(plain)
         places: list[tuple[int, int]] = []
         for first, last in found:
-            start, end = letters[first].start, letters[last - 1].end
+            start, end = letters[first][0], letters[last - 1][1]
             if places and start <= places[-1][1]:
                 start, end = places[-1][0], max(end, places.pop()[1])
             places.append((start, end))
@@ -131,9 +124,28 @@ def _normal(plain: str) -> str:
     """The normal form of a text in small letters; letters beyond ASCII are those of their bytes."""
     if not plain.isascii():
         plain = plain.encode("utf-8", "replace").decode("latin-1")
-    if any(sign in plain for sign in _SIGNS):
+    if "%" in plain or "\\" in plain or "&" in plain:
         plain = _SPELLED.sub(_meant, plain)
     return plain.translate(_LEFT_OUT)
+
+
+def _letters(plain: str) -> list[tuple[int, int]]:
+    """Where each letter of the normal form stood in the text: its start and its end."""
+    letters: list[tuple[int, int]] = []
+    ended = 0
+    for spelled in _SPELLED.finditer(plain):
+        letters += _unspelled(plain, ended, spelled.start())
+        letters += [spelled.span()] * len(_normal(spelled.group()))
+        ended = spelled.end()
+    return [*letters, *_unspelled(plain, ended, len(plain))]
+
+
+def _unspelled(plain: str, start: int, end: int) -> list[tuple[int, int]]:
+    """Where each letter of the normal form stands in a piece of text that spells none."""
+    piece = plain[start:end]
+    if piece.isascii():
+        return [(at, at + 1) for at, letter in enumerate(piece, start) if ord(letter) not in _LEFT_OUT]
+    return [(at, at + 1) for at, letter in enumerate(piece, start) for _ in _normal(letter)]
 
 
 def _meant(spelled: re.Match[str]) -> str:

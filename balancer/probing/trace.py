@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from balancer.config.secret import Secret
 from balancer.core.announcement import Level
-from balancer.probing.redaction import HIDDEN, redaction
+from balancer.probing.redaction import BEGINNING_MAX, HIDDEN, redaction
 
 Phase = Literal["resolve", "connect", "tls", "request", "first_byte", "first_token", "transfer"]
 
@@ -112,11 +112,12 @@ class Trace:
 
     def clean(self, text: str, length_max: int) -> str:
         """Make text fit to show: no secret, one printable line, at most `length_max` characters."""
-        # Of megabytes only the beginning is looked at, and a secret that begins there to its end.
+        # Of megabytes only the beginning is looked at, and as much more as tells a secret that begins there.
         seen = length_max * CLEANED
-        text = _first_event(text[: seen + self._redaction.length_max])
+        text = _first_event(text[: seen + BEGINNING_MAX])
         line = " ".join(self.redacted(text)[:seen].split())
-        line = "".join(letter if letter.isprintable() else "?" for letter in line)
+        if not line.isprintable():
+            line = "".join(letter if letter.isprintable() else "?" for letter in line)
         return line if len(line) <= length_max else line[: length_max - 1] + "…"
 
     def redacted(self, text: str) -> str:
