@@ -2,8 +2,8 @@
 
 Theory of operation: the kind does the talking, `failure.of` names what went wrong below it, and this module
 gives both a total timeout and turns them into one `ProbeResult`. A probe never raises: an exception that is in
-nobody's table is our bug, and comes back as a failed probe with its traceback in `bug`, so that one bad answer
-can neither stop the schedule nor pass unseen.
+nobody's table is our bug, and comes back as a probe that counts for nothing with its traceback in `bug`, so that one
+bad answer can neither stop the schedule nor pass unseen, and no provider is ejected for it.
 
 What this module does not know: when to probe (`schedule`), and what the outcome does to health (`core`).
 """
@@ -112,7 +112,8 @@ async def probe(
         if known is not None:
             outcome = Outcome(kind=known.kind, detail=known.detail)
         else:
-            outcome = Outcome(kind="malformed", detail=f"bug in the probe: {type(problem).__name__}: {problem}")
+            # No verdict: the provider may be as well as ever, and every probe of its endpoints would say the same.
+            outcome = Outcome(kind="probe_invalid", detail=f"bug in the probe: {type(problem).__name__}: {problem}")
             bug = trace.redacted(traceback.format_exc())[-BUG_MAX:]
     trace.leave()
     check = kinds.get(settings.kind)

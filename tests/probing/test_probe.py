@@ -9,7 +9,7 @@ import pytest
 
 from balancer.config.secret import Secret
 from balancer.core.model import Pricing
-from balancer.core.outcome import Outcome
+from balancer.core.outcome import COUNTS, Outcome
 from balancer.probing import KINDS, Check, Connections, cost_of, probe
 
 SECRET = "sk-very/secret+key"
@@ -327,7 +327,7 @@ async def test_a_credential_that_no_header_can_carry_is_refused_without_a_reques
     assert result.bug is None
 
 
-async def test_a_kind_that_raises_is_a_failed_probe_with_its_traceback(lab):
+async def test_a_kind_that_raises_counts_for_nothing_and_comes_with_its_traceback(lab):
     async def broken(client):
         raise ZeroDivisionError(f"with {SECRET}")
 
@@ -339,7 +339,8 @@ async def test_a_kind_that_raises_is_a_failed_probe_with_its_traceback(lab):
         connections=lab.connections,
         kinds=kinds,
     )
-    assert result.outcome.kind == "malformed"
+    assert COUNTS[result.outcome.kind] == "none"
+    assert result.outcome.kind == "probe_invalid"
     assert result.outcome.detail == "bug in the probe: ZeroDivisionError: with ***"
     assert result.outcome.shallow
     assert result.bug is not None
