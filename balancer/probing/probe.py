@@ -2,8 +2,8 @@
 
 Theory of operation: the kind does the talking, `failure.of` names what went wrong below it, and this module
 gives both a total timeout and turns them into one `ProbeResult`. A probe never raises: an exception that is in
-nobody's table is our bug, and comes back as a probe that counts for nothing with its traceback in `bug`, so that one
-bad answer can neither stop the schedule nor pass unseen, and no provider is ejected for it.
+nobody's table is our bug, and comes back as a probe that counts for nothing with its traceback in `bug`, so that
+one bad answer can neither stop the schedule nor pass unseen, and no provider is ejected for it.
 
 What this module does not know: when to probe (`schedule`), and what the outcome does to health (`core`).
 """

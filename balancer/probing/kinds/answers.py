@@ -2,8 +2,8 @@
 
 Theory of operation: a refusal that names a parameter is followed (`amended`), each body is sent once, and so asking
 ends. An error inside a 200 is what it would have been with its own status. An answer that is good otherwise is
-`malformed` where it is of another model, and what clients can live with (no usage, an unknown finish reason) is
-said in the detail of the success.
+`malformed` where it is of another model, and what clients can live with (no usage, an unknown finish reason, a model
+whose name leaves a doubt) is said in the detail of the success.
 
 What this module does not know: how an answer is read (`completion`, `tools` and the dialects).
 """
@@ -21,7 +21,7 @@ from balancer.probing.client import Answer, Client
 from balancer.probing.dialects.azure import names_deployments
 from balancer.probing.dialects.interface import FINISH_REASONS, Trouble
 from balancer.probing.kinds.interface import good, hold_of, is_of_account, refusal
-from balancer.probing.model_name import is_same
+from balancer.probing.model_name import Relation, relation
 
 ANY_MODEL: Final = "any"  # probe.answer_model: whoever answers is right
 
@@ -69,10 +69,11 @@ def judged_whole(client: Client, answer: Answer, whole: Whole) -> Outcome:
         completion_tokens=whole.completion_tokens,
         source="probe",
     )
-    detail = _remarks(whole) if kind == "success" else f"finish reason {whole.finish_reason}"
-    stranger = _stranger(client, whole.model)
-    if kind == "success" and stranger is not None:
-        kind, detail = "malformed", stranger
+    detail = f"finish reason {whole.finish_reason}"
+    if kind == "success":
+        answerer, said = _answerer(client, whole.model)
+        kind = "malformed" if answerer == "other" else kind
+        detail = said if answerer == "other" else ", ".join(filter(None, (said, _remarks(whole))))
     return Outcome(
         kind=kind,
         status=answer.status,
@@ -109,17 +110,21 @@ def _remarks(whole: Whole) -> str:
     return ", ".join(remarks)
 
 
-def _stranger(client: Client, found: str | None) -> str | None:
-    """Say that an answer is of another model than was asked for; `None` where it is not, or nobody can know."""
+def _answerer(client: Client, found: str | None) -> tuple[Relation, str]:
+    """Say how the model that answered is related to the one that was asked for, and tell it where it is not the same.
+
+    Shape: "same" where nobody can know; of a model that the operator named, what is in doubt is another.
+    """
     endpoint, expected = client.endpoint, client.settings.answer_model
     if found is None or expected == ANY_MODEL:
-        return None
-    if expected is not None:
-        names = [expected]
-    elif names_deployments(endpoint.base_url):
-        return None
-    else:
-        names = [endpoint.upstream_model, endpoint.model]
-    if any(is_same(name, found) for name in names):
-        return None
-    return f"the answer is of model {found}, and {names[0]} was asked for"
+        return "same", ""
+    if expected is None and names_deployments(endpoint.base_url):
+        return "same", ""
+    names = [endpoint.upstream_model, endpoint.model] if expected is None else [expected]
+    relations = {relation(name, found) for name in names}
+    if "same" in relations:
+        return "same", ""
+    said = f"the answer is of model {found}, and {names[0]} was asked for"
+    if "doubtful" in relations and expected is None:
+        return "doubtful", f"{said}, which may be the same"
+    return "other", said
