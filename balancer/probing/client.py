@@ -249,8 +249,8 @@ class Client:
 
     async def resolve(self, url: str) -> list[str]:
         """Find the addresses of the URL's host. Raises: Failure."""
-        lookup, origin = self._connections.lookup, origin_of(url)
-        return await resolved(origin.host, origin.port, lookup, self.trace, ip_version=self.settings.ip_version)
+        names, origin = self._connections.names, origin_of(url)
+        return await resolved(origin.host, origin.port, names, self.trace, ip_version=self.settings.ip_version)
 
     async def connect(self, url: str, *, secure: bool = False) -> Handshake | None:
         """Open a connection to the URL's host and port, for TLS when `secure`, and close it. Raises: Failure."""

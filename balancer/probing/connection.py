@@ -27,7 +27,7 @@ import h11
 from balancer.config.proxies import Proxy
 from balancer.config.settings import IpVersion
 from balancer.probing.failure import Failure, of
-from balancer.probing.lookup import Lookup, literal, resolved
+from balancer.probing.lookup import Lookup, Names, literal, resolved
 from balancer.probing.trace import Trace
 from balancer.probing.trust import Contexts, Trust, default_tls
 from balancer.probing.tunnel import tunnel
@@ -214,7 +214,7 @@ async def open_connection(route: Route, *, connections: Connections, secure: boo
     # Made before any phase: a broken certificate store is our failure and not the server's.
     context = connections.tls(route.trust) if secure else None
     way = _direct if route.proxy is None else _proxied
-    reader, writer, address = await way(route, connections.lookup, trace)
+    reader, writer, address = await way(route, connections.names, trace)
     agreed = None
     if context is not None:
         trace.enter("tls")
@@ -234,11 +234,11 @@ async def open_connection(route: Route, *, connections: Connections, secure: boo
 
 
 async def _direct(
-    route: Route, lookup: Lookup, trace: Trace
+    route: Route, names: Names, trace: Trace
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
     """Resolve and connect; answer the address too. Raises: Failure."""
     port = route.origin.port
-    address, *others = await _addresses(route, lookup, trace)
+    address, *others = await _addresses(route, names, trace)
     trace.address = address
     trace.enter("connect")
     trace.say(f"* connecting to {address} port {port}")
@@ -252,7 +252,7 @@ async def _direct(
 
 
 async def _proxied(
-    route: Route, lookup: Lookup, trace: Trace
+    route: Route, names: Names, trace: Trace
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
     """Connect to the proxy, and for TLS through it; answer the proxy's address too. Raises: Failure.
 
@@ -263,7 +263,7 @@ async def _proxied(
     trace.say(f"* by way of the proxy {route.proxy}")
     hop = Route(origin=Origin(scheme="http", host=route.proxy.host, port=route.proxy.port))
     try:
-        reader, writer, address = await _direct(hop, lookup, trace)
+        reader, writer, address = await _direct(hop, names, trace)
     except Failure as failure:
         raise Failure("local", f"the proxy {route.proxy}: {failure.detail}") from None
     trace.proxy = None
@@ -281,10 +281,10 @@ async def _proxied(
     return reader, writer, address
 
 
-async def _addresses(route: Route, lookup: Lookup, trace: Trace) -> list[str]:
+async def _addresses(route: Route, names: Names, trace: Trace) -> list[str]:
     address = literal(route.origin.host)
     if address is None:
-        return await resolved(route.origin.host, route.origin.port, lookup, trace, ip_version=route.ip_version)
+        return await resolved(route.origin.host, route.origin.port, names, trace, ip_version=route.ip_version)
     if route.ip_version not in ("any", str(address.version)):
         raise Failure("probe_invalid", f"probe.ip_version is {route.ip_version}, and the host is {address}")
     return [route.origin.host]
@@ -311,7 +311,7 @@ class Connections:
         tls: Callable[[], ssl.SSLContext] | ssl.SSLContext = default_tls,
         lookup: Lookup = socket.getaddrinfo,
     ) -> None:
-        self.lookup = lookup
+        self.names = Names(lookup, clock=clock)
         self._clock = clock
         self._contexts = Contexts(tls)
         self._idle: dict[str, tuple[Route, Connection]] = {}

@@ -4,15 +4,15 @@ Theory of operation: providers answer in names of their own: without the author,
 dashes for dots, in another order. A name is taken apart into words, the numbers of its version, sizes (`70b`) and
 dates; what only adorns (`preview`, `instruct`, `:free`) is left out. Then three answers are possible:
 
-- *same*: the words, version and sizes are equal; a date that only one of them has does not matter, and a name of the
-  latest is that of any version;
-- *other*: they differ in a word that says how big or of what kind a model is (`mini`, `flash`, `coder`), in a size or
-  in the version, or each has a word that the other lacks;
-- *doubtful*: the rest, such as a version that only one of them names. Aliases are like that, and so are substitutes.
-  A doubt must not eject anybody; `probe.answer_model` is for who wants to know it exactly.
+- *same*: the words, version and sizes are equal; a date that only one of them has does not matter, and a name of
+  the latest is that of any version;
+- *other*: they differ in a word that says how big or of what kind a model is (`mini`, `flash`, `coder`), in a size
+  or in the version, or each has a word that the other lacks;
+- *doubtful*: the rest, such as a version that only one of them names. Aliases are like that, and so are
+  substitutes. A doubt must not eject anybody; `probe.answer_model` is for who wants to know it exactly.
 
-An alias may mean a later version (`grok-4` and `grok-4.3`), so the direction counts: it is doubtful that who was asked
-for the shorter version answers as the longer, and another model the other way round.
+An alias may mean a later version (`grok-4` and `grok-4.3`), so the direction counts: it is doubtful when the answer
+names the longer version, and another model when it names the shorter.
 
 What this module does not know: who answered.
 """
@@ -32,10 +32,10 @@ _REVISION: Final = re.compile(r"-v[0-9]+(?::[0-9]+)?$")  # and Bedrock's own cou
 
 # `2025-04-14`, `20250514`, `preview-09-2025`, `preview-06-05`; Google's `001`, Mistral's `2411`, OpenAI's `0613`.
 _DATE: Final = re.compile(
-    r"(?<![a-z0-9])(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{2}-[0-9]{4}|(?:(?<=preview-)|(?<=exp-))[0-9]{2}-[0-9]{2}"
-    r"|[0-9]{3,4})(?![a-z0-9])"
+    r"(?<![a-z0-9])(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{2}-[0-9]{4}"
+    r"|(?:(?<=preview-)|(?<=exp-))[0-9]{2}-[0-9]{2}|[0-9]{3,4})(?![a-z0-9])"
 )
-# `70b`, `1.5b`, `8x7b`, `a22b` and `e4b` (those that work at a time), `128e` (experts), `32k` (context).
+# `70b`, `1.5b`, `8x7b`, `a22b` (those that work at a time), `128e` (experts), `32k` (context).
 _SIZE: Final = re.compile(r"(?<![a-z0-9])(?:[ae]?[0-9]+(?:[.x][0-9]+)*[bmke])(?![a-z0-9])")
 # `fp8`, `bf16`, `int4`, `mxfp4`, Ollama's `q4_K_M`: how it was packed.
 _PACKED: Final = re.compile(
@@ -59,15 +59,13 @@ _LOOSE: Final = frozenset(
 _CLASSES: Final = frozenset(
     {
         "mini", "nano", "micro", "tiny", "lite", "small", "medium", "large", "air", "flash", "pro", "ultra", "max",
-        "plus", "opus", "sonnet", "haiku", "fable", "mythos", "scout", "maverick", "coder", "code", "codex", "distill",
-        "oss", "vl", "vision", "image", "audio", "realtime", "embedding", "guard", "search",
+        "plus", "opus", "sonnet", "haiku", "fable", "mythos", "scout", "maverick", "coder", "code", "codex",
+        "distill", "oss", "vl", "vision", "image", "audio", "realtime", "embedding", "guard", "search",
     }
 )  # fmt: skip
 
 _LATEST: Final = "latest"
-_ROUTERS: Final = frozenset(
-    {"auto", "model-router"}
-)  # OpenRouter's `openrouter/auto`, Azure's
+_ROUTERS: Final = frozenset({"auto", "model-router"})  # OpenRouter's `openrouter/auto`, Azure's
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,8 @@ async def _checked(client: Client, kinds: Mapping[ProbeKind, Check]) -> Outcome:
         said = f"not done after {settings.timeout:g} s{where}"
         if client.trace.proxy is not None:  # the way to it is our own
             raise Failure("local", f"the proxy {client.trace.proxy}: {said}") from None
+        if phase == "resolve" and client.trace.unresolved is not None:
+            raise Failure(client.trace.unresolved, said) from None
         raise Failure("timeout", said) from None
 
 

@@ -2,8 +2,8 @@
 
 Theory of operation: a refusal that names a parameter is followed (`amended`), each body is sent once, and so asking
 ends. An error inside a 200 is what it would have been with its own status. An answer that is good otherwise is
-`malformed` where it is of another model, and what clients can live with (no usage, an unknown finish reason, a model
-whose name leaves a doubt) is said in the detail of the success.
+`malformed` where it is of another model, and what clients can live with (no usage, an unknown finish reason, a
+model whose name leaves a doubt) is said in the detail of the success.
 
 What this module does not know: how an answer is read (`completion`, `tools` and the dialects).
 """
@@ -111,7 +111,7 @@ def _remarks(whole: Whole) -> str:
 
 
 def _answerer(client: Client, found: str | None) -> tuple[Relation, str]:
-    """Say how the model that answered is related to the one that was asked for, and tell it where it is not the same.
+    """Say how the model that answered is related to the one that was asked for, and what to tell of it.
 
     Shape: "same" where nobody can know; of a model that the operator named, what is in doubt is another.
     """
