@@ -98,6 +98,16 @@ async def test_what_clients_can_live_with_is_said_of_a_good_answer(lab, events, 
     assert (outcome.kind, outcome.detail) == ("success", detail)
 
 
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [("insufficient_system_resource", "overloaded"), ("abort", "server_error"), ("sensitive", "caller_error")],
+)
+async def test_a_finish_reason_that_means_failure_is_one(lab, reason, kind):
+    server = await serve(lab, said(reason=reason), USAGE)
+    outcome = (await lab.probe(server.url, "completion")).outcome
+    assert (outcome.kind, outcome.detail) == (kind, f"finish reason {reason}")
+
+
 async def test_a_strange_answer_holds_nobody(lab):
     body = lab.stream(said("another"), USAGE)
     told = {"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "1m30s"}
