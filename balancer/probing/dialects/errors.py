@@ -76,7 +76,9 @@ def _error(value: object) -> object:
     if not isinstance(value, Mapping):
         return None
     # Older vLLM sends the error itself, marked as an object of that name.
-    return value if value.get("object") == "error" else value.get("error")
+    found = value if value.get("object") == "error" else value.get("error")
+    # Some send the key with every chunk: `"error": {}` or "" is no error.
+    return found if found else None
 
 
 def _status(error: object, text: str) -> int | None:

@@ -10,7 +10,11 @@ from balancer.probing.dialects.errors import complained, error_in, trouble_in
     [
         ({"error": {"code": 502, "type": "server", "message": "bad"}}, "502 server bad"),
         ({"error": {"message": "bad"}}, "bad"),
-        ({"error": {}}, "{}"),
+        ({"error": {}}, None),
+        ({"error": ""}, None),
+        ({"error": []}, None),
+        ({"error": False}, None),
+        ({"error": {"details": 7}}, "{'details': 7}"),
         ({"error": "words"}, "words"),
         ({"object": "error", "message": "bad", "code": 400}, "400 bad"),
         ({"error": None}, None),

@@ -286,3 +286,10 @@ async def test_anthropics_moment_is_read_by_the_wall_clock_of_the_caller(lab):
     server = await lab.serve(lambda seen: seen.answer(200, body, content_type="text/event-stream", **told))
     result = await lab.probe(server.url, "completion", api="anthropic", wall=lambda: 1_700_000_000.0)
     assert (result.outcome.kind, result.outcome.retry_after) == ("success", 30.0)
+
+
+@pytest.mark.parametrize("nothing", [{}, "", None])
+async def test_a_chunk_whose_error_is_empty_is_a_good_one(lab, nothing):
+    body = lab.stream(said("OK", "stop") | {"error": nothing})
+    server = await lab.serve(lambda seen: seen.answer(200, body, content_type="text/event-stream"))
+    assert (await lab.probe(server.url, "completion")).outcome.kind == "success"
