@@ -24,11 +24,18 @@ from balancer.probing.kinds.interface import Check
 # 400, 422, and OpenRouter's 404 "No endpoints found that support tool use".
 _UNSUPPORTED: Final = (400, 404, 422)
 _TOOLS: Final = re.compile(r"\btool|function.?call", re.IGNORECASE)
+# Groq holds the model's call against the schema itself, and answers 400 where none fits. Source: its code
+# `tool_use_failed`, with "Failed to call a function", "model did not call a tool", "tool call validation failed".
+_FAILED: Final = re.compile(
+    r"tool_use_failed|failed to call a function|did not call a tool|tool call validation failed", re.IGNORECASE
+)
 
 
 async def run(client: Client) -> Outcome:
     """Ask for the call, and judge it."""
     outcome = await asked(client, client.dialect.tools(client.endpoint), _judged, accept="application/json")
+    if outcome.status in _UNSUPPORTED and _FAILED.search(outcome.detail) is not None:
+        return replace(outcome, kind="malformed", retry_after=None, tool_call_errors=1)
     if outcome.status in _UNSUPPORTED and _TOOLS.search(outcome.detail) is not None:
         said = f"tools are not supported, choose another probe.kind: {outcome.detail}"
         return replace(outcome, kind="probe_invalid", retry_after=None, detail=said)

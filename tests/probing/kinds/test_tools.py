@@ -120,6 +120,20 @@ async def test_that_tools_are_not_supported_is_the_probes_fault(lab, status, mes
     assert hinted is (status < 429 and "tool" in message)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "Tool choice is required, but model did not call a tool", "code": "tool_use_failed"},
+        {"message": "Failed to call a function. Please adjust your prompt.", "code": "tool_use_failed"},
+        {"message": f"tool call validation failed: parameters did not match schema: {'x' * 300}"},
+    ],
+)
+async def test_a_call_that_the_provider_itself_found_broken_is_a_broken_call(lab, error):
+    outcome = (await probed(lab, {"error": error}, status=400)).outcome
+    assert (outcome.kind, outcome.tool_call_errors, outcome.status) == ("malformed", 1, 400)
+    assert "not supported" not in outcome.detail
+
+
 async def test_a_forced_tool_that_is_refused_is_asked_for_in_the_other_way(lab):
     async def picky(seen):
         if json.loads(seen.body)["tool_choice"] != "required":
