@@ -74,10 +74,10 @@ COUNTS: Final[Mapping[Kind, Count]] = {
 _REFUSED: Final = frozenset({401, 402, 403, 404, 405, 410})
 _SERVER_4XX: Final = frozenset({408, 421, 423, 424, 425, 426, 498})
 
-# How answers end that failed after their 200. Sources: OpenRouter ("error"), DeepSeek ("the request is interrupted due
-# to insufficient resource of the inference system"), vLLM and SGLang ("abort": the engine dropped it), Z.ai ("model
+# How answers end that failed after their 200. Sources: OpenRouter ("error"), DeepSeek ("interrupted due to
+# insufficient resource of the inference system"), vLLM and SGLang ("abort": the engine dropped it), Z.ai ("model
 # inference exception", and its name for a filter).
-_FINISHES: Final[Mapping[str, Kind]] = {
+_FINISHES: Final[Mapping[str | None, Kind]] = {
     "error": "server_error",
     "abort": "server_error",
     "network_error": "server_error",

@@ -265,6 +265,44 @@ async def test_a_refusal_may_be_said_of_the_whole_account(lab, status, body, acc
     assert (result.outcome.status, result.outcome.account) == (status, account)
 
 
+REGAIN = "You have reached your specified API usage limits. You will regain access on 2026-04-01 at 00:00 UTC."
+BROKE = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade."
+MARCH_31 = 1_775_001_600.0 - 3600.0  # an hour before that moment
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "account", "hold"),
+    [
+        (400, {"type": "error", "error": {"message": BROKE}}, "refused", True, None),
+        (400, {"type": "error", "error": {"message": REGAIN}}, "refused", True, 3600.0),
+        (400, {"error": {"code": "billing_hard_limit_reached", "message": "…"}}, "refused", True, None),
+        (400, {"code": "Arrearage", "message": "Access denied"}, "refused", True, None),
+        (400, [{"error": {"code": 400, "message": "API key not valid."}}], "refused", False, None),
+        (400, {"code": "invalid", "error": "Incorrect API key provided: xa***yz."}, "refused", False, None),
+        (422, b"Invalid API key", "refused", False, None),
+        (400, {"error": {"message": "no balance of api keys"}}, "probe_invalid", False, None),
+        (500, {"error": {"message": BROKE}}, "server_error", False, None),
+    ],
+)
+@pytest.mark.parametrize(
+    ("probe_kind", "api"), [("models", "openai"), ("completion", "anthropic"), ("tools", "openai")]
+)
+async def test_a_bad_request_because_of_our_key_or_purse_is_a_refusal(
+    lab, status, body, kind, account, hold, probe_kind, api
+):
+    server = await lab.serve(lambda seen: seen.answer(status, body))
+    outcome = (await lab.probe(server.url, probe_kind, api=api, wall=lambda: MARCH_31)).outcome
+    assert (outcome.kind, outcome.account, outcome.retry_after) == (kind, account, hold)
+    assert len(server.requests) == 1
+
+
+async def test_an_empty_purse_told_within_a_stream_is_a_refusal_too(lab):
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": BROKE}}
+    server = await lab.serve(lambda seen: seen.answer(200, lab.stream(error, done=False)))
+    outcome = (await lab.probe(server.url, "completion", api="anthropic")).outcome
+    assert (outcome.kind, outcome.account) == ("refused", True)
+
+
 @pytest.mark.parametrize(
     ("headers", "hold"),
     [

@@ -20,7 +20,7 @@ from balancer.core.outcome import Outcome, classify
 from balancer.probing.client import Answer, Client
 from balancer.probing.dialects.azure import names_deployments
 from balancer.probing.dialects.interface import FINISH_REASONS, Trouble
-from balancer.probing.kinds.interface import good, hold_of, is_of_account, refusal
+from balancer.probing.kinds.interface import good, refusal, refused
 from balancer.probing.model_name import Relation, relation
 
 ANY_MODEL: Final = "any"  # probe.answer_model: whoever answers is right
@@ -89,13 +89,7 @@ def judged_whole(client: Client, answer: Answer, whole: Whole) -> Outcome:
 def troubled(client: Client, answer: Answer, trouble: Trouble, text: str, *, where: str) -> Outcome:
     """Make the outcome of an error inside a 200, `text` being what carried it."""
     status = 500 if trouble.status is None else trouble.status
-    return Outcome(
-        kind=classify(status=status, source="probe"),
-        status=answer.status,
-        retry_after=hold_of(client, answer, status),
-        account=is_of_account(client, status, text),
-        detail=f"{where}: {trouble.text}",
-    )
+    return refused(client, answer, status, text, f"{where}: {trouble.text}")
 
 
 def _remarks(whole: Whole) -> str:
