@@ -201,10 +201,13 @@ class Client:
         return headers
 
     def below(self, path: str) -> str:
-        """Name a URL below the endpoint's `base_url`, keeping its query where `path` has none."""
+        """Name a URL below the endpoint's `base_url`, with both queries; what both give, `path` has the word on."""
         base, wanted = split(self.endpoint.base_url), split(path)
         whole = f"{base.path.rstrip('/')}/{wanted.path.lstrip('/')}"
-        return urlunsplit((base.scheme, base.netloc, whole, wanted.query or base.query, ""))
+        given = {part.partition("=")[0] for part in wanted.query.split("&")}
+        kept = [part for part in base.query.split("&") if part and part.partition("=")[0] not in given]
+        query = "&".join([*filter(None, [wanted.query]), *kept])
+        return urlunsplit((base.scheme, base.netloc, whole, query, ""))
 
     @asynccontextmanager
     async def request(
