@@ -26,6 +26,7 @@ import h11
 from balancer.config.secret import Absent, Secret
 from balancer.config.settings import ProbeSettings
 from balancer.core.model import Endpoint
+from balancer.core.outcome import Outcome
 from balancer.probing.connection import (
     Connection,
     Connections,
@@ -169,6 +170,7 @@ class Client:
         self._began = clock()
         self._credential = credential
         self._last: Connection | None = None
+        self.discarded: list[Outcome] = []  # answers that were paid for and asked for once more
         self._connections = connections
 
     @property

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -134,7 +134,7 @@ async def probe(
         announced=trace.announced,
         began=began,
         ended=clock(),
-        cost=cost_of(outcome, endpoint.pricing),
+        cost=_spent([*client.discarded, outcome], endpoint.pricing),
         prompt_tokens=outcome.prompt_tokens,
         completion_tokens=outcome.completion_tokens,
         bug=bug,
@@ -171,6 +171,12 @@ def _secrets(settings: ProbeSettings) -> list[Secret]:
     held = [secret for way in ways if isinstance(way, Proxy) for secret in (way.login, way.password)]
     values = (*settings.send_headers.values(), settings.send_body, *held)
     return [value for value in values if isinstance(value, Secret)]
+
+
+def _spent(outcomes: Sequence[Outcome], pricing: Pricing) -> float | None:
+    """Price all that was bought, as far as it is known. Units: USD. `None` where nothing is."""
+    costs = [cost for cost in (cost_of(outcome, pricing) for outcome in outcomes) if cost is not None]
+    return sum(costs) if costs else None
 
 
 def cost_of(outcome: Outcome, pricing: Pricing) -> float | None:

@@ -1,15 +1,17 @@
 """What the paid kinds have in common: asking a model, and judging what its answer says about itself.
 
-Theory of operation: a refusal that names a parameter is followed (`amended`), each body is sent once, and so asking
-ends. An error inside a 200 is what it would have been with its own status. An answer that is good otherwise is
-`malformed` where it is of another model, and what clients can live with (no usage, an unknown finish reason, a
-model whose name leaves a doubt) is said in the detail of the success.
+Theory of operation: a refusal that names a parameter is followed (`amended`), each body is sent once, and so
+asking ends. An answer that our own limit cut is asked for once more, with more room. An error inside a 200 is
+what it would have been with its own status. An answer that is good otherwise is `malformed` where it is of
+another model, and what clients can live with (no usage, an unknown finish reason, a model whose name leaves a
+doubt) is said in the detail of the success.
 
 What this module does not know: how an answer is read (`completion`, `tools` and the dialects).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,27 +28,67 @@ from balancer.probing.model_name import Relation, relation
 ANY_MODEL: Final = "any"  # probe.answer_model: whoever answers is right
 
 _AMENDABLE: Final = (400, 422)  # the statuses by which servers refuse a parameter
-TRIES_MAX: Final = 6  # more than a recipe has parameters
+TRIES_MAX: Final = 8  # more than a recipe has parameters, each refused in another answer
 
 
-async def asked(
-    client: Client, body: Mapping[str, Any], judged: Callable[[Client, Answer], Awaitable[Outcome]], *, accept: str
-) -> Outcome:
-    """Ask, following the provider's complaints about the body, and have the answer `judged`. Raises: Failure."""
+class UsedUp(Exception):
+    """An answer that our own limit cut before it said what it should; `outcome` is what it comes to."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.detail)
+        self.outcome = outcome
+
+
+Judge = Callable[[Client, Answer, Mapping[str, Any]], Awaitable[Outcome]]
+
+
+async def asked(client: Client, body: Mapping[str, Any], judged: Judge, *, accept: str) -> Outcome:
+    """Ask, following the provider's complaints about the body, and have the answer `judged`. Raises: Failure.
+
+    Shape: `judged` may raise `UsedUp`: then there is one more try with more room, in half of the time that is left,
+    and an end of that time is no verdict.
+    """
+    sent = [body]
+    try:
+        return await _followed(client, sent, judged, accept)
+    except UsedUp as cut:
+        more = client.dialect.roomier(sent[-1])
+        if more is None:
+            return cut.outcome
+        client.trace.say(f"* {cut}; trying once more with more room")
+        client.discarded.append(cut.outcome)
+        try:
+            async with asyncio.timeout(client.spare(client.settings.timeout)):
+                return await _followed(client, [*sent, more], judged, accept)
+        except UsedUp as again:
+            return again.outcome
+        except TimeoutError:
+            client.discarded.clear()
+            return cut.outcome
+
+
+async def _followed(client: Client, sent: list[Mapping[str, Any]], judged: Judge, accept: str) -> Outcome:
+    """Ask with the last of the bodies, and on with what its refusals ask for. Raises: Failure, UsedUp."""
     dialect = client.dialect
     url = client.below(dialect.completion_path)
     headers = {"content-type": "application/json", "accept": accept, **client.identity}
-    sent = [body]
     while True:
         async with client.request("POST", url, headers=headers, body=msgspec.json.encode(sent[-1])) as answer:
+            cut = None
             if good(answer.status):
-                return await judged(client, answer)
-            complaint = await answer.beginning()
-            amended = dialect.amended(sent[-1], complaint) if answer.status in _AMENDABLE else None
-            if amended is None or amended in sent or len(sent) == TRIES_MAX:
-                return refusal(client, answer, complaint)
-            client.trace.say(f"< {complaint}")
-            sent.append(amended)
+                try:
+                    return await judged(client, answer, sent[-1])
+                except UsedUp as found:
+                    cut = found
+            else:
+                complaint = await answer.beginning()
+                amended = dialect.amended(sent[-1], complaint) if answer.status in _AMENDABLE else None
+                if amended is None or amended in sent or len(sent) >= TRIES_MAX:
+                    return refusal(client, answer, complaint)
+                client.trace.say(f"< {complaint}")
+                sent.append(amended)
+        if cut is not None:  # raised only here, so that its connection may be kept
+            raise cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

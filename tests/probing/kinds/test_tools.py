@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from balancer.probing import cost_of
 from balancer.probing.dialects.interface import Call, Reply
+from balancer.probing.kinds.answers import TRIES_MAX
 from balancer.probing.kinds.tools import fault
 
 GOOD = {"day": "saturday", "guests": 4}
@@ -144,6 +146,101 @@ async def test_a_forced_tool_that_is_refused_is_asked_for_in_the_other_way(lab):
     server = await lab.serve(picky)
     assert (await lab.probe(server.url, "tools")).outcome.kind == "success"
     assert len(server.requests) == 2
+
+
+NO_THINKING = "Thinking may not be enabled when tool_choice forces tool use."
+NO_FORCE = 'tool_choice: type "tool" and "any" are not supported for this model.'
+NO_OFF = '"thinking.type.disabled" is not supported for this model. Use "output_config.effort" to control thinking.'
+NO_EFFORT = "This model does not support the effort parameter."
+
+
+def unheard_of(*, forced: str | None, off: str | None, effort: str | None):
+    """A model of Anthropic's that no table has: how it refuses a forced tool, to think nothing, and an effort."""
+
+    async def behaviour(seen):
+        body = json.loads(seen.body)
+        complaint = None
+        if body["tool_choice"]["type"] == "tool" and (forced == NO_FORCE or "thinking" not in body):
+            complaint = forced
+        if "thinking" in body:
+            complaint = off
+        if complaint is None and "output_config" in body:
+            complaint = effort
+        if complaint is None:
+            await seen.answer(200, anthropic(GOOD))
+        else:
+            await seen.answer(400, {"error": {"type": "invalid_request_error", "message": complaint}})
+
+    return behaviour
+
+
+@pytest.mark.parametrize(
+    ("refusals", "requests"),
+    [
+        ({"forced": None, "off": None, "effort": None}, 1),
+        ({"forced": NO_THINKING, "off": None, "effort": None}, 2),
+        ({"forced": NO_FORCE, "off": NO_OFF, "effort": None}, 2),
+        ({"forced": NO_THINKING, "off": NO_OFF, "effort": None}, 3),
+        ({"forced": NO_THINKING, "off": NO_OFF, "effort": NO_EFFORT}, 4),
+    ],
+)
+async def test_a_model_that_nobody_knows_is_asked_as_its_refusals_say(lab, refusals, requests):
+    server = await lab.serve(unheard_of(**refusals))
+    result = await lab.probe(server.url, "tools", api="anthropic", endpoint={"upstream_model": "model-1"})
+    assert (result.outcome.kind, result.outcome.detail) == ("success", "")
+    assert len(server.requests) == requests
+
+
+async def test_a_model_that_refuses_whatever_is_sent_is_asked_a_few_times_only(lab):
+    complaint = f"{NO_THINKING} {NO_OFF} {NO_EFFORT} max_tokens at least"
+    server = await lab.serve(lambda seen: seen.answer(400, {"error": {"message": complaint}}))
+    for api, model in (("anthropic", "claude-sonnet-5-5"), ("openai", "o3"), ("anthropic", "m")):
+        before = len(server.requests)
+        outcome = (await lab.probe(server.url, "tools", api=api, endpoint={"upstream_model": model})).outcome
+        assert outcome.kind == "probe_invalid"
+        assert len(server.requests) - before <= TRIES_MAX
+
+
+async def test_a_model_that_takes_no_force_may_decline_to_call(lab):
+    answer = {"content": [{"type": "text", "text": "Done."}], "stop_reason": "end_turn"}
+    server = await lab.serve(lambda seen: seen.answer(200, answer))
+    outcome = (
+        await lab.probe(server.url, "tools", api="anthropic", endpoint={"upstream_model": "claude-opus-5-5"})
+    ).outcome
+    assert (outcome.kind, outcome.tool_call_errors) == ("probe_invalid", None)
+    assert outcome.detail == "no tool was called, and this model cannot be forced to; choose another probe.kind"
+
+
+@pytest.mark.parametrize("api", ["openai", "anthropic"])
+async def test_a_model_that_thinks_longer_than_was_thought_has_more_room_once(lab, api):
+    good, cut = (openai, "length") if api == "openai" else (anthropic, "max_tokens")
+
+    async def thinker(seen):
+        short = json.loads(seen.body)["max_tokens"] < 2048
+        await seen.answer(200, good({} if short else GOOD, **({"reason": cut} if short else {})))
+
+    server = await lab.serve(thinker)
+    result = await lab.probe(server.url, "tools", api=api)
+    assert (result.outcome.kind, result.outcome.tool_call_errors) == ("success", 0)
+    assert [json.loads(seen.body)["max_tokens"] for seen in server.requests] == [512, 2048]
+    assert server.connections == 1
+    once = cost_of(result.outcome, lab.endpoint(server.url).pricing)
+    assert result.cost == pytest.approx(2 * once)  # both answers were paid for
+
+
+async def test_more_room_takes_half_of_the_time_that_is_left_and_its_end_is_no_verdict(lab):
+    async def slow(seen):
+        if json.loads(seen.body)["max_tokens"] < 2048:
+            await seen.answer(200, openai('{"day": "satur', reason="length"))
+        else:
+            await seen.hang()
+
+    server = await lab.serve(slow)
+    result = await lab.probe(server.url, "tools", timeout=0.5)
+    assert result.outcome.kind == "probe_invalid"
+    assert "used up its tokens" in result.outcome.detail
+    assert (len(server.requests), result.bug) == (2, None)
+    assert result.cost == pytest.approx(cost_of(result.outcome, lab.endpoint(server.url).pricing))
 
 
 @pytest.mark.parametrize(
