@@ -262,7 +262,7 @@ class Fault:
     def limit(self) -> float:
         if self.timeout is not None:
             return self.timeout
-        return HASTE if self.kind == "timeout" else PATIENCE
+        return HASTE if self.kind == "timeout" or self.says == "(in resolve)" else PATIENCE
 
 
 AT_A_LIST = [
