@@ -245,6 +245,29 @@ async def test_a_retry_after_date_is_read_by_the_wall_clock_of_the_caller(lab):
     assert result.outcome.retry_after == 30.0
 
 
+@pytest.mark.parametrize(
+    ("values", "hold"),
+    [(("5", "5"), 5.0), (("5", "9"), 9.0), (("9", "Wed, 21 Oct 2015 07:28:00 GMT"), 9.0)],
+)
+async def test_a_retry_after_that_came_twice_is_the_longer_one(lab, values, hold):
+    lines = "".join(f"Retry-After: {value}\r\n" for value in values)
+    server = await lab.serve(
+        lambda seen: seen.send(f"HTTP/1.1 429 No\r\n{lines}Content-Length: 0\r\n\r\n".encode())
+    )
+    result = await lab.probe(server.url, "models", wall=lambda: 1_445_412_480.0)
+    assert result.outcome.retry_after == hold
+
+
+async def test_a_429_whose_body_alone_says_how_long_holds_that_long(lab):
+    delay = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "53s"}
+    server = await lab.serve(lambda seen: seen.answer(429, [{"error": {"code": 429, "details": [delay]}}]))
+    assert (await lab.probe(server.url, "models")).outcome.retry_after == 53.0
+    hinted = await lab.serve(lambda seen: seen.answer(429, [{"error": {"details": [delay]}}], retry_after="7"))
+    assert (await lab.probe(hinted.url, "models")).outcome.retry_after == 7.0
+    broken = await lab.serve(lambda seen: seen.answer(500, [{"error": {"details": [delay]}}]))
+    assert (await lab.probe(broken.url, "models")).outcome.retry_after is None
+
+
 EMPTY_PURSE = {"error": {"message": "check your plan", "type": "insufficient_quota", "code": "insufficient_quota"}}
 
 
@@ -309,6 +332,10 @@ async def test_an_empty_purse_told_within_a_stream_is_a_refusal_too(lab):
         ({"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "1m30s"}, 90.0),
         ({"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "1m30s", "retry_after": "7"}, 7.0),
         ({"x_ratelimit_remaining_requests": "3", "x_ratelimit_reset_requests": "1m30s"}, None),
+        ({"x_ratelimit_remaining_tokens_minute": "0", "x_ratelimit_reset_tokens_minute": "12.5"}, 12.5),
+        ({"x_ratelimit_remaining_requests_day": "0", "x_ratelimit_reset_requests_day": "3600.25"}, 3600.25),
+        ({"x_ratelimit_remaining_tokens_per_minute": "0", "x_ratelimit_reset_tokens_per_minute": "30"}, 30.0),
+        ({"retry_after": "30 seconds"}, 30.0),
     ],
 )
 async def test_a_429_without_retry_after_waits_for_the_quota_that_is_used_up(lab, headers, hold):

@@ -67,6 +67,12 @@ _KEY: Final = re.compile(
 )
 # Anthropic: "You will regain access on 2026-04-01 at 00:00 UTC."
 _REGAINED: Final = re.compile(r"regain access on ([0-9]{4}-[0-9]{2}-[0-9]{2}) at ([0-9]{2}:[0-9]{2}) UTC")
+# Google's google.rpc.RetryInfo, found also in a body that was cut; and messages: Google's "Please retry in 53.0s.",
+# OpenAI's and Groq's "Please try again in 6m0s."
+_DELAYS: Final = (
+    re.compile(r"""["']retryDelay["']\s*:\s*["']([0-9][0-9.]*s)["']"""),
+    re.compile(r"(?:retry|try again) in ((?:[0-9]+(?:\.[0-9]+)?(?:ms|h|m|s))+)", re.IGNORECASE),
+)
 
 BAD_REQUEST: Final = frozenset({400, 422})
 
@@ -78,6 +84,12 @@ def about_us(status: int, text: str) -> Literal["key", "money"] | None:
     if _MONEY.search(text) is not None:
         return "money"
     return "key" if _KEY.search(text) is not None else None
+
+
+def delay(text: str, *, wall: float) -> float | None:
+    """How long a refusal's body asks us to stay away; `None` where it does not say."""
+    found = next((found for found in (pattern.search(text) for pattern in _DELAYS) if found is not None), None)
+    return None if found is None else wait(found[1], wall=wall)
 
 
 def regained(text: str, *, wall: float) -> float | None:

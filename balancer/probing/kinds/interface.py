@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from balancer.core.outcome import Outcome, classify, retry_after
 from balancer.probing.client import Answer, Client
-from balancer.probing.dialects.errors import about_us, regained
+from balancer.probing.dialects.errors import about_us, delay, regained
 
 _ABSENT = frozenset({404, 405, 410})  # for a model they mean the model; for a list or a page, only that URL
 # The statuses whose Retry-After is about load or money, and not about the key.
@@ -59,6 +59,8 @@ def hold_of(client: Client, answer: Answer, status: int, text: str) -> float | N
     if status not in _HOLDING:
         return None
     hold = retry_after(answer.headers, wall=client.wall())
+    if hold is None:
+        hold = delay(text, wall=client.wall())
     if hold is None and status == 429:
         return client.dialect.used_up(answer.headers, wall=client.wall())
     return hold

@@ -2,7 +2,7 @@
 
 import pytest
 
-from balancer.probing.dialects.errors import about_us, complained, error_in, regained, trouble_in
+from balancer.probing.dialects.errors import about_us, complained, delay, error_in, regained, trouble_in
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,19 @@ def test_the_day_on_which_access_comes_back_is_a_wait():
     assert regained(text, wall=1_775_001_600.0) == 1800.0
     assert regained("You will regain access on 2026-99-01 at 00:30 UTC.", wall=1_775_001_600.0) is None
     assert regained("soon", wall=0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ('{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "53s"}', 53.0),
+        ('[{"error": {"message": "Please retry in 53.5s.", "details": [{"retryDelay":"54s"}', 54.0),
+        ("You exceeded your current quota. Please retry in 53.5s.", 53.5),
+        ("Rate limit reached. Please try again in 6m0s. Visit", 360.0),
+        ("Please try again in 20ms.", 0.02),
+        ("retry in a moment", None),
+        ("", None),
+    ],
+)
+def test_a_refusals_body_may_say_how_long_to_stay_away(text, seconds):
+    assert delay(text, wall=0.0) == seconds
