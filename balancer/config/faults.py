@@ -192,10 +192,12 @@ def date_fault(text: str) -> str | None:
 
 def regex_fault(text: str) -> str | None:
     """Judge a regular expression; what follows the colon may repeat a piece of it."""
+    import regex  # slow to import, and few configurations need it
+
     try:
         with warnings.catch_warnings(action="ignore"):
-            re.compile(text)
-    except re.error as error:
+            regex.compile(text)
+    except regex.error as error:
         return f"is not a regular expression: {error}"
     except (OverflowError, RecursionError):
         return "is not a regular expression that can be compiled"

@@ -40,8 +40,9 @@ from balancer.probing.dialects.recipes import LIMIT, NEWER_LIMIT, recipe
 # Where what a model produced appears: thinking has OpenRouter's name, and that of DeepSeek and vLLM.
 _TEXTS: Final = ("content", "reasoning", "reasoning_content")
 
-# OpenAI's (spans as Go writes them) and Azure's (whole seconds); Cerebras' and DigitalOcean's, of each span of time;
-# the pair without a name is of those that count one quota only, OpenRouter among them (Unix time in milliseconds).
+# OpenAI's (spans as Go writes them) and Azure's (whole seconds); Cerebras' and DigitalOcean's, of each span of
+# time; the pair without a name is of those that count one quota only, OpenRouter among them (Unix time in
+# milliseconds).
 _SPANS: Final = ("", *(f"{joint}{span}" for joint in ("-", "-per-") for span in ("minute", "hour", "day")))
 _LIMITS: Final = [
     (f"x-ratelimit-remaining{what}", f"x-ratelimit-reset{what}")

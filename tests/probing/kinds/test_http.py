@@ -71,6 +71,16 @@ async def test_the_body_must_match_the_expression(lab, pattern, kind):
     assert result.bug is None
 
 
+@pytest.mark.parametrize(
+    "settings", [{"body": "(a|a)+$"}, {"json": {"$[?search(@, '(a|a)+$')]": None}}], ids=["body", "json"]
+)
+async def test_an_expression_that_never_ends_is_no_fault_of_the_provider(lab, settings):
+    server = await lab.serve(lambda seen: seen.answer(200, ["a" * 40 + "!"]))
+    result = await lab.probe(server.url, "http", timeout=0.8, **settings)
+    assert (result.outcome.kind, result.bug) == ("probe_invalid", None)
+    assert "the search was not done after" in result.outcome.detail
+
+
 async def test_a_redirect_is_not_followed(lab):
     server = await lab.serve(lambda seen: seen.answer(302, b"", location="/elsewhere"))
     assert (await lab.probe(server.url, "http")).outcome.kind == "server_error"
