@@ -10,6 +10,7 @@ What this module does not know: where the text is from.
 
 from __future__ import annotations
 
+import asyncio
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -36,7 +37,10 @@ async def found(expression: Pattern[str], text: str, *, limit: float) -> bool:
     """Search a text aside, for `limit` seconds. Raises: Failure."""
     search = partial(expression.search, text, timeout=limit, concurrent=True)
     try:
-        return await aside(search, name="probe.body") is not None
+        async with asyncio.timeout(
+            limit
+        ):  # that of `regex` is of its own time on the processor, and may come later
+            return await aside(search, name="probe.body") is not None
     except TimeoutError:
         raise endless("probe.body", limit) from None
 
