@@ -39,7 +39,7 @@ async def found(expression: Pattern[str], text: str, *, limit: float) -> bool:
     try:
         async with asyncio.timeout(
             limit
-        ):  # that of `regex` is of its own time on the processor, and may come later
+        ):  # `regex` counts time on the processor, which may be less
             return await aside(search, name="probe.body") is not None
     except TimeoutError:
         raise endless("probe.body", limit) from None
