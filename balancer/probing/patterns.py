@@ -37,9 +37,7 @@ async def found(expression: Pattern[str], text: str, *, limit: float) -> bool:
     """Search a text aside, for `limit` seconds. Raises: Failure."""
     search = partial(expression.search, text, timeout=limit, concurrent=True)
     try:
-        async with asyncio.timeout(
-            limit
-        ):  # `regex` counts time on the processor, which may be less
+        async with asyncio.timeout(limit):  # `regex` counts time on the processor, which may be less
             return await aside(search, name="probe.body") is not None
     except TimeoutError:
         raise endless("probe.body", limit) from None
