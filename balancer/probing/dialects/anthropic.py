@@ -176,6 +176,8 @@ class Anthropic:
                 for block in blocks
                 if block.get("type") == "tool_use"
             ),
+            # Forced tools and thinking exclude each other: where a door does not say so, the tool gives way.
+            freed=any(block.get("type") in ("thinking", "redacted_thinking") for block in blocks),
         )
 
     def used_up(self, headers: Mapping[str, str], *, wall: float) -> float | None:

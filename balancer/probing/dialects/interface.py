@@ -102,9 +102,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply(Said):
-    """A whole answer that was not streamed, and the tools that it calls."""
+    """A whole answer that was not streamed, and the tools that it calls.
+
+    `freed` is true where it shows that the model was not forced to call one, whatever was asked.
+    """
 
     calls: tuple[Call, ...] = ()
+    freed: bool = False
 
 
 class DialectRules(Protocol):

@@ -76,7 +76,7 @@ async def _judged(client: Client, answer: Answer, sent: Mapping[str, Any]) -> Ou
     if reply.finish_reason == "length":
         said = f"{wrong}: the model used up its tokens (at least {TOOL_TOKENS_MAX}) before"
         raise UsedUp(replace(outcome, kind="probe_invalid", retry_after=None, detail=said))
-    if not reply.calls and not client.dialect.forces(sent):
+    if not reply.calls and (reply.freed or not client.dialect.forces(sent)):
         said = f"{wrong}, and this model cannot be forced to; choose another probe.kind"
         return replace(outcome, kind="probe_invalid", retry_after=None, detail=said)
     return replace(outcome, kind="malformed", retry_after=None, tool_call_errors=1, detail=wrong)

@@ -211,6 +211,16 @@ async def test_a_model_that_takes_no_force_may_decline_to_call(lab):
     assert outcome.detail == "no tool was called, and this model cannot be forced to; choose another probe.kind"
 
 
+async def test_a_model_that_thought_although_a_call_was_forced_was_not_forced(lab):
+    thought = {"type": "thinking", "thinking": "", "signature": "s"}
+    text = {"type": "text", "text": "Done."}
+    outcome = (await probed(lab, {"content": [thought, text], "stop_reason": "end_turn"}, api="anthropic")).outcome
+    assert (outcome.kind, outcome.tool_call_errors) == ("probe_invalid", None)
+    broken = anthropic({"day": "monday", "guests": 4})
+    broken["content"].insert(0, thought)
+    assert (await probed(lab, broken, api="anthropic")).outcome.kind == "malformed"
+
+
 @pytest.mark.parametrize("api", ["openai", "anthropic"])
 async def test_a_model_that_thinks_longer_than_was_thought_has_more_room_once(lab, api):
     good, cut = (openai, "length") if api == "openai" else (anthropic, "max_tokens")
