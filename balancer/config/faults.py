@@ -37,7 +37,9 @@ OWN_HEADERS: Final = frozenset(
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)*")
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
 # Names of a query's parameters that are credentials: whoever asks for a decision would be shown them.
-_PRIVATE: Final = re.compile(r"key|token|secret|passw|sig|auth|credential|(?:^|[-_])code$", re.IGNORECASE)
+_PRIVATE: Final = re.compile(
+    r"(?:key|token|secret|passw(?:or)?d|signature|credentials?)$|(?:^|[-_])(?:sig|auth|code)$", re.IGNORECASE
+)
 _SPACE: Final = re.compile(r"[\s\\]")
 
 

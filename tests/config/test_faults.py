@@ -70,6 +70,7 @@ def test_these_are_no_model_ids(text: str) -> None:
     "text",
     [
         "https://a", "http://127.0.0.1:1/v1", "http://[::1]:8000/v1/", "https://a.b-c/d_e", "https://a?b",
+        "https://a/v1?author=b&design=c",
         "https://name.openai.azure.com/openai/deployments/large?api-version=2024-10-21",
     ],
 )  # fmt: skip
