@@ -87,6 +87,9 @@ def test_every_metric_is_documented_and_the_other_way_round():
     metrics.reloaded(successful=True, wall=1.0)
     table.record("a/m@p", Outcome(kind="success"), now=1.0, reporter="proxy")
     metrics.reporters(["proxy"])
+    metrics.lookouts(["status_page:p"])
+    metrics.looked_out("status_page:p", good=True)
+    table.announce("p", "partial_outage", now=1.0, lasting=60.0)
     exposed = set(re.findall(r"^# TYPE (balancer_\w+)", metrics.render("")[0].decode(), re.MULTILINE))
     assert {word for word in words(section("Metrics")) if word.startswith("balancer_")} == exposed
     assert words(section("Metrics")) >= set(CAUSES)
@@ -129,7 +132,8 @@ def defaults():
             paths = re.findall(r"`([^`]+)`", cells[0])
             values = [part.strip(" `") for part in re.split(r",(?![^\[]*\])", cells[1])]
             if len(paths) == len(values) and all(
-                re.fullmatch(r"(routing|health|probe|log)\.[\w.]+", p) for p in paths
+                re.fullmatch(r"(routing|health|probe|log|self_check|providers\.KEY\.status_page)\.[\w.]+", p)
+                for p in paths
             ):
                 yield from zip(paths, values, strict=True)
 
@@ -147,14 +151,17 @@ def default_of(path, root):
     """What the schema says of a key, as the README would write it."""
     place = root
     for step in path.split("."):
-        found = [
-            part["properties"][step] for part in alternatives(place, root) if step in part.get("properties", {})
-        ]
+        parts = list(alternatives(place, root))
+        if step == "KEY":
+            found = [part["additionalProperties"] for part in parts if part.get("additionalProperties")]
+        else:
+            found = [part["properties"][step] for part in parts if step in part.get("properties", {})]
         assert found, path
+        needed = any(step in part.get("required", ()) for part in parts)
         place = found[0]
     value = next((part["default"] for part in alternatives(place, root) if "default" in part), None)
     if value is None:
-        return "—"
+        return "required" if needed else "—"
     return (
         f"[{', '.join(map(str, value))}]"
         if isinstance(value, list)

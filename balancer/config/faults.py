@@ -20,6 +20,8 @@ TAG_PATTERN: Final = r"^[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)?$"
 ALIAS_PATTERN: Final = r"^(?!.*:(nitro|floor|exacto)(:|$))[a-z0-9]"
 MODEL_PATTERN: Final = r"^(?!.*:(nitro|floor|exacto)(:|$))[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)+$"
 URL_PATTERN: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+(/[^?#]*)?(\?[^#]+)?$"
+PAGE_PATTERN: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+([/?][^#]*)?$"
+TARGET_PATTERN: Final = r"^(https?://[^/?#@]+([/?][^#]*)?|tcp://[^/?#@]+:[0-9]+|dns://[^/?#@:]+)$"
 DATE_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 
 SUFFIXES: Final = frozenset({"nitro", "floor", "exacto"})  # how a client asks for a sort: no part of a name
@@ -34,6 +36,7 @@ OWN_HEADERS: Final = frozenset(
     }
 )  # fmt: skip
 
+_LOGIN: Final = "carries a user or password, which belong into credential"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)*")
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
 # Names of a query's parameters that are credentials: whoever asks for a decision would be shown them.
@@ -84,7 +87,7 @@ def url_fault(text: str) -> str | None:
     if parts.scheme not in ("http", "https") or host is None or host == "":
         return "is not an http or https address"
     if parts.username is not None or parts.password is not None:
-        return "carries a user or password, which belong into credential"
+        return _LOGIN
     if parts.fragment or text.endswith(("?", "#")):
         return "has a fragment or an empty query"
     if any(_PRIVATE.search(name) is not None for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
@@ -111,7 +114,10 @@ def probe_url_fault(text: str) -> str | None:
 
 def page_url_fault(text: str) -> str | None:
     """Judge the address of a status page, which may have a query."""
-    return url_fault(text.partition("?")[0]) if "#" not in text else "has a fragment, which is never sent"
+    if "#" in text:
+        return "has a fragment, which is never sent"
+    fault = url_fault(text.partition("?")[0])
+    return "carries a user or password, and none is sent there" if fault == _LOGIN else fault
 
 
 def target_fault(text: str) -> str | None:
@@ -130,7 +136,7 @@ def target_fault(text: str) -> str | None:
         return "is not a host and a port" if scheme == "tcp" else "is not a host's name"
     if scheme == "tcp":
         return None if port else "has no port"
-    if port is not None:
+    if port is not None or rest.endswith(":"):
         return "has a port, which no name has"
     return "holds an address: nothing to resolve" if address_version(host) is not None else None
 

@@ -1,8 +1,8 @@
 """What is probed besides endpoints, resolved: each status page and each target of the self check as a `Lookout`.
 
 Theory of operation: the probing machinery asks endpoints, so a lookout is dressed as one: no model, no credential,
-its address as `base_url`. The environment's proxies lead to it as to any endpoint; not to a bare TCP port, which no
-proxy passes on.
+its address as `base_url`. The environment's proxies lead to it as to any endpoint, unless the top level's
+`probe.proxy` says no; not to a bare TCP port, which no proxy passes on. Nothing else of `probe` holds for it.
 
 What this module does not know: what an answer means.
 """
@@ -19,6 +19,7 @@ from balancer.config.overlay import overlay
 from balancer.config.problems import Path
 from balancer.config.proxies import Proxies
 from balancer.config.rules import Sheet
+from balancer.config.sections import ProbeShape
 from balancer.config.settings import Lookout, PageSettings, ProbeSettings, SelfCheck, StatusPage
 from balancer.config.units import duration_text
 from balancer.core.model import Endpoint
@@ -30,6 +31,9 @@ SELF: Final = "self"
 def lookouts(sheet: Sheet, proxies: Proxies) -> Mapping[str, Lookout]:
     """Build them, telling what is wrong on the way."""
     found: dict[str, Lookout] = {}
+    top = sheet.file.probe
+    if isinstance(top, ProbeShape) and top.proxy is False:
+        proxies = Proxies()
     for key, provider in sheet.file.providers.items():
         shape = None if provider is None else provider.status_page
         if isinstance(shape, StatusPageShape):

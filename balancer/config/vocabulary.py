@@ -16,7 +16,9 @@ from balancer.config.faults import (
     DATE_PATTERN,
     KEY_PATTERN,
     MODEL_PATTERN,
+    PAGE_PATTERN,
     TAG_PATTERN,
+    TARGET_PATTERN,
     URL_PATTERN,
     address_fault,
     clock_fault,
@@ -129,8 +131,10 @@ ModelId = Annotated[
 Alias = Annotated[str, text("lowercase letters, digits and . _ - / :", name_fault, pattern=ALIAS_PATTERN)]
 Url = Annotated[str, text("an absolute address, e.g. https://api.openai.com/v1", url_fault, pattern=URL_PATTERN)]
 ProbeUrl = Annotated[str, text("an http or https address, or a path such as /health", probe_url_fault)]
-PageUrl = Annotated[str, text("an http or https address, e.g. https://status.example.com", page_url_fault)]
-Target = Annotated[str, text("https://HOST/…, tcp://HOST:PORT or dns://NAME", target_fault)]
+PageUrl = Annotated[
+    str, text("an http or https address, e.g. https://status.example.com", page_url_fault, pattern=PAGE_PATTERN)
+]
+Target = Annotated[str, text("https://HOST/…, tcp://HOST:PORT or dns://NAME", target_fault, pattern=TARGET_PATTERN)]
 Header = Annotated[str, text("letters, digits and -", header_fault)]
 SentName = Annotated[str, text("the name of a header that is not set already", sent_name_fault)]
 SentValue = Annotated[str, text("printable ASCII without spaces at its ends", sent_value_fault, max_length=4096)]

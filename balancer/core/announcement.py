@@ -18,7 +18,7 @@ from math import inf
 from typing import Final, Literal, NamedTuple, get_args
 
 Level = Literal["operational", "under_maintenance", "degraded_performance", "partial_outage", "major_outage"]
-"""Statuspage's words for a component, from good to bad; incident.io has the same."""
+"""Statuspage's words for a component, from good to bad."""
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 
 # How often calls are thought to fail for the trouble that is told. Our judgement: nobody has measured it. At the
@@ -58,8 +58,10 @@ class Announcement(NamedTuple):
         """When time alone will change whether it counts; infinity where it will not."""
         if self.level == "operational" or now >= self.until:
             return inf
-        outranked = self._outranked_until(seen)
-        return min(outranked, self.until) if now < outranked else self.until
+        begins = self._outranked_until(seen)
+        if now < begins:
+            return begins if begins < self.until else inf
+        return self.until
 
     def _outranked_until(self, seen: float) -> float:
         return seen + (OUTRANKED if seen >= self.since else FRESH)

@@ -8,9 +8,8 @@ a `random.Random(seed)` held here, so that the same seed and the same calls give
 Where `best` writes: it may lease a trial, stick a session, advance the random state, and count. With `explain=True`
 or `dry=True` it changes nothing that could be observed.
 
-What this module does not know: credentials, and which decisions were never reported. Nothing is kept per decision
-but the one lease of an endpoint in trial, so unreported decisions cost no memory. Wall time it knows only if
-somebody says what time it is (`set_wall`), and uses it for prices that depend on the time of the day.
+What this module does not know: credentials, and which decisions were never reported: of a decision nothing is kept
+but the lease of an endpoint in trial. Wall time it knows only if somebody says it (`set_wall`), for prices.
 """
 
 from __future__ import annotations
@@ -175,6 +174,7 @@ class Balancer:
                 policy=policy,
                 random=self._random,
                 company=self._router.pools[row.endpoint.model].rows,
+                answered=self._doubt.answered,
             )
             for other, found in self._detectors.recorded(
                 row, believed, fresh=fresh, ended=ended, now=now, policy=policy

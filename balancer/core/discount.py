@@ -79,9 +79,10 @@ def take_back(rows: Mapping[str, Row], detectors: Detectors, suspicion: Suspicio
         row = rows.get(each.endpoint)
         if row is not None:
             real = fed.setdefault(each.endpoint, [])
-            if each.source == "report" or row.probes_deep:  # cheap probes moved no belief
+            if not each.shallow:  # a cheap probe moved no belief
                 real.append(each.ended)
-            row.windows[each.source].take_back(each.ended, FAILURE)
+            if not (each.shallow and row.probes_deep):  # or not even a window
+                row.windows[each.source].take_back(each.ended, FAILURE)
             detectors.take_back(each.endpoint, ended=each.ended)
     absolved: list[Row] = []
     for key, row in rows.items():

@@ -119,18 +119,18 @@ class Doubt:
         if not good and kind not in ANSWERS:
             if kind == "cancelled":
                 return "evidence"
-            heard = Heard(began, ended, endpoint, kind, source)
-            return self._unanswered(witness, heard, outcome.shallow, now, out)
+            heard = Heard(began, ended, endpoint, kind, source, outcome.shallow)
+            return self._unanswered(witness, heard, now, out)
         if ended > witness.reached:
             witness.reached = ended
         witness.talks[endpoint] = ended
         if good and self._several and not outcome.shallow:
-            witness.memory.append((began, ended, endpoint, kind, source))
+            witness.memory.append((began, ended, endpoint, kind, source, False))
         if witness.unsettled:
             self._answered(witness, endpoint, ended)
         if good or COUNTS[kind] != "failure":
             return "evidence"
-        return self._failed(witness, Heard(began, ended, endpoint, kind, source), outcome.shallow, now)
+        return self._failed(witness, Heard(began, ended, endpoint, kind, source, outcome.shallow), now)
 
     def checked(
         self, target: str, fault: str | None, *, targets: Collection[str], began: float, now: float
@@ -182,6 +182,11 @@ class Doubt:
 
     # ---- reading -------------------------------------------------------------------------------------
 
+    @property
+    def answered(self) -> float:
+        """When anybody last answered us."""
+        return self._own.reached
+
     def own(self, now: float) -> Suspicion | None:
         """Why the daemon itself is suspect at `now`; `None` while it is not."""
         return None if _lapsed(self._own, now) else self._own.suspicion
@@ -225,7 +230,7 @@ class Doubt:
             self._clear(witness, ended, "providers answer again")
         witness.answered(fate, ended, self._fates)
 
-    def _unanswered(self, witness: Witness, heard: Heard, shallow: bool, now: float, out: bool) -> Verdict:
+    def _unanswered(self, witness: Witness, heard: Heard, now: float, out: bool) -> Verdict:
         self._lapse(self._own, now)  # whose doubt is others' as well
         if heard.source == "probe" and any(
             heard.began <= until and heard.ended >= since for since, until in self._stalls
@@ -243,12 +248,12 @@ class Doubt:
                 self._suspect(
                     witness, self._suspicion(witness, "severed", reason, failures, _onset(failures, heard))
                 )
-        return self._failed(witness, heard, shallow, now)
+        return self._failed(witness, heard, now)
 
-    def _failed(self, witness: Witness, heard: Heard, shallow: bool, now: float) -> Verdict:
+    def _failed(self, witness: Witness, heard: Heard, now: float) -> Verdict:
         doubted = self._doubted(witness, heard, now)
         suspicion = witness.suspicion
-        if shallow or COUNTS[heard.kind] != "failure":
+        if heard.shallow or COUNTS[heard.kind] != "failure":
             return "doubted" if doubted else "evidence"
         if suspicion is not None and suspicion.rule == "contradicted":
             witness.memory.append(heard)

@@ -30,19 +30,13 @@ from math import inf
 from random import Random
 from typing import Final
 
+from balancer.core.cheap import Cheap
 from balancer.core.kept import COUNT_MAX, SPAN_MAX, Ended, HealthKept, span
 from balancer.core.model import HealthPolicy, Source
 from balancer.core.outcome import COUNTS, Outcome
 from balancer.core.phases import TRANSITIONS, Cause, Change, Event, Lease, Phase
 from balancer.core.recent import RECENT_AGE, Peers, Recent
 
-SHALLOW_FAILURES: Final = 3  # kubelet's failureThreshold and HAProxy's fall …
-SHALLOW_LAST: Final = 5  # … of so many: a good probe between two bad ones is how a sick server looks, and no cure
-SHALLOW_AGE: Final = 300.0  # s; a failed probe postpones trials no longer than this, lest probing stopped
-_LAST: Final = (
-    2**SHALLOW_LAST - 1
-)  # which of the last cheap probes failed is kept in bits, the newest in the lowest
-_ROW: Final = 2**SHALLOW_FAILURES - 1
 RECOVERING_FAILURES: Final = 2  # in a row; one failure is within the normal floor of 1-3 %
 REFUSALS: Final = 3  # without a success between; one 401 may be a rotation under way
 LEASE_SLACK: Final = 1.0  # s; a proxy's clock for the trial may start before it asked us
@@ -64,26 +58,10 @@ class Health:
     """
 
     __slots__ = (
-        "_before",
-        "_proved",
-        "_random",
-        "_refusals",
-        "_refused_at",
-        "_refused_deep",
-        "_shallow",
-        "_shallow_failed",
-        "cause",
-        "ejections",
-        "generation",
-        "lease",
-        "misconfigured",
-        "phase",
-        "ramp_left",
-        "reason",
-        "recent",
-        "since",
+        "_before", "_cheap", "_proved", "_random", "_refusals", "_refused_at", "_refused_deep", "cause",
+        "ejections", "generation", "lease", "misconfigured", "phase", "ramp_left", "reason", "recent", "since",
         "until",
-    )
+    )  # fmt: skip
 
     def __init__(self, *, random: Random, now: float) -> None:
         self._random = random
@@ -100,8 +78,7 @@ class Health:
         self._before: tuple[float, Phase, float, float, float, int, str, Cause | None] | None = None
         self.recent = Recent()
         self.cause: Cause | None = None
-        self._shallow = 0
-        self._shallow_failed = float("-inf")
+        self._cheap = Cheap()
         self._refusals = 0
         self._refused_at = inf
         self._refused_deep = False
@@ -121,9 +98,8 @@ class Health:
 
     def trial_due(self, now: float) -> bool:
         """Whether the next request may be the trial: the hold is over, and no failed probe speaks against it."""
-        return (
-            self.phase_at(now) == "ejected" and now >= self.until and not now - self._shallow_failed < SHALLOW_AGE
-        )
+        due = self.phase_at(now) == "ejected" and now >= self.until
+        return due and not self._cheap.vetoes(now, ejected=self.since)
 
     def admission(self, policy: HealthPolicy) -> float:
         """The share of first picks that this endpoint may take: 1, or less in slow start."""
@@ -146,8 +122,8 @@ class Health:
             recent=[Ended(span(now - ended), good) for ended, good in self.recent.outcomes],
             usual=self.recent.usual,
             learned=min(self.recent.learned, COUNT_MAX),
-            shallow=self._shallow,
-            shallow_age=None if self._shallow_failed == -inf else span(now - self._shallow_failed),
+            shallow=self._cheap.bits,
+            shallow_age=None if self._cheap.failed_at == -inf else span(now - self._cheap.failed_at),
             refusals=min(self._refusals, COUNT_MAX),
             refused_deep=self._refused_deep,
             misconfigured=self.misconfigured,
@@ -160,7 +136,7 @@ class Health:
 
         Shape: good time goes on while we are away, so the ejections decay, and holds are never longer than policy.
         """
-        if self.generation or self.recent.outcomes or self._refusals or self._shallow:
+        if self.generation or self.recent.outcomes or self._refusals or self._cheap.bits:
             return
         self.phase = kept.phase
         self.since = then - kept.age
@@ -174,8 +150,7 @@ class Health:
         self.cause = kept.cause
         outcomes = [(then - each.age, each.good) for each in kept.recent]
         self.recent.restore(outcomes, usual=kept.usual, learned=kept.learned)
-        self._shallow = kept.shallow & _LAST
-        self._shallow_failed = -inf if kept.shallow_age is None else then - kept.shallow_age
+        self._cheap.restore(kept.shallow, -inf if kept.shallow_age is None else then - kept.shallow_age)
         self._refusals, self._refused_deep = kept.refusals, kept.refused_deep
         self._refused_at = -inf if kept.refusals else inf  # nobody's doubt reaches back beyond a restart
         self.misconfigured = kept.misconfigured
@@ -216,12 +191,14 @@ class Health:
         policy: HealthPolicy,
         enforced: bool = True,
         slow: bool = False,
+        answered: float = inf,
         others: Callable[[], Peers | None] = _nobody,
     ) -> Change | None:
         """Take one outcome; tell what it changed.
 
         Shape: where it is not `enforced`, requests come in spite of an ejection, and any that began after the hold
-        is as good as a trial. `slow`: it was a success, and slow. `others` tells what the peers do, if asked.
+        is as good as a trial. `slow`: it was a success, and slow. `answered` is when anybody last answered a probe.
+        `others` tells what the peers do, if asked.
         """
         self.lapse(now)
         counts = COUNTS[outcome.kind]
@@ -239,7 +216,10 @@ class Health:
             return change
         good = counts == "success"
         if outcome.shallow:
-            return self._take_shallow(outcome, good, now, policy)
+            found = self._cheap.record(good, now, answered=answered)
+            if found is None or self.phase not in ("closed", "recovering"):
+                return None
+            return self._trip("failed_probes", f"{found} ({_what(outcome)})", now, policy)
         if self.phase in ("ejected", "half_open"):
             free = source == "probe" or not enforced
             if good and source == "probe" and self.ejections >= FLAPPING and not self._proved:
@@ -272,7 +252,7 @@ class Health:
         if self.phase == "closed":
             recent.learn(good)
         if good:
-            self._shallow = 0
+            self._cheap.forgive()
             if self.phase == "recovering":
                 self.ramp_left = min(self.ramp_left, policy.ramp_requests) - 1  # a reload may have shortened it
                 if self.ramp_left <= 0:
@@ -290,23 +270,12 @@ class Health:
         cause, reason = verdict
         return self._trip(cause, f"{reason} ({_what(outcome)})", now, policy)
 
-    def _take_shallow(self, outcome: Outcome, good: bool, now: float, policy: HealthPolicy) -> Change | None:
-        self._shallow = (self._shallow << 1 | (not good)) & _LAST
-        if good:
-            self._shallow_failed = float("-inf")
-            return None
-        self._shallow_failed = now
-        if self.phase in ("closed", "recovering") and self._shallow.bit_count() >= SHALLOW_FAILURES:
-            in_a_row = self._shallow & _ROW == _ROW
-            of = "probes failed in a row" if in_a_row else f"of the last {SHALLOW_LAST} probes failed"
-            return self._trip("failed_probes", f"{SHALLOW_FAILURES} {of} ({_what(outcome)})", now, policy)
-        return None
-
     def _decide_trial(
         self, counts: str, outcome: Outcome, now: float, policy: HealthPolicy, *, slow: bool
     ) -> Change | None:
         still_slow = counts == "success" and slow and self.cause == "slow_calls"
         if counts == "success" and not still_slow:
+            self._cheap.refute()
             self._move("pass", now)
             self.ramp_left = policy.ramp_requests
             if self.ramp_left == 0:
@@ -375,7 +344,7 @@ class Health:
         self.generation += 1
         self.lease = None
         self.recent.clear()
-        self._shallow = 0
+        self._cheap.forgive()
 
     def absolve(self, *, since: float) -> bool:
         """Forget the failures since then, whose witness is suspect; true if what they brought about was undone.
@@ -384,8 +353,7 @@ class Health:
         none. Refusals in a row are forgotten where the first of them ended since then.
         """
         self.recent.forgive(since=since)
-        self._shallow = 0
-        self._shallow_failed = -inf if self._shallow_failed >= since else self._shallow_failed
+        self._cheap.forgive(since)
         accepted = self._refused_at >= since and self.forgive()
         before = self._before
         if before is None or before[0] < since:

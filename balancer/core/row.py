@@ -110,10 +110,12 @@ class Row:
         policy: HealthPolicy,
         random: Random,
         company: Sequence[Row] = (),
+        answered: float = inf,
     ) -> list[Change]:
         """Take one outcome into every piece of evidence; tell what it changed.
 
-        Shape: `company` are the rows of the same model, which are asked only when something looks wrong here.
+        Shape: `company` are the rows of the same model, which are asked only when something looks wrong here;
+        `answered` is when anybody last answered a probe.
         """
         self.touch()
         took = outcome.latency if duration is None else duration
@@ -121,11 +123,10 @@ class Row:
         counts = COUNTS[outcome.kind]
         self.outcomes[source, outcome.kind] = self.outcomes.get((source, outcome.kind), 0) + 1
         if source == "probe":
-            self.probes_deep = not outcome.shallow
-            if self.probes_deep and counts in ("success", "failure"):  # what decides nothing is no trial
-                self.probed_at = max(self.probed_at, ended)
+            self._probed(outcome.shallow, counts, ended, policy)
         if counts != "none":
-            self.windows[source].record(ended, _COLUMN[counts])
+            if not (outcome.shallow and self.probes_deep):  # a list that works would hide a model that does not
+                self.windows[source].record(ended, _COLUMN[counts])
             if not outcome.shallow:
                 self.belief.record(counts == "success", ended, hard=counts == "failure")
                 if counts == "failure":
@@ -151,6 +152,7 @@ class Row:
             policy=policy,
             enforced=self.enforced,
             slow=slow,
+            answered=answered,
             others=lambda: self._others(company, now),
         )
         if change is not None and change.event == "endpoint.readmitted":
@@ -162,6 +164,15 @@ class Row:
             changes.append(change)
             self._count(change)
         return changes
+
+    def _probed(self, shallow: bool, counts: str, ended: float, policy: HealthPolicy) -> None:
+        """Note which kind of probe comes here: cheap ones fill the windows only where no others do."""
+        if shallow:
+            self.probes_deep = self.probes_deep and ended - self.probed_at < policy.windows[-1]
+            return
+        self.probes_deep = True
+        if counts in ("success", "failure"):  # what decides nothing is no trial
+            self.probed_at = max(self.probed_at, ended)
 
     def failed(self, ended: float) -> None:
         """Remember when its last two failures of real work ended: one alone is no outage, and nobody need count."""

@@ -79,7 +79,7 @@ class Voices:
 
     def of(self, witness: Witness, since: float) -> Iterator[Heard]:
         """What believed others saw of the endpoints at which this one fails, in calls that began since then."""
-        places = {endpoint for _, _, endpoint, kind, _ in witness.memory if kind != "success"}
+        places = {each[2] for each in witness.memory if each[3] != "success"}
         for other in self.others(witness, since):
             for each in other.memory:
                 if each[0] >= since and each[2] in places:

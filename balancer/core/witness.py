@@ -41,8 +41,7 @@ TALKS_AGE: Final = 3600.0  # s; a provider that was not reached for so long is n
 
 SEVERED_FATES: Final = 3  # unrelated providers; two in one minute happens by chance to who watches hundreds
 SEVERED_OUTCOMES: Final = 5  # as many as eject one endpoint: never slower than what they are to prevent
-PAIR_OUTCOMES: Final = 8  # where there are but two providers, each of which may be down by itself …
-PAIR_EACH: Final = 3  # … so each must have failed more often than a floor of 3 % explains
+PAIR_EACH: Final = 2  # where there are but two providers, each of which may be down by itself: not one by chance
 RESOLVER_FATES: Final = 2  # unrelated hosts; one name that does not resolve is that name
 
 
@@ -54,9 +53,10 @@ class Heard(NamedTuple):
     endpoint: str
     kind: Kind
     source: Source
+    shallow: bool = False
 
 
-Plain = tuple[float, float, str, Kind, Source]
+Plain = tuple[float, float, str, Kind, Source, bool]
 """`Heard` without its names, for a fifth of the time: one is made for every success."""
 
 
@@ -254,11 +254,10 @@ class Witness:
         if unresolved >= RESOLVER_FATES:
             return f"the names of {unresolved} unrelated hosts were not resolved"
         outcomes = sum(each.count for each in live.values())
-        if len(live) >= SEVERED_FATES:
-            enough = outcomes >= SEVERED_OUTCOMES
-        else:
+        enough = outcomes >= SEVERED_OUTCOMES
+        if len(live) < SEVERED_FATES:
             each_enough = min(each.count for each in live.values()) >= PAIR_EACH
-            enough = outcomes >= PAIR_OUTCOMES and each_enough and self._talks_to_no_other(live, fates, now)
+            enough = enough and each_enough and self._talks_to_no_other(live, fates, now)
         if not enough:
             return None
         kinds = ", ".join(sorted({each.kind for each in self.failures if each.kind in TRANSPORT} | {heard.kind}))

@@ -57,3 +57,25 @@ async def test_without_a_certificate_there_is_no_such_column(command, tmp_path, 
     ran = await command("probe", "acme/large@idle")
     assert ran.status == 1
     assert ran.out.splitlines()[0].split()[-2:] == ["COST", "DETAIL"]
+
+
+async def test_what_is_probed_besides_endpoints_is_probed_by_its_id_and_with_all(command, tmp_path, models_server):
+    text = f"""
+providers: {{near: {{base_url: "{models_server}/v1", status_page: {{url: "{models_server}/v1/models"}}}}}}
+models: {{acme/large: {{endpoints: [{{provider: near, model: large}}]}}}}
+self_check: {{targets: ["tcp://{models_server.removeprefix("http://")}"]}}
+"""
+    (tmp_path / "balancer.yaml").write_text(text)
+    ran = await command("probe", "--all")
+    assert ran.status == 1
+    rows = [line.split()[:3] for line in ran.out.splitlines()[1:]]
+    target = f"self:tcp://{models_server.removeprefix('http://')}"
+    assert rows == [
+        ["acme/large@near", "models", "success"],
+        ["status_page:near", "status_page", "malformed"],
+        [target, "self", "success"],
+    ]
+    one = await command("probe", target)
+    assert (one.status, len(one.out.splitlines())) == (0, 2)
+    near = await command("probe", "status_page:neer")
+    assert near.err == "balancer: no endpoint 'status_page:neer'; did you mean status_page:near?\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from balancer.config import Config, ConfigError, Listen, load_config, parse_config
 from balancer.config.load import FILE_MAX
+from balancer.config.settings import SelfCheck, StatusPage
 
 BROKEN = Path(__file__).parent / "broken"
 SHIPPED = Path(__file__).parents[2] / "balancer.yaml"
@@ -80,6 +82,19 @@ def test_what_the_shipped_file_shows_commented_out_is_the_default() -> None:
     plain = load_config(SHIPPED)
     assert [line for line in shown if not line.startswith(" ")] == ["routing:", "health:", "probe:", "log:"]
     assert opened == plain
+
+
+def test_the_shipped_examples_of_what_is_asked_besides_endpoints_can_be_taken_as_they_are() -> None:
+    text = SHIPPED.read_text(encoding="utf-8")
+    opened = re.sub(r"(?m)^( *)# (status_page|self_check): \{", r"\1\2: {", text)
+    lookouts = parse_config(opened, source="opened.yaml").lookouts
+    pages = [look for look in lookouts.values() if look.settings.kind == "status_page"]
+    assert [look.endpoint.provider for look in pages] == ["openai"]
+    assert len(lookouts) - len(pages) == 2
+    for look in lookouts.values():
+        usual = StatusPage() if look in pages else SelfCheck()
+        assert (look.settings.interval, look.settings.timeout) == (usual.interval, usual.timeout)
+    assert load_config(SHIPPED).lookouts == {}
 
 
 def test_a_key_in_the_environment_clears_the_endpoint() -> None:

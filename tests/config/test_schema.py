@@ -28,7 +28,8 @@ UNSEEN = {
     "http_probe_without_url_at_the_top", "keys_that_are_not_text", "kinds_without_anything_to_do",
     "listed_at_the_top", "merge_of_text", "no_base_url",
     "prompt_above_context", "same_credential_twice", "second_endpoint_of_one_id",
-    "secret_that_begins_with_a_star", "tab", "tags", "timeout_above_interval", "timeout_at_the_top",
+    "secret_that_begins_with_a_star", "status_page_times",
+    "tab", "tags", "timeout_above_interval", "timeout_at_the_top",
     "timeout_floor_above_the_default_cap", "timeouts_out_of_order", "tokens_with_one_name", "too_deep",
     "two_documents", "unclosed_bracket", "unknown_provider", "variable_not_set", "variable_of_a_wrong_value",
     "wide_listen", "wide_listen_in_a_list", "windows",
@@ -106,14 +107,16 @@ def test_every_key_is_in_the_schema_with_a_meaning() -> None:
 
 def test_the_defaults_that_it_states_are_those_that_hold() -> None:
     schema = json_schema()
+    names = ("routing", "sticky", "timeouts", "retrybudget", "health", "log", "probe", "budget", "selfcheck")
     stated = {
         name: {
             key: part["default"] for key, part in schema["$defs"][name]["properties"].items() if "default" in part
         }
-        for name in ("routing", "sticky", "timeouts", "retrybudget", "health", "log", "probe", "budget")
+        for name in names
     }
     stated["probe"] = {key: value for key, value in stated["probe"].items() if key not in ("status", "method")}
     stated["probe"]["budget"] = stated.pop("budget")
+    stated["self_check"] = stated.pop("selfcheck")
     for name, key in (("sticky", "sticky"), ("timeouts", "timeouts"), ("retrybudget", "retry_budget")):
         stated["routing"][key] = stated.pop(name)
     base = {
@@ -123,8 +126,12 @@ def test_the_defaults_that_it_states_are_those_that_hold() -> None:
     small = parse_config(msgspec.json.encode(base).decode(), source="t.yaml")
     spelled = parse_config(msgspec.json.encode({**base, **stated}).decode(), source="t.yaml")
     assert len(stated["health"]) == len(stated["routing"]) + 1 == 9
+    assert len(stated["self_check"]) == 3
     assert [len(stated["routing"][key]) for key in ("sticky", "timeouts", "retry_budget")] == [2, 5, 2]
     assert spelled == small
+
+
+PROVIDER = {"base_url": "https://a.example"}
 
 
 def endpoint(keys: dict[str, object]) -> dict[str, object]:
@@ -144,6 +151,10 @@ def endpoint(keys: dict[str, object]) -> dict[str, object]:
         {"providers": {"a": {"base_url": "https://a.example", "limits": {"rpm": 1, "tpm": None}}}},
         {"routing": {"sticky": None, "timeouts": {"connect": "${CONNECT:-1s}"}, "retry_budget": {"floor": 0}}},
         {"health": {"enforce": False}},
+        {"self_check": None},
+        {"self_check": {"targets": ["https://one.example/?x=1", "tcp://[::1]:53", "dns://${NAME:-two.example}"]}},
+        {"providers": {"a": {**PROVIDER, "status_page": None}}},
+        {"providers": {"a": {**PROVIDER, "status_page": {"url": "https://status.a.example/?x", "timeout": "1s"}}}},
         {"models": {"x/y": {"health": None, "endpoints": [{"provider": "a", "model": "m"}]}}},
         {"models": {"x/y": {"health": {"enforce": None}, "endpoints": [{"provider": "a", "model": "m"}]}}},
         endpoint({"cache_ttl": "5m"}),

@@ -106,10 +106,9 @@ def test_what_was_believed_since_the_onset_leaves_the_windows(table: Balancer) -
 
 @pytest.mark.parametrize("source", ["probe", "report"])
 def test_who_was_ejected_since_the_onset_stands_where_it_stood(table: Balancer, source: Any) -> None:
-    times = 3 if source == "probe" else 5
     for tag in TAGS:
         tell(table, tag, "success", at=1.0, source=source)
-    for number in range(times):
+    for number in range(5):
         table.record(
             f"{MODEL}@b", Outcome(kind="timeout", shallow=source == "probe"), now=10.0 + number, source=source
         )

@@ -8,16 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balancer.core.doubt import (
-    MEMORY_AGE,
-    SILENCE,
-    STALL_SILENCE,
-    WITNESSES_MAX,
-    Cleared,
-    Doubt,
-)
+from balancer.core.doubt import SILENCE, STALL_SILENCE, WITNESSES_MAX, Doubt
 from balancer.core.outcome import COUNTS, Kind, Outcome
-from balancer.core.witness import ANSWERS, TRANSPORT, Suspicion
+from balancer.core.voices import MEMORY_AGE
+from balancer.core.witness import ANSWERS, TRANSPORT, Cleared, Suspicion
 
 FATES = {"a1": 0, "a2": 0, "b": 1, "c": 2, "d": 3}
 FAILURES = sorted(kind for kind, counts in COUNTS.items() if counts == "failure")

@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from balancer.core.cheap import FAILED_AGE, FAILURES
 from balancer.core.health import (
     EJECTION_DECAY,
     FLAPPING,
     RECOVERING_FAILURES,
     REFUSALS,
-    SHALLOW_AGE,
-    SHALLOW_FAILURES,
     Health,
 )
 from balancer.core.model import HealthPolicy, Source
@@ -276,7 +275,7 @@ def test_every_failure_counts_alike(kind: Kind) -> None:
 
 def test_failed_cheap_probes_in_a_row_eject_whatever_the_traffic_says() -> None:
     health = new()
-    for _ in range(SHALLOW_FAILURES - 1):
+    for _ in range(FAILURES - 1):
         assert take(health, UNLISTED, 0.0, source="probe") is None
     change = take(health, UNLISTED, 0.0, source="probe")
     assert change == Change("endpoint.ejected", "3 probes failed in a row (connect)", "failed_probes")
@@ -411,8 +410,8 @@ def test_a_trial_is_due_when_the_hold_is_over_and_not_before() -> None:
 def test_a_failed_cheap_probe_postpones_the_trial_until_a_good_one_or_until_it_is_old() -> None:
     health = ejected()
     take(health, UNLISTED, 20.0, source="probe")
-    assert not health.trial_due(20.0 + SHALLOW_AGE - 0.001)
-    assert health.trial_due(20.0 + SHALLOW_AGE)
+    assert not health.trial_due(20.0 + FAILED_AGE - 0.001)
+    assert health.trial_due(20.0 + FAILED_AGE)
     take(health, LISTED, 21.0, source="probe")
     assert health.trial_due(21.0)
     assert health.phase == "ejected"

@@ -1,4 +1,4 @@
-"""What health is told from elsewhere: by other detectors, of slowness, and that it only watches."""
+"""What health is told from elsewhere: by other detectors, of slowness, by probes that lie, that it only watches."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from balancer.core.cheap import FAILURES, VETO_MAX
 from balancer.core.health import REFUSALS, SLOW_HOLD_MAX, Health
 from balancer.core.model import HealthPolicy, Source
 from balancer.core.outcome import Outcome
@@ -18,6 +19,7 @@ BAD = Outcome(kind="server_error", latency=0.0, status=500)
 LIMITED = Outcome(kind="rate_limited", latency=0.0, status=429)
 REFUSED = Outcome(kind="refused", latency=0.0, status=401)
 LISTED = Outcome(kind="success", latency=0.0, shallow=True)
+UNLISTED = Outcome(kind="connect", latency=0.0, shallow=True)
 
 
 def new() -> Health:
@@ -252,4 +254,30 @@ def test_of_one_that_is_enforced_a_request_without_the_lease_is_no_trial() -> No
 def test_of_one_that_is_only_watched_a_cheap_probe_is_no_trial_either() -> None:
     health = ejected()
     take(health, LISTED, health.until + 5.0, source="probe", enforced=False)
+    assert health.phase == "ejected"
+
+
+def test_cheap_probes_that_never_stop_failing_postpone_a_trial_no_longer_than_their_bound() -> None:
+    health = ejected()
+    since, now = health.since, health.since
+    while now < since + VETO_MAX - 1.0:
+        now += 10.0
+        take(health, UNLISTED, now, source="probe")
+        assert health.trial_due(now) is (now >= since + VETO_MAX)
+    assert health.trial_due(since + VETO_MAX)
+
+
+def test_cheap_probes_that_a_passed_trial_has_refuted_eject_no_more_until_one_succeeds() -> None:
+    health = ejected()
+    start = max(health.until, health.since + VETO_MAX)
+    take(health, UNLISTED, start - 1.0, source="probe")
+    health.start_trial(decision="d", now=start, expires=start + 60.0)
+    take(health, OK, start + 1.0, decision="d")
+    assert health.phase == "recovering"
+    for step in range(20):
+        take(health, UNLISTED, start + 2.0 + step, source="probe")
+    assert health.phase == "recovering"
+    take(health, LISTED, start + 30.0, source="probe")
+    for step in range(FAILURES):
+        take(health, UNLISTED, start + 31.0 + step, source="probe")
     assert health.phase == "ejected"

@@ -228,6 +228,17 @@ def test_probes_count_in_the_estimate_only_while_they_do_real_work(row: Row) -> 
         assert row.evidence(index, 1.0).tries == 54
 
 
+def test_beside_probes_that_do_real_work_cheap_ones_fill_no_window(row: Row) -> None:
+    day = POLICY.windows[-1]
+    take(row, BAD, 1.0, source="probe")
+    take(row, LISTED, 2.0, times=50, source="probe")
+    assert row.windows["probe"].counts(-1, 2.0).outcomes == 1, "or a list that works would hide what does not"
+    assert row.outcomes["probe", "success"] == 50
+    take(row, LISTED, 1.0 + day, source="probe")
+    take(row, LISTED, 2.0 + day, source="probe")
+    assert row.windows["probe"].counts(-1, 2.0 + day).success == 2, "until no other comes any more"
+
+
 def test_what_a_cheap_probe_says_moves_no_estimate(row: Row) -> None:
     before = row.success_estimate(1.0, prior=0.02)
     take(row, Outcome(kind="connect", shallow=True), 1.0, times=2, source="probe")

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import msgspec
-
 from balancer.core.model import SOURCES
-from balancer.http.pictures import EndpointDetail, EndpointItem, endpoint_detail, endpoint_item, provider_item
+from balancer.http.pictures import EndpointDetail, EndpointItem, endpoint_detail, endpoint_item
 
 EAST = "openai/gpt-4.1@azure/eastus2"
 
@@ -29,12 +27,3 @@ def test_a_moment_that_has_passed_is_now(world: Any) -> None:
 def test_both_sources_are_told_even_where_one_said_nothing(world: Any) -> None:
     whole = endpoint_detail(world.balancer.endpoint(EAST, now=world.now), world.now)
     assert tuple(whole.outcomes) == tuple(whole.windows) == SOURCES
-
-
-def test_a_provider_counts_its_endpoints_by_state(world: Any) -> None:
-    world.eject(EAST)
-    views = world.balancer.view(now=world.now).endpoints
-    (azure,) = [each for each in world.config.providers.values() if each.key == "azure"]
-    item = provider_item(azure, [each for each in views if each.endpoint.provider == "azure"])
-    assert msgspec.to_builtins(item.states) == {"ejected": 1}
-    assert provider_item(azure, []).endpoints == 0

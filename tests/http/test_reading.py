@@ -229,9 +229,30 @@ async def test_providers_tell_their_doors_and_states(world: Any, client: aiohttp
     world.eject(OPENAI)
     _, answer = await get(client, world, "/v1/providers")
     assert answer["providers"] == [
-        {"key": "openai", "name": "OpenAI", "tags": ["openai"], "endpoints": 1, "states": {"ejected": 1}},
-        {"key": "azure", "name": "Azure", "tags": ["azure/eastus2"], "endpoints": 1, "states": {"unverified": 1}},
-        {"key": "local", "name": "Local", "tags": ["local"], "endpoints": 1, "states": {"unverified": 1}},
+        {
+            "key": "openai",
+            "name": "OpenAI",
+            "tags": ["openai"],
+            "endpoints": 1,
+            "states": {"ejected": 1},
+            "announced": None,
+        },
+        {
+            "key": "azure",
+            "name": "Azure",
+            "tags": ["azure/eastus2"],
+            "endpoints": 1,
+            "states": {"unverified": 1},
+            "announced": None,
+        },
+        {
+            "key": "local",
+            "name": "Local",
+            "tags": ["local"],
+            "endpoints": 1,
+            "states": {"unverified": 1},
+            "announced": None,
+        },
     ]
 
 

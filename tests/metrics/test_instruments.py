@@ -30,7 +30,8 @@ NAMES = [
     "balancer_endpoint_in_flight", "balancer_endpoint_ceiling_requests_per_second", "balancer_model_retry_ratio",
     "balancer_model_retry_budget_exhausted", "balancer_sessions", "balancer_reporter_reports_total",
     "balancer_reporter_silence_seconds", "balancer_reporter_suspect",
-    "balancer_probe_certificate_expiry_timestamp_seconds",
+    "balancer_probe_certificate_expiry_timestamp_seconds", "balancer_lookout_success",
+    "balancer_provider_announced",
 ]  # fmt: skip
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -53,6 +54,9 @@ def busy(metrics: Metrics, table: Balancer) -> None:
     table.record("acme/small@near", Outcome(kind="success"), now=9.0, reporter="proxy")
     metrics.probed("near", {"connect": 0.03, "first_byte": 0.4}, 0.002)
     metrics.certificate("acme/small@near", 1_800_000_000.0)
+    metrics.lookouts(["status_page:near"])
+    metrics.looked_out("status_page:near", good=True)
+    table.announce("near", "partial_outage", now=9.0, lasting=60.0)
     metrics.decided(3e-5)
     metrics.reported("recorded", 3)
     metrics.lag(0.002)
@@ -198,3 +202,20 @@ def test_a_certificate_is_shown_until_its_endpoint_is_removed(metrics: Metrics, 
     metrics.endpoints(["acme/small@near", "acme/small@new"])
     shown = {key: value for key, value in samples(metrics.render("")[0]).items() if key[0] == name}
     assert shown == {(name, frozenset({("endpoint", "acme/small@near")})): 1_800_000_000.0}
+
+
+def test_a_lookout_is_shown_from_its_first_probe_until_it_is_removed(metrics: Metrics, samples: Read) -> None:
+    def shown() -> dict[str, float]:
+        found = samples(metrics.render("")[0]).items()
+        return {
+            dict(labels)["lookout"]: value for (name, labels), value in found if name.startswith("balancer_look")
+        }
+
+    metrics.lookouts(["status_page:near", "self:dns://one"])
+    assert shown() == {}
+    metrics.looked_out("status_page:near", good=True)
+    metrics.looked_out("self:dns://one", good=False)
+    metrics.looked_out("status_page:gone", good=True)
+    assert shown() == {"status_page:near": 1.0, "self:dns://one": 0.0}
+    metrics.lookouts(["self:dns://one"])
+    assert shown() == {"self:dns://one": 0.0}

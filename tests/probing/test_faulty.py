@@ -482,6 +482,23 @@ FAULTS = [
         "certificate is not valid for",
         settings={"ca_file": str(HERE / "named.pem")},
     ),
+    Fault("page instead of a status page", sends(PAGE), "malformed", "not JSON", probe="status_page"),
+    Fault("status page elsewhere", redirects_to_itself, "server_error", "not followed", probe="status_page"),
+    Fault(
+        "status page without end",
+        drips(JSON + b'\r\n{"components": [', b"{}," * 9_999, every=0),
+        "probe_invalid",
+        "larger than what is read of one",
+        probe="status_page",
+        settings={"size_max": 16 * MIB},
+    ),
+    Fault(
+        "cut status page",
+        sends(sized(b'{"status": {"indicator": "none"}}', 99)),
+        "stream",
+        "in the answer",
+        probe="status_page",
+    ),
     Fault("204 to a tool call", sends(b"HTTP/1.1 204 No Content\r\n\r\n"), "empty", "no body", probe="tools"),
     Fault("page instead of a tool call", sends(PAGE), "malformed", "not JSON", probe="tools"),
     Fault(

@@ -15,6 +15,7 @@ from balancer.probing.kinds.http import HTTP
 from balancer.probing.kinds.interface import Check
 from balancer.probing.kinds.models import MODELS
 from balancer.probing.kinds.self import SELF
+from balancer.probing.kinds.status_page import STATUS_PAGE
 from balancer.probing.kinds.tcp import TCP
 from balancer.probing.kinds.tls import TLS
 from balancer.probing.kinds.tools import TOOLS
@@ -27,6 +28,7 @@ KINDS: Final[Mapping[ProbeKind, Check]] = {
     "tls": TLS,
     "tcp": TCP,
     "dns": DNS,
+    "status_page": STATUS_PAGE,
     "self": SELF,
 }
 

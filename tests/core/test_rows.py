@@ -1,0 +1,34 @@
+"""Rows follow a configuration by key: what stays is the same row, what changed begins anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from balancer.core.model import Endpoint
+from balancer.core.rows import follow
+from balancer.core.telling import Teller
+
+
+def test_rows_stay_change_come_and_go_by_key(
+    endpoint: Callable[..., Endpoint], catalog: Callable[..., Any]
+) -> None:
+    teller = Teller()
+
+    def step(before: Any, after: Any, known: Any) -> Any:
+        return follow(before, after, known, teller=teller, random=Random(1), now=1.0)
+
+    first = catalog(endpoint("a"), endpoint("b"), endpoint("c"))
+    known, gone = step(catalog(), first, {})
+    assert (list(known), gone) == ([each.id for each in first.endpoints.values()], set())
+    second = catalog(endpoint("a", weight=2.0), endpoint("b", identity="2"), endpoint("d"))
+    rows, gone = step(first, second, known)
+    a, b, c, d = (f"author/slug@{tag}" for tag in "abcd")
+    assert rows[a] is known[a]
+    assert rows[a].endpoint.weight == 2.0
+    assert rows[b] is not known[b]
+    assert list(rows) == [a, b, d]
+    assert gone == {b, c}
+    told = [(each.event, each.endpoint) for each in teller.after(3)]
+    assert told == [("endpoint.added", b), ("endpoint.added", d), ("endpoint.removed", c)]
