@@ -262,7 +262,7 @@ class Daemon:
             self._log.error("probe.crashed", **facts, traceback=result.bug)
         elif outcome.kind == "probe_invalid":
             self._log.warning("probe.rejected", **facts, detail=outcome.detail)
-        elif COUNTS[outcome.kind] == "failure":
+        elif COUNTS[outcome.kind] == "failure" or outcome.kind == "local":
             self._log.info("probe.failed", **facts, detail=outcome.detail)
 
     async def _probe(self, endpoint: str) -> dict[str, Any]:

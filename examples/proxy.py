@@ -118,7 +118,8 @@ class Proxy:
         key = self.credentials.get(pick.id)
         headers = {} if key is None else {"Authorization": f"Bearer {key.reveal()}"}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=pick.timeouts.connect)
-        url = f"{pick.base_url}/chat/completions"
+        address, mark, query = pick.base_url.partition("?")  # Azure's has one: ?api-version=…
+        url = f"{address}/chat/completions{mark}{query}"
         return self.session.post(url, json=payload, headers=headers, timeout=timeout, allow_redirects=False)
 
 

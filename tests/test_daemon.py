@@ -450,6 +450,21 @@ async def test_when_no_provider_can_be_reached_at_all_the_daemon_doubts_itself(d
     assert '"endpoint.ejected"' not in running.log()
 
 
+async def test_a_probe_that_our_own_network_failed_is_told_in_the_log(free_port):
+    out = io.StringIO()
+    text = UNRELATED.replace("http://127.0.0.1:{ports", "http://provider.test:{ports")
+    text = text.format(probe="interval: 1s, timeout: 1s", ports=(9, 10, 11))
+    environ = {"HTTP_PROXY": f"http://127.0.0.1:{free_port()}"}  # nobody is there
+    config = parse_config(f"listen: 127.0.0.1:0\n{text}", source="test", environ=environ)
+    daemon = Daemon(config, log=configure(level="info", style="json", stream=out))
+    async with daemon.running():
+        await until(lambda: asyncio.sleep(0, '"probe.failed"' in out.getvalue()))
+    told = [json.loads(line) for line in out.getvalue().splitlines()]
+    failed = next(each for each in told if each["event"] == "probe.failed")
+    assert (failed["outcome"], failed["level"]) == ("local", "info")
+    assert failed["detail"].startswith("the proxy 127.0.0.1:")
+
+
 ALONE = """\
 probe: {{interval: 1s, timeout: 1s}}
 providers:

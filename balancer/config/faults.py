@@ -11,7 +11,7 @@ import warnings
 from datetime import date
 from ipaddress import ip_address
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from balancer.config.units import parse_clock, parse_listen
 
@@ -19,7 +19,7 @@ KEY_PATTERN: Final = r"^[a-z0-9][a-z0-9._:-]*$"
 TAG_PATTERN: Final = r"^[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)?$"
 ALIAS_PATTERN: Final = r"^(?!.*:(nitro|floor|exacto)(:|$))[a-z0-9]"
 MODEL_PATTERN: Final = r"^(?!.*:(nitro|floor|exacto)(:|$))[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)+$"
-URL_PATTERN: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+(/[^?#]*)?$"
+URL_PATTERN: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+(/[^?#]*)?(\?[^#]+)?$"
 PAGE_PATTERN: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+([/?][^#]*)?$"
 TARGET_PATTERN: Final = r"^(https?://[^/?#@]+([/?][^#]*)?|tcp://[^/?#@]+:[0-9]+|dns://[^/?#@:]+)$"
 DATE_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
@@ -39,6 +39,10 @@ OWN_HEADERS: Final = frozenset(
 _LOGIN: Final = "carries a user or password, which belong into credential"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._:-]*(/[a-z0-9][a-z0-9._:-]*)*")
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
+# Names of a query's parameters that are credentials: whoever asks for a decision would be shown them.
+_PRIVATE: Final = re.compile(
+    r"(?:key|token|secret|passw(?:or)?d|signature|credentials?)$|(?:^|[-_])(?:sig|auth|code)$", re.IGNORECASE
+)
 _SPACE: Final = re.compile(r"[\s\\]")
 
 
@@ -74,7 +78,7 @@ def model_fault(text: str) -> str | None:
 
 
 def url_fault(text: str) -> str | None:
-    """Judge a base address: it is joined with paths, and shown in answers and logs."""
+    """Judge a base address: paths are put into it before its query, and it is shown in answers and logs."""
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
@@ -84,8 +88,10 @@ def url_fault(text: str) -> str | None:
         return "is not an http or https address"
     if parts.username is not None or parts.password is not None:
         return _LOGIN
-    if parts.query or parts.fragment or text.endswith(("?", "#")):
-        return "has a query or fragment, and paths are added to it"
+    if parts.fragment or text.endswith(("?", "#")):
+        return "has a fragment or an empty query"
+    if any(_PRIVATE.search(name) is not None for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        return "carries a key in its query, which belongs into credential"
     if port == 0 or _SPACE.search(text) is not None or not text.isascii():
         return "is not an address"
     return None
@@ -194,13 +200,12 @@ def date_fault(text: str) -> str | None:
 
 def regex_fault(text: str) -> str | None:
     """Judge a regular expression; what follows the colon may repeat a piece of it."""
-    import regex  # slow to import, and few files have an expression
+    import regex  # slow to import, and few configurations need it
 
     try:
         with warnings.catch_warnings(action="ignore"):
-            re.compile(text)
-            regex.compile(text)  # which will search, and differs in rare things
-    except (re.error, regex.error) as error:
+            regex.compile(text)
+    except regex.error as error:
         return f"is not a regular expression: {error}"
     except (OverflowError, RecursionError):
         return "is not a regular expression that can be compiled"

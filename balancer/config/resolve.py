@@ -129,7 +129,7 @@ class _Build:
             return
         endpoint = dataclasses.replace(
             _endpoint(name, model, shape, provider, variant),
-            base_url=base_url.rstrip("/"),
+            base_url=_trimmed(base_url),
             pricing=prices,
         )
         self._probes.judge_address(path, shape, probe, base_url)
@@ -273,6 +273,12 @@ def _name(key: str, shape: ProviderShape | None) -> str:
 
 def _modalities(value: list[str] | UnsetType) -> frozenset[str]:
     return frozenset({"text"}) if isinstance(value, UnsetType) else frozenset(value)
+
+
+def _trimmed(base_url: str) -> str:
+    """Take the slashes off the end of an address, before its query: paths that are put there bring their own."""
+    path, mark, query = base_url.partition("?")
+    return f"{path.rstrip('/')}{mark}{query}"
 
 
 def _identity(base_url: str, model: str, reference: SecretShape | None, secret: Secret | None) -> str:

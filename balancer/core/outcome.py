@@ -74,6 +74,18 @@ COUNTS: Final[Mapping[Kind, Count]] = {
 _REFUSED: Final = frozenset({401, 402, 403, 404, 405, 410})
 _SERVER_4XX: Final = frozenset({408, 421, 423, 424, 425, 426, 498})
 
+# How answers end that failed after their 200. Sources: OpenRouter ("error"), DeepSeek ("interrupted due to
+# insufficient resource of the inference system"), vLLM and SGLang ("abort": the engine dropped it), Z.ai ("model
+# inference exception", and its name for a filter).
+_FINISHES: Final[Mapping[str | None, Kind]] = {
+    "error": "server_error",
+    "abort": "server_error",
+    "network_error": "server_error",
+    "insufficient_system_resource": "overloaded",
+    "content_filter": "caller_error",
+    "sensitive": "caller_error",
+}
+
 # By name, with the unit of a bare number. Source: OpenAI and Azure send the first, azure-core reads the first two.
 _RETRY_AFTER: Final = (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("retry-after", 1.0))
 
@@ -124,8 +136,7 @@ def classify(
 
     Shape: exactly one of `status` (100..599) and `error`. Raises: ValueError when both, neither, or a status
     that HTTP does not have.
-    Source: `finish_reason` "error" and "zero tokens and no finish reason" are OpenRouter's definitions of a
-    200 that failed and of an empty answer.
+    Source: "zero tokens and no finish reason" is OpenRouter's definition of an empty answer.
     """
     if (status is None) == (error is None):
         raise ValueError("exactly one of status and error is needed")
@@ -135,10 +146,8 @@ def classify(
     if not 100 <= status <= 599:
         raise ValueError(f"status {status} is not an HTTP status; use 100 to 599")
     if 200 <= status <= 299:
-        if finish_reason == "error":
-            return "server_error"
-        if finish_reason == "content_filter":
-            return "caller_error"
+        if finish_reason in _FINISHES:
+            return _FINISHES[finish_reason]
         if completion_tokens == 0 and not finish_reason:
             return "empty"
         return "success"

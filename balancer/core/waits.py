@@ -4,7 +4,8 @@ Theory of operation: providers name a wait in five ways, and the same header is 
 (`Retry-After: 7`, Azure's `x-ratelimit-reset-tokens: 37`), spans as Go writes them (OpenAI's `6m0s`), an HTTP date
 (RFC 9110), a moment of RFC 3339 (Anthropic), and Unix time in seconds or milliseconds (OpenRouter's
 `x-ratelimit-reset: 1741305600000`). `wait` reads each of them wherever it stands, so that no header needs a parser
-of its own. A moment that has passed is no wait, and no wait is longer than a day.
+of its own. A moment that has passed is no wait, and no wait is longer than a day. Of several in one text, as a
+header that came twice is, the longest counts: whoever waits that long has waited for each.
 
 What this module does not know: wall time, which is an argument; and what a wait is worth.
 """
@@ -23,16 +24,26 @@ RETRY_AFTER_MAX: Final = 86_400.0  # a day: longer is a quota that a hold cannot
 _UNIX_MIN: Final = 1e9
 _UNIX_MILLIS_MIN: Final = 1e12  # the same moment in milliseconds
 
-# 12ms, 6m0s, 1h2m3.5s; days are of some imitations. Source: Go, time.Duration.String and ParseDuration.
+# 12ms, 6m0s, 1h2m3.5s; days are of some imitations, as are "30 seconds" and "1 minute 30 seconds". Source: Go,
+# time.Duration.String and ParseDuration.
 _NUMBER: Final = r"(?:([0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 _SPAN: Final = re.compile(
     "(?=.)" + "".join(rf"{_NUMBER}{unit})?" for unit in ("d", "h", "m(?!s)", "s", "ms", "[uµμ]s", "ns"))
 )
 _UNITS: Final = (86_400.0, 3600.0, 60.0, 1.0, 1e-3, 1e-6, 1e-9)
 
+# A comma that is not a date's own.
+_BETWEEN: Final = re.compile(r"(?<!mon)(?<!tue)(?<!wed)(?<!thu)(?<!fri)(?<!sat)(?<!sun)(?<!day),", re.IGNORECASE)
+
+_WORD: Final = re.compile(
+    r"(?<=[0-9.]) *(days?|hours?|hrs?|minutes?|mins?|milliseconds?|msecs?|seconds?|secs?)(?![a-z]) *",
+    re.IGNORECASE,
+)
+_SHORT: Final = (("day", "d"), ("h", "h"), ("mil", "ms"), ("ms", "ms"), ("m", "m"), ("s", "s"))  # by how they begin
+
 _MOMENT: Final = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]+)?"
-    r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
+    r"(?:[Zz]|([+-])([0-9]{2}):?([0-9]{2}))?"  # none is UTC, as what others write it
 )
 
 
@@ -42,8 +53,14 @@ def wait(told: str | float | None, *, wall: float, unit: float = 1.0) -> float |
     Units: seconds; `wall` is Unix time, `unit` the seconds of 1 in a bare number. Shape: 0 to `RETRY_AFTER_MAX`.
     Raises: nothing.
     """
-    if told is None:
-        return None
+    if isinstance(told, str) and "," in told:
+        several = [_wait(each, wall, unit) for each in _BETWEEN.split(told)]
+        known = [each for each in several if each is not None]
+        return max(known) if len(known) == len(several) else None
+    return None if told is None else _wait(told, wall, unit)
+
+
+def _wait(told: str | float, wall: float, unit: float) -> float | None:
     number = _number(told)
     seconds = _read(told, wall) if number is None else _from_now(number * unit, wall)
     # Digits without end are endless as a float, and no wait.
@@ -56,11 +73,17 @@ def _read(told: str | float, wall: float) -> float | None:
     """Read what is no number: a span, or else a moment."""
     if not isinstance(told, str):
         return None
-    seconds = _span(told.strip())
+    seconds = _span(_WORD.sub(_short, told.strip()))
     if seconds is not None:
         return seconds
     moment = _moment(told.strip())
     return None if moment is None else moment - wall
+
+
+def _short(word: re.Match[str]) -> str:
+    """Go's letters for a unit that is written out."""
+    said = word[1].lower()
+    return next(short for beginning, short in _SHORT if said.startswith(beginning))
 
 
 def _number(told: str | float) -> float | None:

@@ -27,6 +27,7 @@ import h11
 from balancer.config.secret import Absent, Secret
 from balancer.config.settings import ProbeSettings
 from balancer.core.model import Endpoint
+from balancer.core.outcome import Outcome
 from balancer.probing.connection import (
     Connection,
     Connections,
@@ -175,6 +176,7 @@ class Client:
         self._began = clock()
         self._credential = credential
         self._last: Connection | None = None
+        self.discarded: list[Outcome] = []  # answers that were paid for and asked for once more
         self._connections = connections
 
     @property
@@ -207,10 +209,13 @@ class Client:
         return headers
 
     def below(self, path: str) -> str:
-        """Name a URL below the endpoint's `base_url`, keeping its query where `path` has none."""
+        """Name a URL below the endpoint's `base_url`, with both queries; what both give, `path` has the word on."""
         base, wanted = split(self.endpoint.base_url), split(path)
         whole = f"{base.path.rstrip('/')}/{wanted.path.lstrip('/')}"
-        return urlunsplit((base.scheme, base.netloc, whole, wanted.query or base.query, ""))
+        given = {part.partition("=")[0] for part in wanted.query.split("&")}
+        kept = [part for part in base.query.split("&") if part and part.partition("=")[0] not in given]
+        query = "&".join([*filter(None, [wanted.query]), *kept])
+        return urlunsplit((base.scheme, base.netloc, whole, query, ""))
 
     @asynccontextmanager
     async def request(
@@ -259,8 +264,8 @@ class Client:
 
     async def resolve(self, url: str) -> list[str]:
         """Find the addresses of the URL's host. Raises: Failure."""
-        lookup, origin = self._connections.lookup, origin_of(url)
-        return await resolved(origin.host, origin.port, lookup, self.trace, ip_version=self.settings.ip_version)
+        names, origin = self._connections.names, origin_of(url)
+        return await resolved(origin.host, origin.port, names, self.trace, ip_version=self.settings.ip_version)
 
     async def connect(self, url: str, *, secure: bool = False) -> Handshake | None:
         """Open a connection to the URL's host and port, for TLS when `secure`, and close it. Raises: Failure."""

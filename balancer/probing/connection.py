@@ -27,7 +27,7 @@ import h11
 from balancer.config.proxies import Proxy
 from balancer.config.settings import IpVersion
 from balancer.probing.failure import Failure, of
-from balancer.probing.lookup import Lookup
+from balancer.probing.lookup import Lookup, Names
 from balancer.probing.trace import Trace
 from balancer.probing.trust import Contexts, Trust, default_tls
 
@@ -279,7 +279,7 @@ class Connections:
         tls: Callable[[], ssl.SSLContext] | ssl.SSLContext = default_tls,
         lookup: Lookup = socket.getaddrinfo,
     ) -> None:
-        self.lookup = lookup
+        self.names = Names(lookup, clock=clock)
         self._clock = clock
         self._contexts = Contexts(tls)
         self._idle: dict[str, tuple[Route, Connection]] = {}  # those kept longest first

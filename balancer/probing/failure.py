@@ -33,7 +33,7 @@ _LOCAL: Final = frozenset(
     }
 )
 
-# EAI_AGAIN: no resolver answered. The other two: this machine could not even ask.
+# EAI_AGAIN: nobody answered for the name; `lookup` finds out why. The other two: this machine could not even ask.
 _LOCAL_RESOLVER: Final = frozenset({socket.EAI_AGAIN, socket.EAI_SYSTEM, socket.EAI_MEMORY})
 
 

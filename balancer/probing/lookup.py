@@ -3,16 +3,23 @@
 Theory of operation: a lookup waits, so it does so aside. Whoever asks may bring a lookup of his own instead of the
 system's: one that hangs, say, which no test can ask of a real one.
 
+A name server that does not answer, or answers SERVFAIL, looks the same whether our resolver is down or the servers
+of that one name are: glibc says "try again" for both. What tells them apart is another name: where one was found a
+moment ago, our resolver works, and the trouble is the name's (`dns`); otherwise it is taken for ours (`local`). How
+long a probe waits for it must not matter, so a lookup that outlasts its probe is judged by the same rule. A host
+that needs no name server (`localhost`, a name without a dot) says nothing of one.
+
 What this module does not know: what is done with the addresses, and how old the resolver's answer is.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from balancer.config.settings import IpVersion
 from balancer.probing.aside import aside
@@ -20,6 +27,9 @@ from balancer.probing.failure import Failure, of
 from balancer.probing.trace import Trace
 
 Entry = tuple[int, int, int, str, tuple[str | int | bytes, ...]]  # of which the last begins with the address
+
+# Seconds that a name found shows that our resolver works: two of the usual intervals, for those who probe few.
+LATELY: Final = 60.0
 
 _FAMILIES: Final[Mapping[IpVersion, int]] = {
     "any": socket.AF_UNSPEC,
@@ -34,6 +44,28 @@ class Lookup(Protocol):
     def __call__(self, host: str, port: int, *, family: int, type: int) -> Sequence[Entry]: ...  # noqa: A002
 
 
+class Names:
+    """A lookup, and which names it found last."""
+
+    def __init__(self, lookup: Lookup, *, clock: Callable[[], float]) -> None:
+        self.lookup = lookup
+        self._clock = clock
+        self._found: dict[str, float] = {}  # at most two: beside any name there is another
+
+    def found(self, host: str) -> None:
+        """Note that a name was resolved just now."""
+        if "." not in host.rstrip("."):
+            return
+        self._found.pop(host, None)
+        self._found = {**dict(list(self._found.items())[-1:]), host: self._clock()}
+
+    def blame(self, host: str) -> Literal["dns", "local"]:
+        """Say whose fault it is that nothing answers for a name: its own, or our resolver's."""
+        now = self._clock()
+        others = (at for name, at in self._found.items() if name != host)
+        return "dns" if any(now - at <= LATELY for at in others) else "local"
+
+
 def literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Read a host that is an address already; `None` for a name."""
     try:
@@ -42,19 +74,26 @@ def literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-async def resolved(
-    host: str, port: int, lookup: Lookup, trace: Trace, *, ip_version: IpVersion = "any"
-) -> list[str]:
-    """Find the addresses of a host, the resolver's first one first, each once. Raises: Failure."""
+async def resolved(host: str, port: int, names: Names, trace: Trace, *, ip_version: IpVersion = "any") -> list[str]:
+    """Find the addresses of a host, the resolver's first one first, each once.
+
+    Raises: Failure. Cancelled, it leaves in the trace whose fault the waiting was.
+    """
     trace.enter("resolve")
-    asked = partial(lookup, host, port, family=_FAMILIES[ip_version], type=socket.SOCK_STREAM)
+    asked = partial(names.lookup, host, port, family=_FAMILIES[ip_version], type=socket.SOCK_STREAM)
     try:
         found = await aside(asked, name="lookup")
+    except asyncio.CancelledError:
+        trace.unresolved = names.blame(host)
+        raise
     except (OSError, UnicodeError) as problem:
         failure = of(problem, phase="resolve")
         assert failure is not None
+        unanswered = isinstance(problem, socket.gaierror) and problem.errno == socket.EAI_AGAIN
+        kind = names.blame(host) if unanswered else failure.kind
         said = "" if ip_version == "any" else f" (as IPv{ip_version}, by probe.ip_version)"
-        raise Failure(failure.kind, f"{failure.detail}{said}") from None
+        raise Failure(kind, f"{failure.detail}{said}") from None
     if not found:
         raise Failure("dns", "the name has no address")
+    names.found(host)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -16,7 +16,7 @@ from typing import Final
 
 from balancer.probing.connection import Connection, Connections, Handshake, Origin, Route, known
 from balancer.probing.failure import Failure
-from balancer.probing.lookup import Lookup, literal, resolved
+from balancer.probing.lookup import Names, literal, resolved
 from balancer.probing.trace import Trace
 from balancer.probing.tunnel import tunnel
 
@@ -53,7 +53,7 @@ async def _direct(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
     """Resolve and connect; answer the address too. Raises: Failure."""
     port = route.origin.port
-    address, *others = await _addresses(route, connections.lookup, trace)
+    address, *others = await _addresses(route, connections.names, trace)
     trace.address = address
     trace.enter("connect")
     trace.say(f"* connecting to {address} port {port}")
@@ -108,10 +108,10 @@ async def _proxied(
     return reader, writer, address
 
 
-async def _addresses(route: Route, lookup: Lookup, trace: Trace) -> list[str]:
+async def _addresses(route: Route, names: Names, trace: Trace) -> list[str]:
     address = literal(route.origin.host)
     if address is None:
-        return await resolved(route.origin.host, route.origin.port, lookup, trace, ip_version=route.ip_version)
+        return await resolved(route.origin.host, route.origin.port, names, trace, ip_version=route.ip_version)
     if route.ip_version not in ("any", str(address.version)):
         raise Failure("probe_invalid", f"probe.ip_version is {route.ip_version}, and the host is {address}")
     return [route.origin.host]

@@ -2,8 +2,8 @@
 
 Theory of operation: the kind does the talking, `failure.of` names what went wrong below it, and this module
 gives both a total timeout and turns them into one `ProbeResult`. A probe never raises: an exception that is in
-nobody's table is our bug, and comes back as a failed probe with its traceback in `bug`, so that one bad answer
-can neither stop the schedule nor pass unseen.
+nobody's table is our bug, and comes back as a probe that counts for nothing with its traceback in `bug`, so that
+one bad answer can neither stop the schedule nor pass unseen, and no provider is ejected for it.
 
 What this module does not know: when to probe (`schedule`), and what the outcome does to health (`core`).
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -112,7 +112,8 @@ async def probe(
         if known is not None:
             outcome = Outcome(kind=known.kind, detail=known.detail)
         else:
-            outcome = Outcome(kind="malformed", detail=f"bug in the probe: {type(problem).__name__}: {problem}")
+            # No verdict: the provider may be as well as ever, and every probe of its endpoints would say the same.
+            outcome = Outcome(kind="probe_invalid", detail=f"bug in the probe: {type(problem).__name__}: {problem}")
             bug = trace.redacted(traceback.format_exc())[-BUG_MAX:]
     trace.leave()
     check = kinds.get(settings.kind)
@@ -133,7 +134,7 @@ async def probe(
         announced=trace.announced,
         began=began,
         ended=clock(),
-        cost=cost_of(outcome, endpoint.pricing),
+        cost=_spent([*client.discarded, outcome], endpoint.pricing),
         prompt_tokens=outcome.prompt_tokens,
         completion_tokens=outcome.completion_tokens,
         bug=bug,
@@ -159,6 +160,8 @@ async def _checked(client: Client, kinds: Mapping[ProbeKind, Check]) -> Outcome:
         said = f"not done after {settings.timeout:g} s{where}"
         if client.trace.proxy is not None:  # the way to it is our own
             raise Failure("local", f"the proxy {client.trace.proxy}: {said}") from None
+        if phase == "resolve" and client.trace.unresolved is not None:
+            raise Failure(client.trace.unresolved, said) from None
         raise Failure("timeout", said) from None
 
 
@@ -168,6 +171,12 @@ def _secrets(settings: ProbeSettings) -> list[Secret]:
     held = [secret for way in ways if isinstance(way, Proxy) for secret in (way.login, way.password)]
     values = (*settings.send_headers.values(), settings.send_body, *settings.variables, *held)
     return [value for value in values if isinstance(value, Secret)]
+
+
+def _spent(outcomes: Sequence[Outcome], pricing: Pricing) -> float | None:
+    """Price all that was bought, as far as it is known. Units: USD. `None` where nothing is."""
+    costs = [cost for cost in (cost_of(outcome, pricing) for outcome in outcomes) if cost is not None]
+    return sum(costs) if costs else None
 
 
 def cost_of(outcome: Outcome, pricing: Pricing) -> float | None:

@@ -50,6 +50,7 @@ class Trace:
         self.phase: Phase | None = None
         self.address: str | None = None
         self.proxy: str | None = None  # while we connect to it
+        self.unresolved: Literal["dns", "local"] | None = None  # whose fault a lookup is that nobody waits for
         self.certificate_expires: float | None = None  # Unix time
         self.announced: tuple[Level, str] | None = None  # what a status page says, and its words
 

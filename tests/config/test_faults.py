@@ -70,15 +70,25 @@ def test_these_are_no_model_ids(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["https://a", "http://127.0.0.1:1/v1", "http://[::1]:8000/v1/", "https://a.b-c/d_e"]
-)
+    "text",
+    [
+        "https://a", "http://127.0.0.1:1/v1", "http://[::1]:8000/v1/", "https://a.b-c/d_e", "https://a?b",
+        "https://a/v1?author=b&design=c",
+        "https://name.openai.azure.com/openai/deployments/large?api-version=2024-10-21",
+    ],
+)  # fmt: skip
 def test_these_are_base_addresses(text: str) -> None:
     assert faults.url_fault(text) is None
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "//a", "https:a", "https://", "https://[::1", "https://a:0", "https://a:x", "https://u@a", "https://:p@a",
-             "https://a?b", "https://a#b", "https://a?", "https://a b", "https://a\\b", "https://ü", "file:///a"]
+    "text",
+    [
+        "a", "//a", "https:a", "https://", "https://[::1", "https://a:0", "https://a:x", "https://u@a", "https://:p@a",
+        "https://a#b", "https://a?", "https://a/v1?b#c", "https://a?key=x", "https://a?b=1&API-Key=x",
+        "https://a?access_token", "https://a?sig=x", "https://a?code=x", "https://a b", "https://a\\b", "https://ü",
+        "file:///a",
+    ],
 )  # fmt: skip
 def test_these_are_no_base_addresses(text: str) -> None:
     assert faults.url_fault(text) is not None

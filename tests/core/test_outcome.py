@@ -91,6 +91,11 @@ def test_the_words_of_a_transport_error_are_a_closed_list() -> None:
         ("error", None, "server_error"),
         ("error", 40, "server_error"),
         ("content_filter", 0, "caller_error"),
+        ("sensitive", 0, "caller_error"),
+        ("abort", 3, "server_error"),
+        ("network_error", 3, "server_error"),
+        ("insufficient_system_resource", 3, "overloaded"),
+        ("eos", 3, "success"),  # nobody knows the word, and it says nothing bad
     ],
 )
 def test_a_200_is_judged_by_how_it_finished(

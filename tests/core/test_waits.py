@@ -75,6 +75,10 @@ def test_an_http_date_is_a_moment(told: str, seconds: float) -> None:
         ("2015-10-21T07:28:00.500Z", 0.5),
         ("2015-10-21T07:28:00.123456789Z", 0.123456789),
         ("2015-10-21T07:28:60Z", 60.0),  # a leap second
+        ("2015-10-21T07:28:30+0000", 30.0),
+        ("2015-10-21T08:28:30+0100", 30.0),
+        ("2015-10-21T07:28:30", 30.0),  # no zone is UTC, wherever this runs
+        ("2015-10-21 07:28:30.5", 30.5),
         ("2015-10-21T07:00:00Z", 0.0),
         ("2015-11-21T07:28:00Z", RETRY_AFTER_MAX),
     ],
@@ -84,12 +88,37 @@ def test_an_rfc_3339_moment_is_read_to_its_fraction(told: str, seconds: float) -
 
 
 @pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ("30 seconds", 30.0), ("1 second", 1.0), ("5 Minutes", 300.0), ("1 minute 30 seconds", 90.0),
+        ("2 hrs", 7200.0), ("90 secs", 90.0), ("500 milliseconds", 0.5),
+        ("1.5 days", RETRY_AFTER_MAX), ("30seconds", 30.0), ("12 mins", 720.0), ("1 s", None),
+    ],
+)  # fmt: skip
+def test_a_span_may_be_written_out(told: str, seconds: float | None) -> None:
+    assert wait(told, wall=WALL) == seconds
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ("5, 5", 5.0), ("5,7", 7.0), ("7, 5s, 1m", 60.0), ("0, 0", 0.0),
+        ("2015-10-21T07:28:30Z, 5", 30.0),
+        ("Wed, 21 Oct 2015 07:29:00 GMT", 60.0),  # the comma is the date's own
+        ("Wed, 21 Oct 2015 07:29:00 GMT, Wednesday, 21-Oct-15 07:28:30 GMT", 60.0),
+        ("9, Wed, 21 Oct 2015 07:28:00 GMT", 9.0),
+    ],
+)  # fmt: skip
+def test_of_several_waits_the_longest_counts(told: str, seconds: float) -> None:
+    assert wait(told, wall=WALL) == seconds
+
+
+@pytest.mark.parametrize(
     "told",
     [
         None, "", " ", "soon", "-5", "-1s", -1, -0.5, "nan", "inf", "1e400", float("nan"), float("inf"),
-        "1 s", "1s1m", "s", "1x", "7, 7", "9" * 400, "9" * 400 + "d", 10**400,
+        "1s1m", "s", "1x", "7, soon", "7,", ",", "seconds", "1 second1 minute", "9" * 400, "9" * 400 + "d", 10**400,
         "Wed, 99 Oct 2015 07:27:00 GMT", "+0800 Oct 07:28:00 99999999999",
-        "2015-10-21T07:28:30",  # of no zone that anybody names
         "2015-10-21", "2015-13-21T07:28:30Z", "2015-02-29T07:28:30Z", "2015-10-21T24:28:30Z",
         "2015-10-21T07:60:00Z",
         "2015-10-21T07:28:61Z", "2015-10-21T07:28:30+24:00", "0000-10-21T07:28:30Z",

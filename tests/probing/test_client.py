@@ -314,6 +314,7 @@ async def test_chunked_answers_and_answers_that_end_with_the_connection_are_whol
         ("/", "/models"),
         ("/v1/", "/v1/models"),
         ("/openai/v1?api-version=2024-10-21", "/openai/v1/models?api-version=2024-10-21"),
+        ("/openai/v1/?api-version=2024-10-21&x", "/openai/v1/models?api-version=2024-10-21&x"),
         ("/with space/ü", "/with%20space/%C3%BC/models"),
     ],
 )
@@ -322,6 +323,21 @@ async def test_the_path_is_below_the_base_url_and_keeps_its_query(lab, base, tar
     await lab.probe(f"http://127.0.0.1:{server.port}{base}", "models")
     assert server.requests[0].target == target
     assert server.requests[0].headers["host"] == f"127.0.0.1:{server.port}"
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "target"),
+    [
+        ("/v1?api-version=1", "/health?deep=yes", "/v1/health?deep=yes&api-version=1"),
+        ("/v1?api-version=1&x=2", "/health?api-version=3", "/v1/health?api-version=3&x=2"),
+        ("/v1", "/health?deep=yes", "/v1/health?deep=yes"),
+        ("/v1?x", "/health", "/v1/health?x"),
+    ],
+)
+async def test_a_path_with_a_query_keeps_that_of_the_base_url_too(lab, base, path, target):
+    server = await lab.serve(listing)
+    await lab.probe(f"http://127.0.0.1:{server.port}{base}", "http", url=path)
+    assert server.requests[0].target == target
 
 
 @pytest.mark.parametrize("kind", ["models", "completion", "http"])

@@ -262,15 +262,15 @@ class Fault:
     def limit(self) -> float:
         if self.timeout is not None:
             return self.timeout
-        return HASTE if self.kind == "timeout" else PATIENCE
+        return HASTE if self.kind == "timeout" or self.says == "(in resolve)" else PATIENCE
 
 
 AT_A_LIST = [
     ("refused port", closed_port, "connect", "Connect"),
     ("full backlog", full_backlog, "timeout", "not done after"),  # some systems let it in all the same
     ("no such name", named("nowhere.test"), "dns", "Name or service not known"),
-    ("no resolver", named("later.test"), "local", "Temporary failure"),
-    ("slow resolver", named("slow.test"), "timeout", "(in resolve)"),
+    ("no resolver", named("later.test"), "local dns", "Temporary failure"),
+    ("slow resolver", named("slow.test"), "local dns", "(in resolve)"),
     ("IPv6 only", named("six.test", address="::1"), "success" if IPV6 else "local", ""),
     ("IPv6 only, and nobody there", named("six.test"), "connect" if IPV6 else "local", "(::1 port "),
     ("reset after accept", talks(accepts_and_resets), "reset", ""),
@@ -415,7 +415,7 @@ FAULTS = [
     *(Fault(*row) for row in AT_A_LIST),
     *(Fault(*row, probe="completion") for row in AT_A_STREAM),
     Fault("no such name, asked for itself", named("nowhere.test"), "dns", "not known", probe="dns"),
-    Fault("slow resolver, asked itself", named("slow.test"), "timeout", "(in resolve)", probe="dns"),
+    Fault("slow resolver, asked itself", named("slow.test"), "local dns", "(in resolve)", probe="dns"),
     Fault(
         "IPv6 only, by IPv4",
         named("six.test", address="::1"),

@@ -1,13 +1,19 @@
 """Names become addresses."""
 
+import asyncio
 import ipaddress
 import socket
+import threading
 
 import pytest
 
 from balancer.probing.failure import Failure
-from balancer.probing.lookup import literal, resolved
+from balancer.probing.lookup import LATELY, Names, literal, resolved
 from balancer.probing.trace import Trace
+
+
+def names(lookup=socket.getaddrinfo, clock=lambda: 0.0):
+    return Names(lookup, clock=clock)
 
 
 def known(host, family):
@@ -23,10 +29,10 @@ async def test_a_name_is_resolved_as_the_wanted_version(version, family):
     trace = Trace(clock=lambda: 0.0, credential=None)
     expected = known("localhost", family)
     if expected:
-        assert set(await resolved("localhost", 80, socket.getaddrinfo, trace, ip_version=version)) == expected
+        assert set(await resolved("localhost", 80, names(), trace, ip_version=version)) == expected
         return
     with pytest.raises(Failure) as caught:
-        await resolved("localhost", 80, socket.getaddrinfo, trace, ip_version=version)
+        await resolved("localhost", 80, names(), trace, ip_version=version)
     assert caught.value.detail.endswith(f"(as IPv{version}, by probe.ip_version)")
 
 
@@ -43,12 +49,87 @@ async def test_each_address_is_told_once_in_the_resolvers_order():
         return [(socket.AF_INET, type, 6, "", (address, port)) for address in ("10.0.0.2", "10.0.0.1", "10.0.0.2")]
 
     trace = Trace(clock=lambda: 0.0, credential=None)
-    assert await resolved("name.test", 443, lookup, trace, ip_version="4") == ["10.0.0.2", "10.0.0.1"]
+    assert await resolved("name.test", 443, names(lookup), trace, ip_version="4") == ["10.0.0.2", "10.0.0.1"]
     assert asked == [("name.test", 443, socket.AF_INET, socket.SOCK_STREAM)]
     assert trace.phase == "resolve"
 
 
 async def test_a_name_without_an_address_is_dns():
     with pytest.raises(Failure) as caught:
-        await resolved("name.test", 80, lambda *_, **__: [], Trace(clock=lambda: 0.0, credential=None))
+        await resolved("name.test", 80, names(lambda *_, **__: []), Trace(clock=lambda: 0.0, credential=None))
     assert caught.value.kind == "dns"
+
+
+class Resolver:
+    """A resolver that knows names in `.good`, hangs at some, and has no answer for the rest; and a clock."""
+
+    def __init__(self):
+        self.now = 1000.0
+        self.let_go = threading.Event()
+
+    def __call__(self, host, port, *, family, type):  # noqa: A002  # getaddrinfo's own word
+        if host.endswith(".silent"):
+            self.let_go.wait()
+        if not host.endswith(".good") and host != "localhost":
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return [(socket.AF_INET, type, 6, "", ("10.0.0.1", port))]
+
+    def clock(self):
+        return self.now
+
+
+async def failed(known, host, seconds=None):
+    """How a lookup fails: as which kind, or whom a lookup blames that nobody waits for any more."""
+    trace = Trace(clock=lambda: 0.0, credential=None)
+    try:
+        async with asyncio.timeout(seconds):
+            await resolved(host, 80, known, trace)
+    except Failure as failure:
+        return failure.kind
+    except TimeoutError:
+        return trace.unresolved
+    raise AssertionError("it was resolved")
+
+
+@pytest.mark.parametrize(
+    ("before", "later", "blamed"),
+    [
+        ([], 0.0, "local"),
+        (["one.good"], 0.0, "dns"),
+        (["one.good"], LATELY, "dns"),
+        (["one.good"], LATELY + 1.0, "local"),
+        (["one.good", "two.good", "two.good"], 0.0, "dns"),
+        (["localhost"], 0.0, "local"),  # needs no name server
+    ],
+)
+async def test_who_is_to_blame_that_nobody_answers_for_a_name_is_told_by_other_names(before, later, blamed):
+    resolver = Resolver()
+    known = names(resolver, resolver.clock)
+    for host in before:
+        await resolved(host, 80, known, Trace(clock=lambda: 0.0, credential=None))
+    resolver.now += later
+    try:
+        # However long the probe waits: what nobody answers, and what ends in SERVFAIL.
+        assert await failed(known, "one.silent", seconds=0.01) == blamed
+        assert await failed(known, "one.broken") == blamed
+    finally:
+        resolver.let_go.set()
+
+
+async def test_a_name_that_was_found_before_is_no_other_name():
+    resolver = Resolver()
+    known = names(resolver, resolver.clock)
+    known.found("one.broken")
+    known.found("one.broken")
+    assert await failed(known, "one.broken") == "local"
+    known.found("two.good")
+    known.found("one.broken")
+    known.found("one.broken")
+    assert await failed(known, "one.broken") == "dns"
+
+
+async def test_a_name_that_does_not_exist_is_dns_whatever_was_found():
+    def unknown(host, port, *, family, type):  # noqa: A002
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    assert await failed(names(unknown), "gone.test") == "dns"

@@ -9,7 +9,7 @@ import pytest
 
 from balancer.config.secret import Secret
 from balancer.core.model import Pricing
-from balancer.core.outcome import Outcome
+from balancer.core.outcome import COUNTS, Outcome
 from balancer.probing import KINDS, Check, Connections, cost_of, probe
 
 SECRET = "sk-very/secret+key"
@@ -245,6 +245,29 @@ async def test_a_retry_after_date_is_read_by_the_wall_clock_of_the_caller(lab):
     assert result.outcome.retry_after == 30.0
 
 
+@pytest.mark.parametrize(
+    ("values", "hold"),
+    [(("5", "5"), 5.0), (("5", "9"), 9.0), (("9", "Wed, 21 Oct 2015 07:28:00 GMT"), 9.0)],
+)
+async def test_a_retry_after_that_came_twice_is_the_longer_one(lab, values, hold):
+    lines = "".join(f"Retry-After: {value}\r\n" for value in values)
+    server = await lab.serve(
+        lambda seen: seen.send(f"HTTP/1.1 429 No\r\n{lines}Content-Length: 0\r\n\r\n".encode())
+    )
+    result = await lab.probe(server.url, "models", wall=lambda: 1_445_412_480.0)
+    assert result.outcome.retry_after == hold
+
+
+async def test_a_429_whose_body_alone_says_how_long_holds_that_long(lab):
+    delay = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "53s"}
+    server = await lab.serve(lambda seen: seen.answer(429, [{"error": {"code": 429, "details": [delay]}}]))
+    assert (await lab.probe(server.url, "models")).outcome.retry_after == 53.0
+    hinted = await lab.serve(lambda seen: seen.answer(429, [{"error": {"details": [delay]}}], retry_after="7"))
+    assert (await lab.probe(hinted.url, "models")).outcome.retry_after == 7.0
+    broken = await lab.serve(lambda seen: seen.answer(500, [{"error": {"details": [delay]}}]))
+    assert (await lab.probe(broken.url, "models")).outcome.retry_after is None
+
+
 EMPTY_PURSE = {"error": {"message": "check your plan", "type": "insufficient_quota", "code": "insufficient_quota"}}
 
 
@@ -265,12 +288,54 @@ async def test_a_refusal_may_be_said_of_the_whole_account(lab, status, body, acc
     assert (result.outcome.status, result.outcome.account) == (status, account)
 
 
+REGAIN = "You have reached your specified API usage limits. You will regain access on 2026-04-01 at 00:00 UTC."
+BROKE = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade."
+MARCH_31 = 1_775_001_600.0 - 3600.0  # an hour before that moment
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "account", "hold"),
+    [
+        (400, {"type": "error", "error": {"message": BROKE}}, "refused", True, None),
+        (400, {"type": "error", "error": {"message": REGAIN}}, "refused", True, 3600.0),
+        (400, {"error": {"code": "billing_hard_limit_reached", "message": "…"}}, "refused", True, None),
+        (400, {"code": "Arrearage", "message": "Access denied"}, "refused", True, None),
+        (400, [{"error": {"code": 400, "message": "API key not valid."}}], "refused", False, None),
+        (400, {"code": "invalid", "error": "Incorrect API key provided: xa***yz."}, "refused", False, None),
+        (422, b"Invalid API key", "refused", False, None),
+        (400, {"error": {"message": "no balance of api keys"}}, "probe_invalid", False, None),
+        (500, {"error": {"message": BROKE}}, "server_error", False, None),
+    ],
+)
+@pytest.mark.parametrize(
+    ("probe_kind", "api"), [("models", "openai"), ("completion", "anthropic"), ("tools", "openai")]
+)
+async def test_a_bad_request_because_of_our_key_or_purse_is_a_refusal(
+    lab, status, body, kind, account, hold, probe_kind, api
+):
+    server = await lab.serve(lambda seen: seen.answer(status, body))
+    outcome = (await lab.probe(server.url, probe_kind, api=api, wall=lambda: MARCH_31)).outcome
+    assert (outcome.kind, outcome.account, outcome.retry_after) == (kind, account, hold)
+    assert len(server.requests) == 1
+
+
+async def test_an_empty_purse_told_within_a_stream_is_a_refusal_too(lab):
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": BROKE}}
+    server = await lab.serve(lambda seen: seen.answer(200, lab.stream(error, done=False)))
+    outcome = (await lab.probe(server.url, "completion", api="anthropic")).outcome
+    assert (outcome.kind, outcome.account) == ("refused", True)
+
+
 @pytest.mark.parametrize(
     ("headers", "hold"),
     [
         ({"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "1m30s"}, 90.0),
         ({"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "1m30s", "retry_after": "7"}, 7.0),
         ({"x_ratelimit_remaining_requests": "3", "x_ratelimit_reset_requests": "1m30s"}, None),
+        ({"x_ratelimit_remaining_tokens_minute": "0", "x_ratelimit_reset_tokens_minute": "12.5"}, 12.5),
+        ({"x_ratelimit_remaining_requests_day": "0", "x_ratelimit_reset_requests_day": "3600.25"}, 3600.25),
+        ({"x_ratelimit_remaining_tokens_per_minute": "0", "x_ratelimit_reset_tokens_per_minute": "30"}, 30.0),
+        ({"retry_after": "30 seconds"}, 30.0),
     ],
 )
 async def test_a_429_without_retry_after_waits_for_the_quota_that_is_used_up(lab, headers, hold):
@@ -327,7 +392,7 @@ async def test_a_credential_that_no_header_can_carry_is_refused_without_a_reques
     assert result.bug is None
 
 
-async def test_a_kind_that_raises_is_a_failed_probe_with_its_traceback(lab):
+async def test_a_kind_that_raises_counts_for_nothing_and_comes_with_its_traceback(lab):
     async def broken(client):
         raise ZeroDivisionError(f"with {SECRET}")
 
@@ -339,7 +404,8 @@ async def test_a_kind_that_raises_is_a_failed_probe_with_its_traceback(lab):
         connections=lab.connections,
         kinds=kinds,
     )
-    assert result.outcome.kind == "malformed"
+    assert COUNTS[result.outcome.kind] == "none"
+    assert result.outcome.kind == "probe_invalid"
     assert result.outcome.detail == "bug in the probe: ZeroDivisionError: with ***"
     assert result.outcome.shallow
     assert result.bug is not None

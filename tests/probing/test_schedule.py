@@ -232,7 +232,7 @@ async def test_what_is_due_much_too_late_is_spread_and_not_fired_at_once(lab):
         assert max(times) - min(times) > 50.0
 
 
-async def test_a_kind_that_raises_is_a_failed_probe_and_the_schedule_goes_on(lab):
+async def test_a_kind_that_raises_counts_for_nothing_and_the_schedule_goes_on(lab):
     async def broken(client):
         raise RuntimeError("oh")
 
@@ -240,7 +240,7 @@ async def test_a_kind_that_raises_is_a_failed_probe_and_the_schedule_goes_on(lab
     desk.apply(desk.endpoints(2))
     async with desk.running():
         await lab.until(lambda: len(desk.results) >= 6)
-    assert {result.outcome.kind for result in desk.results} == {"malformed"}
+    assert {result.outcome.kind for result in desk.results} == {"probe_invalid"}
     assert all("RuntimeError: oh" in result.bug for result in desk.results)
 
 

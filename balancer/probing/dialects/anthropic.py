@@ -1,5 +1,8 @@
 """Anthropic's messages. `base_url` names the version, as it does for OpenAI: `https://api.anthropic.com/v1`.
 
+A body begins as the model's recipe says (`recipes`), and `amended` follows a refusal: some models think unless they
+are told not to, some cannot be told, and some take no forced tool. Nobody knows the next one, but its refusal says.
+
 Their words for how an answer ended are told in OpenAI's, which `core.outcome` knows.
 """
 
@@ -12,8 +15,10 @@ from balancer.config.secret import Secret
 from balancer.core.model import Endpoint
 from balancer.probing.dialects.errors import complained, trouble_in
 from balancer.probing.dialects.interface import (
+    FIRM_PROMPT,
+    MORE_TOKENS,
     PROMPT,
-    TOKENS_MAX,
+    TOO_FEW,
     TOOL,
     TOOL_PROMPT,
     TOOL_PURPOSE,
@@ -29,6 +34,7 @@ from balancer.probing.dialects.interface import (
     text_of,
     used_up,
 )
+from balancer.probing.dialects.recipes import THINKING_TOKENS, recipe
 
 VERSION: Final = "2023-06-01"  # the one published version of the API; required on every request
 
@@ -46,6 +52,10 @@ _LIMITS: Final = [
     (f"anthropic-ratelimit-{what}-remaining", f"anthropic-ratelimit-{what}-reset")
     for what in ("requests", "tokens", "input-tokens", "output-tokens")
 ]
+_FORCED: Final = {"type": "tool", "name": TOOL}
+_UNFORCED: Final = {"tool_choice": {"type": "auto"}, "messages": [{"role": "user", "content": FIRM_PROMPT}]}
+_OFF: Final = {"thinking": {"type": "disabled"}}
+_BETWEEN: Final = {"type": "between_tools"}  # Sonnet 5.5's lowest, which its refusal of `disabled` names
 _SPENT: Final = "enforced_spend_limit_reached"  # the month's, and no model there answers until the next
 
 
@@ -63,25 +73,61 @@ class Anthropic:
         return headers
 
     def completion(self, endpoint: Endpoint) -> dict[str, Any]:
+        wanted = recipe(endpoint)
         return {
             "model": endpoint.upstream_model,
             "messages": [{"role": "user", "content": PROMPT}],
             "stream": True,
-            "max_tokens": TOKENS_MAX,
+            "max_tokens": wanted.tokens,
+            **wanted.besides,
         }
 
     def tools(self, endpoint: Endpoint) -> dict[str, Any]:
+        wanted = recipe(endpoint)
         return {
             "model": endpoint.upstream_model,
             "messages": [{"role": "user", "content": TOOL_PROMPT}],
             "tools": [{"name": TOOL, "description": TOOL_PURPOSE, "input_schema": TOOL_SCHEMA}],
-            "tool_choice": {"type": "tool", "name": TOOL},
-            "max_tokens": TOOL_TOKENS_MAX,
+            "tool_choice": _FORCED,
+            "max_tokens": max(wanted.tokens, TOOL_TOKENS_MAX),
+            **wanted.besides,
+            **({} if wanted.forced else _UNFORCED),
         }
 
     def amended(self, body: Mapping[str, Any], complaint: str) -> dict[str, Any] | None:
-        del body, complaint  # every parameter of the body is required, or asked for by this client
-        return None
+        said = complaint.lower()
+        amended = dict(body)
+        if self.forces(body) and "tool_choice" in said:
+            # "Thinking may not be enabled when tool_choice forces tool use": without it the choice stands.
+            amended |= _OFF if "thinking" in said and "thinking" not in body else _UNFORCED
+        elif "thinking" in body and "thinking" in said:
+            amended |= self._thinking(body, said)
+            if amended["thinking"] is None:
+                del amended["thinking"]
+        elif "output_config" in body and ("effort" in said or "output_config" in said):
+            del amended["output_config"]
+        elif body["max_tokens"] < MORE_TOKENS and "max_tokens" in said and TOO_FEW.search(said) is not None:
+            amended["max_tokens"] = MORE_TOKENS
+        else:
+            return None
+        return amended
+
+    def _thinking(self, body: Mapping[str, Any], said: str) -> dict[str, Any]:
+        """What to send instead of a way of thinking that is refused: the lowest that the refusal names."""
+        between = _BETWEEN if _BETWEEN["type"] in said and body["thinking"] != _BETWEEN else None
+        return {
+            "thinking": between,
+            "max_tokens": max(body["max_tokens"], THINKING_TOKENS),
+            **({"output_config": {"effort": "low"}} if "effort" in said else {}),
+            # It was turned off so that a tool could be forced.
+            **(_UNFORCED if self.forces(body) else {}),
+        }
+
+    def roomier(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        return {**body, "max_tokens": MORE_TOKENS} if body["max_tokens"] < MORE_TOKENS else None
+
+    def forces(self, body: Mapping[str, Any]) -> bool:
+        return body.get("tool_choice") == _FORCED
 
     def delta(self, data: str) -> Delta:
         event = parsed(data)
@@ -130,6 +176,8 @@ class Anthropic:
                 for block in blocks
                 if block.get("type") == "tool_use"
             ),
+            # Forced tools and thinking exclude each other: where a door does not say so, the tool gives way.
+            freed=any(block.get("type") in ("thinking", "redacted_thinking") for block in blocks),
         )
 
     def used_up(self, headers: Mapping[str, str], *, wall: float) -> float | None:

@@ -5,6 +5,7 @@ A dialect writes requests and reads answers. It does no I/O and keeps no state b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -36,7 +37,20 @@ TOOL_SCHEMA: Final[Mapping[str, Any]] = {
 }
 """What a forced call must fill in: closed, so that a misfit can be told, and small, so that it costs little."""
 
-TOOL_TOKENS_MAX: Final = 128  # a call of this size takes some 20 to 40 tokens, and a cut one would be our own fault
+FIRM_PROMPT: Final = f"{TOOL_PROMPT} You must call the tool {TOOL} now; do not answer in words."
+"""For models that cannot be forced to call a tool."""
+
+TOOL_TOKENS_MAX: Final = 512
+"""A call of this size takes some 20 to 40 tokens; a model that thinks first takes hundreds, and nobody knows all of
+them. A limit costs nothing that is not used, and a call that it cut would be our own fault."""
+
+MORE_TOKENS: Final = 2048
+"""The second try where a limit was too low: said in a 400, or seen in an answer that used it up. OpenAI advises to
+reserve more, for real questions."""
+
+TOO_FEW: Final = re.compile(r"limit was reached|higher max|at least|minimum|below|greater than|>=", re.IGNORECASE)
+"""How a refusal calls a limit too low. OpenAI: "Could not finish the message because max_tokens or model output
+limit was reached. Please try again with higher max_tokens."; others: "max_tokens must be at least 32", ">= 20"."""
 
 FINISH_REASONS: Final = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 """The words by which an answer may end, in OpenAI's spelling. Source: OpenAI, "The chat completion object"."""
@@ -88,9 +102,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply(Said):
-    """A whole answer that was not streamed, and the tools that it calls."""
+    """A whole answer that was not streamed, and the tools that it calls.
+
+    `freed` is true where it shows that the model was not forced to call one, whatever was asked.
+    """
 
     calls: tuple[Call, ...] = ()
+    freed: bool = False
 
 
 class DialectRules(Protocol):
@@ -115,6 +133,12 @@ class DialectRules(Protocol):
 
     def amended(self, body: Mapping[str, Any], complaint: str) -> dict[str, Any] | None:
         """Change a refused body in the way that the refusal asks for; `None` when it asks for nothing known."""
+
+    def roomier(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Give a body whose answer was cut by its own limit more room; `None` where it has all that we give."""
+
+    def forces(self, body: Mapping[str, Any]) -> bool:
+        """Whether a body leaves the model no choice but to call `TOOL`."""
 
     def delta(self, data: str) -> Delta:
         """Read one event of the stream. Raises: ValueError when it is not one of this dialect."""

@@ -17,7 +17,10 @@ from balancer.core.model import Endpoint
 from balancer.probing.dialects.azure import is_azure, is_token
 from balancer.probing.dialects.errors import complained, trouble_in
 from balancer.probing.dialects.interface import (
+    FIRM_PROMPT,
+    MORE_TOKENS,
     PROMPT,
+    TOO_FEW,
     TOOL,
     TOOL_PROMPT,
     TOOL_PURPOSE,
@@ -32,24 +35,24 @@ from balancer.probing.dialects.interface import (
     text_of,
     used_up,
 )
-from balancer.probing.dialects.recipes import LIMIT, MORE_TOKENS, NEWER_LIMIT, recipe
+from balancer.probing.dialects.recipes import LIMIT, NEWER_LIMIT, recipe
 
 # Where what a model produced appears: thinking has OpenRouter's name, and that of DeepSeek and vLLM.
 _TEXTS: Final = ("content", "reasoning", "reasoning_content")
 
-# OpenAI's (spans as Go writes them) and Azure's (whole seconds); the last pair is of those that count one quota
-# only, OpenRouter among them (Unix time in milliseconds).
+# OpenAI's (spans as Go writes them) and Azure's (whole seconds); Cerebras' and DigitalOcean's, of each span of
+# time; the pair without a name is of those that count one quota only, OpenRouter among them (Unix time in
+# milliseconds).
+_SPANS: Final = ("", *(f"{joint}{span}" for joint in ("-", "-per-") for span in ("minute", "hour", "day")))
 _LIMITS: Final = [
-    (f"x-ratelimit-remaining{what}", f"x-ratelimit-reset{what}") for what in ("-requests", "-tokens", "")
+    (f"x-ratelimit-remaining{what}", f"x-ratelimit-reset{what}")
+    for what in ("", *(f"-{counted}{span}" for counted in ("requests", "tokens") for span in _SPANS))
 ]
 
 # What the account lacks is money, and no model there will answer. A `rate_limit_exceeded` is of one model (or of a
 # few that share a limit, which nobody says).
 _OF_ACCOUNT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 
-# OpenAI: "Could not finish the message because max_tokens or model output limit was reached. Please try again with
-# higher max_tokens."; others: "max_tokens must be at least 32", ">= 20".
-_TOO_FEW: Final = re.compile(r"limit was reached|higher max|at least|minimum|below|greater than|>=", re.IGNORECASE)
 _EFFORT: Final = re.compile(r"reasoning[._ ]?effort|thinking level", re.IGNORECASE)
 _EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh")  # from the lowest
 _OPTIONAL: Final = ("stream_options", "enable_thinking", "thinking")  # what an answer comes without, too
@@ -101,7 +104,7 @@ class OpenAI:
             refused = amended.pop("reasoning_effort")
             if (effort := _lowest(complaint, refused)) is not None:
                 amended["reasoning_effort"] = effort
-        elif body.get("tool_choice") == _FORCED and "tool_choice" in complaint:
+        elif self.forces(body) and "tool_choice" in complaint:
             amended |= _unforced(body, complaint)
         elif named is not None:
             del amended[named]
@@ -110,6 +113,13 @@ class OpenAI:
         else:
             return None
         return amended
+
+    def roomier(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        limit = NEWER_LIMIT if NEWER_LIMIT in body else LIMIT
+        return {**body, limit: MORE_TOKENS} if body.get(limit, MORE_TOKENS) < MORE_TOKENS else None
+
+    def forces(self, body: Mapping[str, Any]) -> bool:
+        return body.get("tool_choice") in (_FORCED, "required")
 
     def delta(self, data: str) -> Delta:
         if data.strip() == "[DONE]":
@@ -169,19 +179,22 @@ def _limited(endpoint: Endpoint, tokens: int = 0) -> dict[str, Any]:
 
 def _is_too_few(complaint: str) -> bool:
     """Whether a complaint is of a limit that is too low."""
-    return (LIMIT in complaint or NEWER_LIMIT in complaint) and _TOO_FEW.search(complaint) is not None
+    return (LIMIT in complaint or NEWER_LIMIT in complaint) and TOO_FEW.search(complaint) is not None
 
 
 def _unforced(body: Mapping[str, Any], complaint: str) -> dict[str, Any]:
     """What to send besides or instead of a forced call that is refused.
 
     Source: deepseek-ai/DeepSeek-V3 issue 1376, "Thinking mode does not support this tool_choice": without thinking
-    it does. Qwen says "in thinking mode", and has a switch of its own.
+    it does. Qwen says "in thinking mode", and has a switch of its own. Models that take no forced tool at all, such
+    as Claude's 5.5 behind this dialect, are asked firmly.
     """
     if "thinking mode" in complaint.lower() and body.keys().isdisjoint(("thinking", "enable_thinking")):
         qwen = "qwen" in str(body.get("model")).lower()
         return {"enable_thinking": False} if qwen else {"thinking": {"type": "disabled"}}
-    return {"tool_choice": "required"}
+    if body["tool_choice"] == _FORCED:
+        return {"tool_choice": "required"}
+    return {"tool_choice": "auto", "messages": [{"role": "user", "content": FIRM_PROMPT}]}
 
 
 def _lowest(complaint: str, refused: object) -> str | None:

@@ -1,15 +1,17 @@
 """What the paid kinds have in common: asking a model, and judging what its answer says about itself.
 
-Theory of operation: a refusal that names a parameter is followed (`amended`), each body is sent once, and so asking
-ends. An error inside a 200 is what it would have been with its own status. An answer that is good otherwise is
-`malformed` where it is of another model, and what clients can live with (no usage, an unknown finish reason) is
-said in the detail of the success.
+Theory of operation: a refusal that names a parameter is followed (`amended`), each body is sent once, and so
+asking ends. An answer that our own limit cut is asked for once more, with more room. An error inside a 200 is
+what it would have been with its own status. An answer that is good otherwise is `malformed` where it is of
+another model, and what clients can live with (no usage, an unknown finish reason, a model whose name leaves a
+doubt) is said in the detail of the success.
 
 What this module does not know: how an answer is read (`completion`, `tools` and the dialects).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,33 +22,73 @@ from balancer.core.outcome import Outcome, classify
 from balancer.probing.client import Answer, Client
 from balancer.probing.dialects.azure import names_deployments
 from balancer.probing.dialects.interface import FINISH_REASONS, Trouble
-from balancer.probing.kinds.interface import good, hold_of, is_of_account, refusal
-from balancer.probing.model_name import is_same
+from balancer.probing.kinds.interface import good, refusal, refused
+from balancer.probing.model_name import Relation, relation
 
 ANY_MODEL: Final = "any"  # probe.answer_model: whoever answers is right
 
 _AMENDABLE: Final = (400, 422)  # the statuses by which servers refuse a parameter
-TRIES_MAX: Final = 6  # more than a recipe has parameters
+TRIES_MAX: Final = 8  # more than a recipe has parameters, each refused in another answer
 
 
-async def asked(
-    client: Client, body: Mapping[str, Any], judged: Callable[[Client, Answer], Awaitable[Outcome]], *, accept: str
-) -> Outcome:
-    """Ask, following the provider's complaints about the body, and have the answer `judged`. Raises: Failure."""
+class UsedUp(Exception):
+    """An answer that our own limit cut before it said what it should; `outcome` is what it comes to."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.detail)
+        self.outcome = outcome
+
+
+Judge = Callable[[Client, Answer, Mapping[str, Any]], Awaitable[Outcome]]
+
+
+async def asked(client: Client, body: Mapping[str, Any], judged: Judge, *, accept: str) -> Outcome:
+    """Ask, following the provider's complaints about the body, and have the answer `judged`. Raises: Failure.
+
+    Shape: `judged` may raise `UsedUp`: then there is one more try with more room, in half of the time that is left,
+    and an end of that time is no verdict.
+    """
+    sent = [body]
+    try:
+        return await _followed(client, sent, judged, accept)
+    except UsedUp as cut:
+        more = client.dialect.roomier(sent[-1])
+        if more is None:
+            return cut.outcome
+        client.trace.say(f"* {cut}; trying once more with more room")
+        client.discarded.append(cut.outcome)
+        try:
+            async with asyncio.timeout(client.spare(client.settings.timeout)):
+                return await _followed(client, [*sent, more], judged, accept)
+        except UsedUp as again:
+            return again.outcome
+        except TimeoutError:
+            client.discarded.clear()
+            return cut.outcome
+
+
+async def _followed(client: Client, sent: list[Mapping[str, Any]], judged: Judge, accept: str) -> Outcome:
+    """Ask with the last of the bodies, and on with what its refusals ask for. Raises: Failure, UsedUp."""
     dialect = client.dialect
     url = client.below(dialect.completion_path)
     headers = {"content-type": "application/json", "accept": accept, **client.identity}
-    sent = [body]
     while True:
         async with client.request("POST", url, headers=headers, body=msgspec.json.encode(sent[-1])) as answer:
+            cut = None
             if good(answer.status):
-                return await judged(client, answer)
-            complaint = await answer.beginning()
-            amended = dialect.amended(sent[-1], complaint) if answer.status in _AMENDABLE else None
-            if amended is None or amended in sent or len(sent) == TRIES_MAX:
-                return refusal(client, answer, complaint)
-            client.trace.say(f"< {complaint}")
-            sent.append(amended)
+                try:
+                    return await judged(client, answer, sent[-1])
+                except UsedUp as found:
+                    cut = found
+            else:
+                complaint = await answer.beginning()
+                amended = dialect.amended(sent[-1], complaint) if answer.status in _AMENDABLE else None
+                if amended is None or amended in sent or len(sent) >= TRIES_MAX:
+                    return refusal(client, answer, complaint)
+                client.trace.say(f"< {complaint}")
+                sent.append(amended)
+        if cut is not None:  # raised only here, so that its connection may be kept
+            raise cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +111,11 @@ def judged_whole(client: Client, answer: Answer, whole: Whole) -> Outcome:
         completion_tokens=whole.completion_tokens,
         source="probe",
     )
-    detail = _remarks(whole) if kind == "success" else f"finish reason {whole.finish_reason}"
-    stranger = _stranger(client, whole.model)
-    if kind == "success" and stranger is not None:
-        kind, detail = "malformed", stranger
+    detail = f"finish reason {whole.finish_reason}"
+    if kind == "success":
+        answerer, said = _answerer(client, whole.model)
+        kind = "malformed" if answerer == "other" else kind
+        detail = said if answerer == "other" else ", ".join(filter(None, (said, _remarks(whole))))
     return Outcome(
         kind=kind,
         status=answer.status,
@@ -88,13 +131,7 @@ def judged_whole(client: Client, answer: Answer, whole: Whole) -> Outcome:
 def troubled(client: Client, answer: Answer, trouble: Trouble, text: str, *, where: str) -> Outcome:
     """Make the outcome of an error inside a 200, `text` being what carried it."""
     status = 500 if trouble.status is None else trouble.status
-    return Outcome(
-        kind=classify(status=status, source="probe"),
-        status=answer.status,
-        retry_after=hold_of(client, answer, status),
-        account=is_of_account(client, status, text),
-        detail=f"{where}: {trouble.text}",
-    )
+    return refused(client, answer, status, text, f"{where}: {trouble.text}")
 
 
 def _remarks(whole: Whole) -> str:
@@ -109,17 +146,21 @@ def _remarks(whole: Whole) -> str:
     return ", ".join(remarks)
 
 
-def _stranger(client: Client, found: str | None) -> str | None:
-    """Say that an answer is of another model than was asked for; `None` where it is not, or nobody can know."""
+def _answerer(client: Client, found: str | None) -> tuple[Relation, str]:
+    """Say how the model that answered is related to the one that was asked for, and what to tell of it.
+
+    Shape: "same" where nobody can know; of a model that the operator named, what is in doubt is another.
+    """
     endpoint, expected = client.endpoint, client.settings.answer_model
     if found is None or expected == ANY_MODEL:
-        return None
-    if expected is not None:
-        names = [expected]
-    elif names_deployments(endpoint.base_url):
-        return None
-    else:
-        names = [endpoint.upstream_model, endpoint.model]
-    if any(is_same(name, found) for name in names):
-        return None
-    return f"the answer is of model {found}, and {names[0]} was asked for"
+        return "same", ""
+    if expected is None and names_deployments(endpoint.base_url):
+        return "same", ""
+    names = [endpoint.upstream_model, endpoint.model] if expected is None else [expected]
+    relations = {relation(name, found) for name in names}
+    if "same" in relations:
+        return "same", ""
+    said = f"the answer is of model {found}, and {names[0]} was asked for"
+    if "doubtful" in relations and expected is None:
+        return "doubtful", f"{said}, which may be the same"
+    return "other", said

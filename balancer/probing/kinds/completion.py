@@ -14,8 +14,9 @@ A whole answer may say that it was the last of the quota: the next would be a 42
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -82,7 +83,8 @@ class _Heard:
         self.ended = self.ended or delta.end
 
 
-async def _judged(client: Client, answer: Answer) -> Outcome:
+async def _judged(client: Client, answer: Answer, body: Mapping[str, Any]) -> Outcome:
+    del body  # an answer is the same, whatever was asked
     if answer.content_type == "application/json":
         return await _not_streamed(client, answer)
     client.trace.rename("first_token")

@@ -7,8 +7,9 @@ another URL, which can be configured.
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -20,14 +21,9 @@ from balancer.probing.connection import origin_of
 from balancer.probing.dialects.interface import parsed
 from balancer.probing.failure import Failure
 from balancer.probing.kinds.interface import Check, good, refusal
+from balancer.probing.patterns import SEARCH_MAX, compiled, endless, found, paths
 
-if TYPE_CHECKING:
-    import regex
-
-MATCH_MAX: Final = 4096  # bytes: a pattern like `a.*b` takes time that grows with the square of the text
-MATCH_TIME: Final = (
-    1.0  # seconds of a thread; what takes milliseconds is common, and what takes longer may take years
-)
+MATCH_MAX: Final = 4096  # bytes: the time of a pattern like `a.*b` grows with the square of the text
 JSON_MAX: Final = 262_144  # bytes; status pages of the largest providers have half of it, and a path reads it all
 FOUND_MAX: Final = 100  # characters of a value that is told instead of the wanted one
 
@@ -38,7 +34,7 @@ async def run(client: Client) -> Outcome:
     url = client.endpoint.base_url if settings.url is None else settings.url
     if not url.startswith(("http://", "https://")):
         url = client.below(url)
-    pattern = None if settings.body is None else _pattern(settings.body)
+    expression = None if settings.body is None else compiled(settings.body)
     own = origin_of(url) == origin_of(client.endpoint.base_url)
     headers = {"accept": "*/*", **(client.identity if own else {})}
     text = settings.send_body.reveal() if isinstance(settings.send_body, Secret) else settings.send_body
@@ -56,34 +52,14 @@ async def run(client: Client) -> Outcome:
         _compare_headers(client, answer)
         body = await answer.read()
         client.trace.say_body(body)
-        if pattern is not None:
-            await _compare_text(answer, body, pattern)
+        if expression is not None and not await found(
+            expression, body[:MATCH_MAX].decode("utf-8", "replace"), limit=client.spare(SEARCH_MAX)
+        ):
+            said = f"the first {MATCH_MAX} bytes of the body do not match probe.body"
+            raise Failure("malformed", said, status=answer.status)
         if settings.json:
             await _compare_json(client, answer, body)
         return Outcome(kind="success", status=answer.status)
-
-
-def _pattern(text: str) -> regex.Pattern[str]:
-    import regex  # slow to import, and few probes need it
-
-    try:
-        return regex.compile(text)
-    except regex.error as problem:
-        raise Failure("probe_invalid", f"probe.body is not a regular expression: {problem}") from None
-
-
-async def _compare_text(answer: Answer, body: bytes, pattern: regex.Pattern[str]) -> None:
-    text = body[:MATCH_MAX].decode("utf-8", "replace")
-    # In a thread that nobody has to wait for, and not for ever: some patterns try more ways than can be counted.
-    search = partial(pattern.search, text, concurrent=True, timeout=MATCH_TIME)
-    try:
-        found = await aside(search, name="probe.body")
-    except TimeoutError:
-        said = f"probe.body is too slow: no end after {MATCH_TIME:g} s; it may match the same text in many ways"
-        raise Failure("probe_invalid", said) from None
-    if found is None:
-        said = f"the first {MATCH_MAX} bytes of the body do not match probe.body"
-        raise Failure("malformed", said, status=answer.status)
 
 
 def _compare_headers(client: Client, answer: Answer) -> None:
@@ -103,21 +79,26 @@ async def _compare_json(client: Client, answer: Answer, body: bytes) -> None:
         raise Failure("malformed", f"the body is {problem}", status=answer.status) from None
     for path, wanted in client.settings.json.items():
         # In a thread, where decisions need not wait for it: a filter looks at every value of the body.
-        found = await aside(partial(_found, path, document, wanted), name="probe.json")
-        if found is None:
+        limit = client.spare(client.settings.timeout)
+        try:
+            async with asyncio.timeout(limit):
+                first = await aside(partial(_found, path, document, wanted), name="probe.json")
+        except TimeoutError:
+            raise endless(f"probe.json {path}", limit) from None
+        if first is None:
             continue
-        said = "found nothing" if found == "" else f"found {client.trace.clean(found, FOUND_MAX)}"
+        said = "found nothing" if first == "" else f"found {client.trace.clean(first, FOUND_MAX)}"
         want = "" if wanted is None else f"; it must find {wanted}"
         raise Failure("malformed", f"probe.json {path} {said}{want}", status=answer.status)
 
 
 def _found(path: str, document: Any, wanted: str | None) -> str | None:
     """Give what a path finds instead of what is wanted: a value or "" for none; `None` where all is well."""
-    from jsonpath import JSONPathEnvironment, JSONPathError  # slow to import, and few probes need it
+    from jsonpath import JSONPathError  # slow to import, and few probes need it
 
     first = ""
     try:
-        for node in JSONPathEnvironment(strict=True).finditer(path, document):
+        for node in paths().finditer(path, document):
             text = msgspec.json.encode(node.value).decode()
             if wanted is None or wanted in (text, node.value):
                 return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from balancer.core.outcome import Outcome, classify, retry_after
 from balancer.probing.client import Answer, Client
+from balancer.probing.dialects.errors import about_us, delay, regained
 
 _ABSENT = frozenset({404, 405, 410})  # for a model they mean the model; for a list or a page, only that URL
 # The statuses whose Retry-After is about load or money, and not about the key.
@@ -36,20 +37,30 @@ def refusal(client: Client, answer: Answer, text: str, *, optional: bool = False
     if optional and answer.status in _ABSENT:
         said = f"{client.explained(answer, text)}; nothing to probe at this URL, choose another probe.kind"
         return Outcome(kind="probe_invalid", status=answer.status, detail=said)
+    return refused(client, answer, answer.status, text, client.explained(answer, text))
+
+
+def refused(client: Client, answer: Answer, status: int, text: str, detail: str) -> Outcome:
+    """Make the outcome of an error whose `status` need not be the answer's, `text` being what it says."""
     return Outcome(
-        kind=classify(status=answer.status, source="probe"),
+        # Who says 400 to our key or our purse says it to every request of ours.
+        kind="refused" if about_us(status, text) is not None else classify(status=status, source="probe"),
         status=answer.status,
-        retry_after=hold_of(client, answer, answer.status),
-        account=is_of_account(client, answer.status, text),
-        detail=client.explained(answer, text),
+        retry_after=hold_of(client, answer, status, text),
+        account=is_of_account(client, status, text),
+        detail=detail,
     )
 
 
-def hold_of(client: Client, answer: Answer, status: int) -> float | None:
-    """How long an answer's headers ask us to stay away, where its `status` is about load or money."""
+def hold_of(client: Client, answer: Answer, status: int, text: str) -> float | None:
+    """How long an answer asks us to stay away, where its `status` or its `text` is about load or money."""
+    if about_us(status, text) == "money":
+        return regained(text, wall=client.wall())
     if status not in _HOLDING:
         return None
     hold = retry_after(answer.headers, wall=client.wall())
+    if hold is None:
+        hold = delay(text, wall=client.wall())
     if hold is None and status == 429:
         return client.dialect.used_up(answer.headers, wall=client.wall())
     return hold
@@ -57,7 +68,7 @@ def hold_of(client: Client, answer: Answer, status: int) -> float | None:
 
 def is_of_account(client: Client, status: int, text: str) -> bool:
     """Whether `text` says that a refusal about load or money is of the whole account."""
-    return status in _HOLDING and client.dialect.of_account(text)
+    return about_us(status, text) == "money" or (status in _HOLDING and client.dialect.of_account(text))
 
 
 def good(status: int) -> bool:

@@ -2,7 +2,8 @@
 
 Theory of operation: the call is forced and not streamed, so that the answer holds a call or is broken. The schema
 is closed and small: one word of three, one number from 1 to 8, nothing else. Whether the values are those that were
-asked for is not judged: a weak model is no broken endpoint. An answer that was cut by our own limit is our fault.
+asked for is not judged: a weak model is no broken endpoint. An answer that was cut by our own limit is our fault,
+and so is one without a call of a model that takes no force: it had the choice.
 
 What this module does not know: how a dialect writes tools and calls.
 """
@@ -10,7 +11,8 @@ What this module does not know: how a dialect writes tools and calls.
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -18,24 +20,31 @@ from balancer.core.outcome import Outcome
 from balancer.probing.client import Answer, Client
 from balancer.probing.dialects.interface import TOOL, TOOL_SCHEMA, TOOL_TOKENS_MAX, Call, Reply
 from balancer.probing.failure import Failure
-from balancer.probing.kinds.answers import Whole, asked, judged_whole, troubled
+from balancer.probing.kinds.answers import UsedUp, Whole, asked, judged_whole, troubled
 from balancer.probing.kinds.interface import Check
 
 # 400, 422, and OpenRouter's 404 "No endpoints found that support tool use".
 _UNSUPPORTED: Final = (400, 404, 422)
 _TOOLS: Final = re.compile(r"\btool|function.?call", re.IGNORECASE)
+# Groq holds the model's call against the schema itself, and answers 400 where none fits. Source: its code
+# `tool_use_failed`, with "Failed to call a function", "model did not call a tool", "tool call validation failed".
+_FAILED: Final = re.compile(
+    r"tool_use_failed|failed to call a function|did not call a tool|tool call validation failed", re.IGNORECASE
+)
 
 
 async def run(client: Client) -> Outcome:
     """Ask for the call, and judge it."""
     outcome = await asked(client, client.dialect.tools(client.endpoint), _judged, accept="application/json")
+    if outcome.status in _UNSUPPORTED and _FAILED.search(outcome.detail) is not None:
+        return replace(outcome, kind="malformed", retry_after=None, tool_call_errors=1)
     if outcome.status in _UNSUPPORTED and _TOOLS.search(outcome.detail) is not None:
         said = f"tools are not supported, choose another probe.kind: {outcome.detail}"
         return replace(outcome, kind="probe_invalid", retry_after=None, detail=said)
     return outcome
 
 
-async def _judged(client: Client, answer: Answer) -> Outcome:
+async def _judged(client: Client, answer: Answer, sent: Mapping[str, Any]) -> Outcome:
     body = await answer.read()
     ended = client.clock()
     text = body.decode("utf-8", "replace")
@@ -66,6 +75,9 @@ async def _judged(client: Client, answer: Answer) -> Outcome:
         return replace(outcome, tool_call_errors=0)
     if reply.finish_reason == "length":
         said = f"{wrong}: the model used up its tokens (at least {TOOL_TOKENS_MAX}) before"
+        raise UsedUp(replace(outcome, kind="probe_invalid", retry_after=None, detail=said))
+    if not reply.calls and (reply.freed or not client.dialect.forces(sent)):
+        said = f"{wrong}, and this model cannot be forced to; choose another probe.kind"
         return replace(outcome, kind="probe_invalid", retry_after=None, detail=said)
     return replace(outcome, kind="malformed", retry_after=None, tool_call_errors=1, detail=wrong)
 

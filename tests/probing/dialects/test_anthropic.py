@@ -7,7 +7,7 @@ import pytest
 from balancer.config.secret import Secret
 from balancer.probing.dialects import Delta
 from balancer.probing.dialects.anthropic import ANTHROPIC
-from balancer.probing.dialects.interface import Call, Reply, Trouble
+from balancer.probing.dialects.interface import FIRM_PROMPT, TOOL_PROMPT, Call, Reply, Trouble
 
 
 def test_the_version_is_always_sent_and_the_key_where_there_is_one(lab):
@@ -16,8 +16,78 @@ def test_the_version_is_always_sent_and_the_key_where_there_is_one(lab):
     assert ANTHROPIC.headers(Secret("key"), here) == {"anthropic-version": "2023-06-01", "x-api-key": "key"}
 
 
-def test_nothing_is_amended():
-    assert ANTHROPIC.amended({"max_tokens": 16}, "max_completion_tokens") is None
+FORCED = {"type": "tool", "name": "book_table"}
+OFF = {"type": "disabled"}
+BETWEEN = {"type": "between_tools"}
+LOW = {"effort": "low"}
+BODY = {"model": "m", "max_tokens": 16, "messages": []}
+FREE = {"tool_choice": {"type": "auto"}, "messages": [{"role": "user", "content": FIRM_PROMPT}]}
+NO_THINKING = "Thinking may not be enabled when tool_choice forces tool use."
+NO_OFF = (
+    '"thinking.type.disabled" is not supported for this model. '
+    'Use "thinking.type.adaptive" and "output_config.effort" to control thinking behavior.'
+)
+ONLY_BETWEEN = 'To turn thinking off on this model, send "thinking": {"type": "between_tools"}.'
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint", "amended"),
+    [
+        (BODY | {"tool_choice": FORCED}, NO_THINKING, BODY | {"tool_choice": FORCED, "thinking": OFF}),
+        (BODY | {"tool_choice": FORCED, "thinking": OFF}, NO_THINKING, BODY | FREE | {"thinking": OFF}),
+        (
+            BODY | {"tool_choice": FORCED},
+            'tool_choice: type "tool" and "any" are not supported for this model.',
+            BODY | FREE,
+        ),
+        (
+            BODY | {"tool_choice": FORCED, "thinking": OFF},
+            NO_OFF,
+            BODY | FREE | {"max_tokens": 512, "output_config": LOW},
+        ),
+        (BODY | {"thinking": OFF}, NO_OFF, BODY | {"max_tokens": 512, "output_config": LOW}),
+        (BODY | {"thinking": OFF}, ONLY_BETWEEN, BODY | {"max_tokens": 512, "thinking": BETWEEN}),
+        (BODY | {"thinking": BETWEEN}, ONLY_BETWEEN, BODY | {"max_tokens": 512}),
+        (BODY | {"thinking": OFF}, "thinking: Extra inputs are not permitted", BODY | {"max_tokens": 512}),
+        (BODY | {"output_config": LOW}, "This model does not support the effort parameter.", BODY),
+        (BODY | {"output_config": LOW}, "output_config: Extra inputs are not permitted", BODY),
+        (BODY, "max_tokens: must be greater than or equal to 20", BODY | {"max_tokens": 2048}),
+        (BODY, "max_tokens must be at least 20", BODY | {"max_tokens": 2048}),
+        (BODY | FREE, "tool_choice: not supported", None),
+        (BODY, "max_completion_tokens", None),
+        (BODY, "messages: at least one message is required", None),
+    ],
+)
+def test_a_body_is_amended_in_a_copy_as_its_refusal_asks(body, complaint, amended):
+    before = dict(body)
+    assert ANTHROPIC.amended(body, complaint) == amended
+    assert body == before
+
+
+def test_an_answer_that_was_cut_has_more_room_once():
+    assert ANTHROPIC.roomier(BODY) == BODY | {"max_tokens": 2048}
+    assert ANTHROPIC.roomier(BODY | {"max_tokens": 2048}) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "besides", "forced"),
+    [
+        ("claude-opus-5", {"thinking": OFF}, True),
+        ("claude-opus-5-5", {"output_config": LOW}, False),
+        ("claude-sonnet-5-5", {"thinking": BETWEEN, "output_config": LOW}, False),
+        ("claude-haiku-4-5-20251001", {}, True),
+    ],
+)
+def test_a_model_that_thinks_is_told_not_to_as_far_as_it_listens(lab, model, besides, forced):
+    endpoint = lab.endpoint("https://api.anthropic.com/v1", upstream_model=model, api="anthropic")
+    tools, completion = ANTHROPIC.tools(endpoint), ANTHROPIC.completion(endpoint)
+    assert {key: tools[key] for key in ("thinking", "output_config") if key in tools} == besides
+    assert {key: completion[key] for key in ("thinking", "output_config") if key in completion} == besides
+    assert ANTHROPIC.forces(tools) is forced
+    assert (tools["tool_choice"], tools["messages"]) == (
+        (FORCED, [{"role": "user", "content": TOOL_PROMPT}]) if forced else tuple(FREE.values())
+    )
+    assert (tools["max_tokens"], completion["max_tokens"]) == (512, 512 if besides else 16)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import pytest
 
+from balancer.config import parse_config
+from balancer.probing import probe
 from balancer.probing.dialects.azure import is_azure, is_token, names_deployments
 
 
@@ -51,3 +53,29 @@ def test_deployments_are_named_on_azure_and_on_paths_like_its_own(url, names):
 )
 def test_a_jwt_is_a_token_and_all_else_a_key(credential, token):
     assert is_token(credential) is token
+
+
+CONFIG = """
+probe: {{kind: {kind}, timeout: 5s}}
+providers:
+  azure:
+    base_url: "http://127.0.0.1:{port}/openai/deployments/large/?api-version=${{VERSION:-2024-10-21}}"
+    api: {api}
+models: {{openai/gpt-4.1: {{endpoints: [{{provider: azure, model: large}}]}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("api", "kind", "target"),
+    [
+        ("openai", "completion", "/openai/deployments/large/chat/completions?api-version=2024-10-21"),
+        ("anthropic", "models", "/openai/deployments/large/models?limit=1000&api-version=2024-10-21"),
+    ],
+)
+async def test_a_deployment_that_a_configuration_names_is_asked_with_its_version(lab, api, kind, target):
+    server = await lab.serve(lambda seen: seen.answer(500))
+    config = parse_config(CONFIG.format(port=server.port, api=api, kind=kind), source="test", environ={})
+    ((identifier, endpoint),) = config.endpoints.items()
+    assert endpoint.base_url.endswith("/deployments/large?api-version=2024-10-21")
+    await probe(endpoint, config.probes[identifier], None, connections=lab.connections)
+    assert [seen.target for seen in server.requests] == [target]

@@ -6,7 +6,7 @@ import pytest
 
 from balancer.config.secret import Secret
 from balancer.probing.dialects import Delta
-from balancer.probing.dialects.interface import Call, Reply, Trouble
+from balancer.probing.dialects.interface import FIRM_PROMPT, Call, Reply, Trouble
 from balancer.probing.dialects.openai import OPENAI
 
 JWT = "eyJhbGciOi.eyJhdWQ.c2ln"
@@ -89,7 +89,12 @@ FORCED = {"type": "function", "function": {"name": "book_table"}}
         ({**NEWER, "reasoning_effort": "low"}, "Thinking level LOW is not supported for this model.", NEWER),
         ({**BODY, "enable_thinking": False}, "unexpected: enable_thinking", BODY),
         ({**BODY, "tool_choice": FORCED}, "tool_choice must be a string", {**BODY, "tool_choice": "required"}),
-        ({**BODY, "tool_choice": "required"}, "tool_choice must be auto", None),
+        (
+            {**BODY, "tool_choice": "required", "messages": []},
+            'tool_choice: type "tool" and "any" are not supported for this model.',
+            {**BODY, "tool_choice": "auto", "messages": [{"role": "user", "content": FIRM_PROMPT}]},
+        ),
+        ({**BODY, "tool_choice": "auto"}, "tool_choice must be none", None),
         (
             {**BODY, "tool_choice": FORCED},
             "Thinking mode does not support this tool_choice",
@@ -168,7 +173,7 @@ def test_a_forced_call_is_asked_for(lab):
     (tool,) = body["tools"]
     assert body["tool_choice"] == {"type": "function", "function": {"name": tool["function"]["name"]}}
     assert tool["function"]["parameters"]["additionalProperties"] is False
-    assert (body["max_tokens"], "stream" in body) == (128, False)
+    assert (body["max_tokens"], "stream" in body) == (512, False)
     assert OPENAI.tools(lab.endpoint("http://host", upstream_model="o3"))["max_completion_tokens"] == 512
 
 
@@ -259,3 +264,14 @@ def test_money_is_the_accounts_and_a_rate_is_the_models(error, account):
 @pytest.mark.parametrize("text", ["", "insufficient_quota", '{"error": {"code": "insufficient_q', "[]", "null"])
 def test_what_is_no_error_object_is_said_of_nobody(text):
     assert OPENAI.of_account(text) is False
+
+
+def test_an_answer_that_was_cut_has_more_room_once():
+    assert OPENAI.roomier(BODY) == BODY | {"max_tokens": 2048}
+    assert OPENAI.roomier(NEWER) == NEWER | {"max_completion_tokens": 2048}
+    assert OPENAI.roomier({"max_tokens": 2048}) is None
+
+
+def test_only_a_body_that_leaves_no_choice_forces():
+    choices = [FORCED, "required", "auto", None]
+    assert [OPENAI.forces({"tool_choice": choice}) for choice in choices] == [True, True, False, False]

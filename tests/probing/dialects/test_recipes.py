@@ -50,6 +50,7 @@ def test_openais_reasoning_models_have_the_newer_limit_and_the_lowest_effort(lab
         ("grok-4.3", XAI, THINKING_TOKENS, {"reasoning_effort": "none"}),
         ("grok-4-0709", XAI, THINKING_TOKENS, {}),
         ("deepseek-v4-flash", "https://api.deepseek.com", TOKENS_MAX, {"thinking": {"type": "disabled"}}),
+        ("deepseek-flash", "https://api.deepseek.com", TOKENS_MAX, {"thinking": {"type": "disabled"}}),
         ("qwen3-32b", ALIBABA, TOKENS_MAX, {"enable_thinking": False}),
         ("qwen3-30b-a3b-thinking-2507", ALIBABA, TOKENS_MAX, {}),
     ],
@@ -86,3 +87,32 @@ def test_our_own_id_tells_what_a_deployment_is(lab):
 @pytest.mark.parametrize("url", ["https://notx.ai/v1", "https://x.ai.example/v1", "https://[bad", "nonsense"])
 def test_a_host_is_matched_by_whole_names(lab, url):
     assert found(lab, "grok-4.3", url) == PLAIN
+
+
+OFF = {"thinking": {"type": "disabled"}}
+LOW = {"output_config": {"effort": "low"}}
+
+
+@pytest.mark.parametrize(
+    ("model", "besides", "forced"),
+    [
+        ("claude-opus-5", OFF, True),
+        ("claude-sonnet-5-20260701", OFF, True),
+        ("us.anthropic.claude-sonnet-5-v1:0", OFF, True),
+        ("anthropic/claude-opus-5.5", LOW, False),
+        ("claude-opus-5-5-20260922", LOW, False),
+        ("claude-sonnet-5-5", {"thinking": {"type": "between_tools"}, **LOW}, False),
+        ("claude-fable-5-1", LOW, False),
+        ("claude-mythos-5", LOW, False),
+        ("claude-opus-4-5", {}, True),
+        ("claude-sonnet-4-5-20250929", {}, True),
+        ("claude-haiku-5-5", {}, True),
+        ("claude-opus-6", {}, True),
+    ],
+)
+def test_claude_is_told_not_to_think_as_far_as_it_listens(lab, model, besides, forced):
+    endpoint = lab.endpoint("https://api.anthropic.com/v1", upstream_model=model, api="anthropic")
+    wanted = recipe(endpoint)
+    assert (dict(wanted.besides), wanted.forced) == (besides, forced)
+    assert wanted.tokens == (THINKING_TOKENS if besides else TOKENS_MAX)
+    assert found(lab, model) == PLAIN  # OpenAI's dialect has none of these parameters

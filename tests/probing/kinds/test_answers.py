@@ -23,6 +23,7 @@ async def serve(lab, *events):
         ("model-1", "success"),
         ("author/Model-1-2025-04-14", "success"),
         ("model", "success"),  # our own id's
+        ("author/model", "success"),
         (None, "success"),
         ("", "success"),
         ("another", "malformed"),
@@ -39,11 +40,30 @@ async def test_an_answer_is_of_the_model_that_was_asked_for(lab, model, kind):
 
 
 @pytest.mark.parametrize(
+    ("asked", "model", "kind", "detail"),
+    [
+        ("gpt-5", "gpt-5-nano", "malformed", "the answer is of model gpt-5-nano, and gpt-5 was asked for"),
+        (
+            "deepseek-v4-flash",
+            "deepseek-flash",
+            "success",
+            "the answer is of model deepseek-flash, and deepseek-v4-flash was asked for, which may be the same",
+        ),
+    ],
+)
+async def test_a_doubt_about_the_model_is_said_and_ejects_nobody(lab, asked, model, kind, detail):
+    server = await serve(lab, said(model), USAGE)
+    outcome = (await lab.probe(server.url, "completion", endpoint={"upstream_model": asked})).outcome
+    assert (outcome.kind, outcome.detail) == (kind, detail)
+
+
+@pytest.mark.parametrize(
     ("answer_model", "model", "kind"),
     [
         ("any", "another", "success"),
         ("another", "another-2025-04-14", "success"),
         ("another", "model-1", "malformed"),
+        ("model-1-turbo", "model-1", "malformed"),
     ],
 )
 async def test_the_configuration_may_expect_another_or_any(lab, answer_model, model, kind):
@@ -76,6 +96,16 @@ async def test_what_clients_can_live_with_is_said_of_a_good_answer(lab, events, 
     server = await serve(lab, *events)
     outcome = (await lab.probe(server.url, "completion")).outcome
     assert (outcome.kind, outcome.detail) == ("success", detail)
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [("insufficient_system_resource", "overloaded"), ("abort", "server_error"), ("sensitive", "caller_error")],
+)
+async def test_a_finish_reason_that_means_failure_is_one(lab, reason, kind):
+    server = await serve(lab, said(reason=reason), USAGE)
+    outcome = (await lab.probe(server.url, "completion")).outcome
+    assert (outcome.kind, outcome.detail) == (kind, f"finish reason {reason}")
 
 
 async def test_a_strange_answer_holds_nobody(lab):

@@ -309,3 +309,10 @@ async def test_an_answer_that_is_no_stream_has_no_first_token(lab):
     server = await lab.serve(lambda seen: seen.answer(200, {"error": {"message": "no"}}))
     result = await lab.probe(server.url, "completion")
     assert list(result.phases) == ["connect", "request", "first_byte", "transfer"]
+
+
+@pytest.mark.parametrize("nothing", [{}, "", None])
+async def test_a_chunk_whose_error_is_empty_is_a_good_one(lab, nothing):
+    body = lab.stream(said("OK", "stop") | {"error": nothing})
+    server = await lab.serve(lambda seen: seen.answer(200, body, content_type="text/event-stream"))
+    assert (await lab.probe(server.url, "completion")).outcome.kind == "success"

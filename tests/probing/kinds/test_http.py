@@ -63,7 +63,7 @@ async def test_an_expression_without_end_is_a_wrong_recipe_and_nobody_waits_for_
             await asyncio.sleep(0.001)
             worst, last = max(worst, time.monotonic() - last), time.monotonic()
     assert (result.outcome.kind, result.bug) == ("probe_invalid", None)
-    assert "probe.body is too slow: no end after 1 s" in result.outcome.detail
+    assert "probe.body: the search was not done after 1 s" in result.outcome.detail
     assert worst < 0.5  # seconds: a loop that waits for it has one turn in that second
 
 
@@ -90,6 +90,16 @@ async def test_the_body_must_match_the_expression(lab, pattern, kind):
     result = await lab.probe(server.url, "http", body=pattern)
     assert result.outcome.kind == kind
     assert result.bug is None
+
+
+@pytest.mark.parametrize(
+    "settings", [{"body": "(a|a)+$"}, {"json": {"$[?search(@, '(a|a)+$')]": None}}], ids=["body", "json"]
+)
+async def test_an_expression_that_never_ends_is_no_fault_of_the_provider(lab, settings):
+    server = await lab.serve(lambda seen: seen.answer(200, ["a" * 40 + "!"]))
+    result = await lab.probe(server.url, "http", timeout=0.8, **settings)
+    assert (result.outcome.kind, result.bug) == ("probe_invalid", None)
+    assert "the search was not done after" in result.outcome.detail
 
 
 async def test_a_redirect_is_not_followed(lab):

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from balancer.probing import cost_of
 from balancer.probing.dialects.interface import Call, Reply
+from balancer.probing.kinds.answers import TRIES_MAX
 from balancer.probing.kinds.tools import fault
 
 GOOD = {"day": "saturday", "guests": 4}
@@ -120,6 +122,20 @@ async def test_that_tools_are_not_supported_is_the_probes_fault(lab, status, mes
     assert hinted is (status < 429 and "tool" in message)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "Tool choice is required, but model did not call a tool", "code": "tool_use_failed"},
+        {"message": "Failed to call a function. Please adjust your prompt.", "code": "tool_use_failed"},
+        {"message": f"tool call validation failed: parameters did not match schema: {'x' * 300}"},
+    ],
+)
+async def test_a_call_that_the_provider_itself_found_broken_is_a_broken_call(lab, error):
+    outcome = (await probed(lab, {"error": error}, status=400)).outcome
+    assert (outcome.kind, outcome.tool_call_errors, outcome.status) == ("malformed", 1, 400)
+    assert "not supported" not in outcome.detail
+
+
 async def test_a_forced_tool_that_is_refused_is_asked_for_in_the_other_way(lab):
     async def picky(seen):
         if json.loads(seen.body)["tool_choice"] != "required":
@@ -130,6 +146,111 @@ async def test_a_forced_tool_that_is_refused_is_asked_for_in_the_other_way(lab):
     server = await lab.serve(picky)
     assert (await lab.probe(server.url, "tools")).outcome.kind == "success"
     assert len(server.requests) == 2
+
+
+NO_THINKING = "Thinking may not be enabled when tool_choice forces tool use."
+NO_FORCE = 'tool_choice: type "tool" and "any" are not supported for this model.'
+NO_OFF = '"thinking.type.disabled" is not supported for this model. Use "output_config.effort" to control thinking.'
+NO_EFFORT = "This model does not support the effort parameter."
+
+
+def unheard_of(*, forced: str | None, off: str | None, effort: str | None):
+    """A model of Anthropic's that no table has: how it refuses a forced tool, to think nothing, and an effort."""
+
+    async def behaviour(seen):
+        body = json.loads(seen.body)
+        complaint = None
+        if body["tool_choice"]["type"] == "tool" and (forced == NO_FORCE or "thinking" not in body):
+            complaint = forced
+        if "thinking" in body:
+            complaint = off
+        if complaint is None and "output_config" in body:
+            complaint = effort
+        if complaint is None:
+            await seen.answer(200, anthropic(GOOD))
+        else:
+            await seen.answer(400, {"error": {"type": "invalid_request_error", "message": complaint}})
+
+    return behaviour
+
+
+@pytest.mark.parametrize(
+    ("refusals", "requests"),
+    [
+        ({"forced": None, "off": None, "effort": None}, 1),
+        ({"forced": NO_THINKING, "off": None, "effort": None}, 2),
+        ({"forced": NO_FORCE, "off": NO_OFF, "effort": None}, 2),
+        ({"forced": NO_THINKING, "off": NO_OFF, "effort": None}, 3),
+        ({"forced": NO_THINKING, "off": NO_OFF, "effort": NO_EFFORT}, 4),
+    ],
+)
+async def test_a_model_that_nobody_knows_is_asked_as_its_refusals_say(lab, refusals, requests):
+    server = await lab.serve(unheard_of(**refusals))
+    result = await lab.probe(server.url, "tools", api="anthropic", endpoint={"upstream_model": "model-1"})
+    assert (result.outcome.kind, result.outcome.detail) == ("success", "")
+    assert len(server.requests) == requests
+
+
+async def test_a_model_that_refuses_whatever_is_sent_is_asked_a_few_times_only(lab):
+    complaint = f"{NO_THINKING} {NO_OFF} {NO_EFFORT} max_tokens at least"
+    server = await lab.serve(lambda seen: seen.answer(400, {"error": {"message": complaint}}))
+    for api, model in (("anthropic", "claude-sonnet-5-5"), ("openai", "o3"), ("anthropic", "m")):
+        before = len(server.requests)
+        outcome = (await lab.probe(server.url, "tools", api=api, endpoint={"upstream_model": model})).outcome
+        assert outcome.kind == "probe_invalid"
+        assert len(server.requests) - before <= TRIES_MAX
+
+
+async def test_a_model_that_takes_no_force_may_decline_to_call(lab):
+    answer = {"content": [{"type": "text", "text": "Done."}], "stop_reason": "end_turn"}
+    server = await lab.serve(lambda seen: seen.answer(200, answer))
+    outcome = (
+        await lab.probe(server.url, "tools", api="anthropic", endpoint={"upstream_model": "claude-opus-5-5"})
+    ).outcome
+    assert (outcome.kind, outcome.tool_call_errors) == ("probe_invalid", None)
+    assert outcome.detail == "no tool was called, and this model cannot be forced to; choose another probe.kind"
+
+
+async def test_a_model_that_thought_although_a_call_was_forced_was_not_forced(lab):
+    thought = {"type": "thinking", "thinking": "", "signature": "s"}
+    text = {"type": "text", "text": "Done."}
+    outcome = (await probed(lab, {"content": [thought, text], "stop_reason": "end_turn"}, api="anthropic")).outcome
+    assert (outcome.kind, outcome.tool_call_errors) == ("probe_invalid", None)
+    broken = anthropic({"day": "monday", "guests": 4})
+    broken["content"].insert(0, thought)
+    assert (await probed(lab, broken, api="anthropic")).outcome.kind == "malformed"
+
+
+@pytest.mark.parametrize("api", ["openai", "anthropic"])
+async def test_a_model_that_thinks_longer_than_was_thought_has_more_room_once(lab, api):
+    good, cut = (openai, "length") if api == "openai" else (anthropic, "max_tokens")
+
+    async def thinker(seen):
+        short = json.loads(seen.body)["max_tokens"] < 2048
+        await seen.answer(200, good({} if short else GOOD, **({"reason": cut} if short else {})))
+
+    server = await lab.serve(thinker)
+    result = await lab.probe(server.url, "tools", api=api)
+    assert (result.outcome.kind, result.outcome.tool_call_errors) == ("success", 0)
+    assert [json.loads(seen.body)["max_tokens"] for seen in server.requests] == [512, 2048]
+    assert server.connections == 1
+    once = cost_of(result.outcome, lab.endpoint(server.url).pricing)
+    assert result.cost == pytest.approx(2 * once)  # both answers were paid for
+
+
+async def test_more_room_takes_half_of_the_time_that_is_left_and_its_end_is_no_verdict(lab):
+    async def slow(seen):
+        if json.loads(seen.body)["max_tokens"] < 2048:
+            await seen.answer(200, openai('{"day": "satur', reason="length"))
+        else:
+            await seen.hang()
+
+    server = await lab.serve(slow)
+    result = await lab.probe(server.url, "tools", timeout=0.5)
+    assert result.outcome.kind == "probe_invalid"
+    assert "used up its tokens" in result.outcome.detail
+    assert (len(server.requests), result.bug) == (2, None)
+    assert result.cost == pytest.approx(cost_of(result.outcome, lab.endpoint(server.url).pricing))
 
 
 @pytest.mark.parametrize(
