@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta
 
-from balancer.config.settings import Budget, EndpointKind, IpVersion, LogSettings, Method, ProbeSettings
+from balancer.config.settings import Budget, EndpointKind, FreeKind, IpVersion, LogSettings, Method, ProbeSettings
 from balancer.config.units import Duration, Size, duration_text, size_text
 from balancer.config.vocabulary import (
     DAY,
@@ -81,6 +81,12 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
                 "name, none relies on reports.",
                 _PROBE.kind,
             ),
+        ]
+    ] = UNSET
+    free_kind: Given[
+        Annotated[
+            FreeKind,
+            told("Kinds completion and tools: what is probed at turns for which none is bought.", _PROBE.free_kind),
         ]
     ] = UNSET
     interval: Given[

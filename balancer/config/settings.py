@@ -16,6 +16,8 @@ from balancer.core.model import Catalog, Endpoint
 
 EndpointKind = Literal["models", "completion", "tools", "http", "tls", "tcp", "dns", "none"]
 """What `probe.kind` may say of an endpoint."""
+FreeKind = Literal["models", "http", "tls", "tcp", "dns", "none"]
+"""What `probe.free_kind` may say: the kinds that cost nothing."""
 ProbeKind = Literal[EndpointKind, "status_page", "self"]
 Method = Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"]
 IpVersion = Literal["any", "4", "6"]
@@ -66,6 +68,7 @@ class ClientCert:
 class ProbeSettings:
     """How one endpoint is probed. Units: seconds, bytes.
 
+    Where `kind` is paid, `free_kind` is probed at the turns for which none is bought; `none` leaves them out.
     `suspect_interval` takes the place of `interval` while something is wrong, and is never the longer of the two.
     `floor` is how often a paid probe goes out whatever happens. `concurrency` is per provider. `reuse` keeps the
     connection between probes, and every `fresh_every`-th probe opens another all the same. `ca_file` names the only
@@ -78,6 +81,7 @@ class ProbeSettings:
     """
 
     kind: ProbeKind = "models"
+    free_kind: FreeKind = "models"
     interval: float = 30.0
     suspect_interval: float = 10.0
     timeout: float = 10.0

@@ -1,7 +1,8 @@
 """How soon an endpoint is probed again, and whether a paid probe is worth its money now.
 
-Theory of operation: a free probe goes out at every turn; turns come each `interval`, and each `suspect_interval`
-while something is wrong: the last probe failed, or the core finds the endpoint suspect or has taken it out.
+Theory of operation: a probe goes out at every turn, a free one where no paid one is bought. Turns come each
+`interval`, and each `suspect_interval` while something is wrong: the last probe failed, or the core finds the
+endpoint suspect or has taken it out.
 
 A paid probe is bought only for a question that nobody else answers. Not while a report is younger than
 `stale_after`, unless requests leave the trial to a probe. At once where nothing was ever seen; else when an
@@ -23,9 +24,9 @@ from balancer.core.evidence import Evidence
 DOUBLINGS_MAX: Final = 32  # past it any floor is reached, and a float stays a number
 
 
-def turn(settings: ProbeSettings, seen: Evidence, *, failures: int) -> float:
-    """Seconds from one turn to the next, without jitter. Shape: `failures` of its probes in a row."""
-    wrong = failures > 0 or seen.urgency in ("suspect", "out", "trial", "awaited")
+def turn(settings: ProbeSettings, seen: Evidence, *, failing: bool) -> float:
+    """Seconds from one turn to the next, without jitter. Shape: `failing` is how its last probe ended."""
+    wrong = failing or seen.urgency in ("suspect", "out", "trial", "awaited")
     return min(settings.suspect_interval, settings.interval) if wrong else settings.interval
 
 
@@ -43,4 +44,4 @@ def worth_paying(settings: ProbeSettings, seen: Evidence, *, paid_age: float | N
         return False
     if seen.urgency == "calm" and failures == 0:
         return False
-    return paid_age >= turn(settings, seen, failures=failures) * 2.0 ** min(max(failures - 1, 0), DOUBLINGS_MAX)
+    return paid_age >= turn(settings, seen, failing=failures > 0) * 2.0 ** min(max(failures - 1, 0), DOUBLINGS_MAX)

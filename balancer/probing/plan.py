@@ -41,7 +41,8 @@ STRETCH_EVERY: Final = 10.0  # s between two steps: the last one must be felt fi
 class Row:
     """One scheduled endpoint. `number` is the heap entry that counts; older entries are void.
 
-    `failures` are those of its probes in a row; `paid_at` is when the last paid one began.
+    `failing` is whether its last probe failed. Of its paid probes, `failures` are those in a row, and `paid_at` is
+    when the last one began.
     """
 
     endpoint: Endpoint
@@ -50,6 +51,7 @@ class Row:
     due: float = 0.0
     number: int = -1
     place: Literal["planned", "queued", "running"] = "planned"
+    failing: bool = False
     failures: int = 0
     paid_at: float | None = None
     waiters: list[asyncio.Future[ProbeResult]] = field(default_factory=list)

@@ -3,8 +3,9 @@
 Theory of operation: an endpoint is *planned* (`plan` says when its turn comes), *queued* (due, waiting for one of
 its provider's slots) or *running*. The next turn is counted from the start of the last probe: one that takes longer
 than its interval delays itself and nobody else. At its turn a free kind is probed; a paid one only where `pace`
-finds it worth its money and its provider's `budget` is not spent. Else the turn is left out, which is told as
-`left_out`.
+finds it worth its money and its provider's `budget` is not spent. Else that is told as `left_out`, and the
+endpoint's free kind is probed in its place: an outage must not wait for the next purchase. What that finds is no
+answer to what only a paid probe can ask, and changes nothing about when the next one is bought.
 
 A failed probe is a result like any other. An exception from `on_result` or `look` is a programmer's error and ends
 `run`.
@@ -19,6 +20,7 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, Literal
 
 from balancer.config.secret import Secret
@@ -34,7 +36,7 @@ from balancer.probing.plan import Plan, Row
 from balancer.probing.probe import ProbeResult, probe
 
 LeftOut = Literal["late", "fresh", "budget"]
-"""Why a turn passed without a probe: it came much too late, nothing was to be found out, or the money is spent."""
+"""Why a turn was not used: it came much too late, a paid probe was worth nothing, or the money is spent."""
 LEFT_OUT: Final[tuple[LeftOut, ...]] = ("late", "fresh", "budget")
 
 
@@ -47,7 +49,8 @@ class Scheduler:
 
     `on_spent` is told once a day of each provider whose budget is used up, with the figures in words.
 
-    `left_out` counts the turns without a probe; `lateness` is how late the last probe was started, in seconds.
+    `left_out` counts the turns without the probe that they were for; `lateness` is how late the last probe was
+    started, in seconds.
     """
 
     def __init__(
@@ -97,7 +100,7 @@ class Scheduler:
 
     @property
     def left_out(self) -> Mapping[LeftOut, int]:
-        """How many turns passed without a probe, by reason."""
+        """How many turns went without their probe, by reason; a free one may have gone out for a paid one."""
         return {**{reason: self._left_out[reason] for reason in LEFT_OUT}, "late": self._plan.not_run}
 
     def due_at(self, endpoint_id: str) -> float | None:
@@ -111,7 +114,9 @@ class Scheduler:
 
     def all_spent(self) -> Mapping[str, Spent]:
         """The same of every provider that has paid probes."""
-        providers = dict.fromkeys(row.endpoint.provider for row in self._plan.rows.values() if self._paid(row))
+        providers = dict.fromkeys(
+            row.endpoint.provider for row in self._plan.rows.values() if self._paid(row.settings)
+        )
         return {provider: self.spent(provider) for provider in providers}
 
     # ---- following a configuration -------------------------------------------------------------------
@@ -232,17 +237,18 @@ class Scheduler:
                 return
             line.popleft()
             seen = self._look(row.endpoint.id, now)
-            if self._passes(row, seen, now):
-                self._unseen.discard(row.endpoint.id)
-                self._plan.again(row, started=now, now=now, wait=turn(row.settings, seen, failures=row.failures))
-            else:
-                self._start(row, now)
+            settings = row.settings
+            if self._paid(settings) and self._leaves_out(row, seen, now):
+                if settings.free_kind == "none":
+                    self._unseen.discard(row.endpoint.id)
+                    self._plan.again(row, started=now, now=now, wait=turn(settings, seen, failing=row.failing))
+                    continue
+                settings = replace(settings, kind=settings.free_kind)
+            self._start(row, settings, now)
         del self._queues[provider]
 
-    def _passes(self, row: Row, seen: Evidence, now: float) -> bool:
-        """Whether a turn is left out: its paid probe is not worth or not given its money."""
-        if not self._paid(row):
-            return False
+    def _leaves_out(self, row: Row, seen: Evidence, now: float) -> bool:
+        """Whether a paid probe is not worth or not given its money."""
         paid_age = None if row.paid_at is None else now - row.paid_at
         # Somebody who asks for a probe by name wants it although the evidence is fresh.
         if not row.waiters and not worth_paying(row.settings, seen, paid_age=paid_age, failures=row.failures):
@@ -258,16 +264,16 @@ class Scheduler:
         self._refuse(row, BudgetSpent(f"{provider}: today's budget for paid probes is spent: {said}"))
         return True
 
-    def _start(self, row: Row, now: float) -> None:
+    def _start(self, row: Row, settings: ProbeSettings, now: float) -> None:
         assert self._group is not None  # only `run` advances
         row.place = "running"
         self.lateness = max(0.0, now - row.due)
         self._running[row.endpoint.provider] += 1
-        if self._paid(row):
+        if self._paid(settings):
             row.paid_at = now
             self._budgets.spend(row.endpoint.provider, requests=1)
         self._group.create_task(
-            self._probed(row, row.endpoint, row.settings, started=now), name=f"probe:{row.endpoint.id}"
+            self._probed(row, row.endpoint, settings, started=now), name=f"probe:{row.endpoint.id}"
         )
 
     async def _probed(self, row: Row, endpoint: Endpoint, settings: ProbeSettings, *, started: float) -> None:
@@ -287,14 +293,20 @@ class Scheduler:
         finally:
             self._running[endpoint.provider] -= 1
             self._wake.set()
-        if result.cost is not None and self._paid(row):
+        if result.cost is not None and self._paid(settings):
             self._budgets.spend(endpoint.provider, usd=result.cost)
         if self._plan.rows.get(endpoint.id) is row:
             self._unseen.discard(endpoint.id)
-            row.failures = row.failures + 1 if COUNTS[result.outcome.kind] == "failure" else 0
+            row.failing = COUNTS[result.outcome.kind] == "failure"
+            if self._paid(settings):
+                row.failures = row.failures + 1 if row.failing else 0
             self._on_result(result)
             now = self._clock()
-            wait = turn(row.settings, self._look(endpoint.id, now), failures=row.failures)
+            if row.waiters and settings.kind != row.settings.kind:
+                row.due = now
+                self._queue(row)  # they asked for the paid kind, and came while a free one ran in its place
+                return
+            wait = turn(row.settings, self._look(endpoint.id, now), failing=row.failing)
             self._plan.again(row, started=started, now=now, wait=wait)
         else:
             # It led elsewhere when it began: its connection and its evidence belong to nobody now.
@@ -310,8 +322,8 @@ class Scheduler:
             if not waiter.done():
                 waiter.set_exception(problem)
 
-    def _paid(self, row: Row) -> bool:
-        check = self._kinds.get(row.settings.kind)
+    def _paid(self, settings: ProbeSettings) -> bool:
+        check = self._kinds.get(settings.kind)
         return check is not None and check.paid
 
 

@@ -57,7 +57,8 @@ class Day:
 
     def __init__(self, *, budget: Budget | None = None, probe: str = "") -> None:
         spent = "" if budget is None else f", budget: {{requests: {budget.requests}, usd: {budget.usd}}}"
-        text = ["providers:", *[f"  {key}: {{base_url: 'http://127.0.0.1:1'}}" for key in PROVIDERS]]
+        text = ["providers:"]  # each with a host of its own: they share no fate
+        text += [f"  {key}: {{base_url: 'http://192.0.2.{number}:1'}}" for number, key in enumerate(PROVIDERS)]
         text += ["models:", f"  {MODEL}:", "    endpoints:"]
         text += [
             f"      - {{provider: {key}, model: m, pricing: {{prompt: {price}, completion: {price}}}}}"
@@ -75,7 +76,11 @@ class Day:
             rng=random.Random(1),
             on_result=lambda result: self.tell(result.endpoint, result.outcome, "probe"),
             look=lambda key, now: self.table.evidence(key, now=now),
-            kinds={**KINDS, "completion": Check(run=self._answer, shallow=False, paid=True)},
+            kinds={
+                **KINDS,
+                "completion": Check(run=self._answer, shallow=False, paid=True),
+                "models": Check(run=self._listed, shallow=True),
+            },
         )
         self.scheduler.apply(self.config.endpoints, self.config.probes, self.config.credentials)
 
@@ -84,6 +89,11 @@ class Day:
         self.bought[key] += 1
         await asyncio.sleep(1.0)
         return self.outcome(key, prompt_tokens=10, completion_tokens=16)
+
+    async def _listed(self, client):
+        """Lists models for as long as the endpoint is there at all."""
+        await asyncio.sleep(0.1)
+        return self.outcome(client.endpoint.id) if client.endpoint.id in self.down else Outcome(kind="success")
 
     def outcome(self, key, **facts):
         if key in self.down:
@@ -113,6 +123,19 @@ def test_with_live_traffic_a_day_has_fewer_than_five_paid_probes_an_endpoint():
         assert len(day.bought) == len(PROVIDERS)
         assert max(day.bought.values()) < 5
         assert day.table.endpoint(f"{MODEL}@four", now=DAY).state == "healthy"
+
+    run(main())
+
+
+def test_without_traffic_an_outage_is_seen_within_minutes_though_no_paid_probe_is_due():
+    async def main():
+        day = Day()
+        dead = f"{MODEL}@two"
+        await day.pass_by(until=3600.0)
+        assert set(day.bought.values()) == {1}
+        day.down = {dead}
+        await day.pass_by(until=3600.0 + 120.0)
+        assert day.table.endpoint(dead, now=day.loop.time()).state == "ejected"
 
     run(main())
 

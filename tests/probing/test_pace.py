@@ -18,23 +18,23 @@ URGENCIES: tuple[Urgency, ...] = get_args(Urgency)
 
 
 @pytest.mark.parametrize(
-    ("urgency", "failures", "seconds"),
+    ("urgency", "failing", "seconds"),
     [
-        ("calm", 0, 30.0),
-        ("held", 0, 30.0),
-        ("suspect", 0, 10.0),
-        ("trial", 0, 10.0),
-        ("awaited", 0, 10.0),
-        ("calm", 1, 10.0),
+        ("calm", False, 30.0),
+        ("held", False, 30.0),
+        ("suspect", False, 10.0),
+        ("trial", False, 10.0),
+        ("awaited", False, 10.0),
+        ("calm", True, 10.0),
     ],
 )
-def test_a_turn_comes_sooner_while_something_is_wrong(urgency: Urgency, failures: int, seconds: float) -> None:
-    assert turn(USUAL, Evidence(None, None, urgency), failures=failures) == seconds
+def test_a_turn_comes_sooner_while_something_is_wrong(urgency: Urgency, failing: bool, seconds: float) -> None:
+    assert turn(USUAL, Evidence(None, None, urgency), failing=failing) == seconds
 
 
 def test_a_suspects_turn_is_never_longer_than_the_usual_one() -> None:
     quick = ProbeSettings(interval=5.0, suspect_interval=10.0)
-    assert turn(quick, Evidence(None, None, "suspect"), failures=0) == 5.0
+    assert turn(quick, Evidence(None, None, "suspect"), failing=False) == 5.0
 
 
 @pytest.mark.parametrize(

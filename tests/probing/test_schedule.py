@@ -175,6 +175,66 @@ async def test_paid_probes_are_left_out_while_the_evidence_is_fresh(lab):
         await lab.until(lambda: len(done) >= 1)
 
 
+async def test_the_free_kind_takes_the_turns_that_no_paid_probe_is_bought_for(lab):
+    done, kinds = lab.counted(paid=True)
+    desk = lab.desk(kinds=kinds, look=lambda *_: HEARD)
+    endpoints = desk.endpoints(2)
+    with_free, without = endpoints
+    settings = replace(FAST, kind="completion")
+    probes = {with_free: settings, without: replace(settings, free_kind="none")}
+    desk.scheduler.apply(endpoints, probes, {})
+    async with desk.running():
+        await lab.until(lambda: len(desk.results) >= 3)
+        await desk.turns(endpoints)
+    assert {(result.endpoint, result.kind, result.outcome.shallow) for result in desk.results} == {
+        (with_free, "models", True)
+    }
+    assert done == []
+    assert desk.scheduler.left_out["fresh"] >= 5
+    assert desk.scheduler.spent("door") == Spent()
+
+
+async def test_what_a_free_probe_finds_buys_nothing_and_puts_nothing_off(lab):
+    done, kinds = lab.counted(paid=True)
+
+    async def down(client):
+        return Outcome(kind="connect")
+
+    desk = lab.desk(kinds={**kinds, "tcp": Check(run=down, shallow=True)})
+    settings = replace(FAST, kind="completion", free_kind="tcp", interval=0.05, suspect_interval=0.01, floor=0.3)
+    desk.apply(desk.endpoints(1), settings)
+    async with desk.running():
+        await lab.until(lambda: len(done) == 3)
+    assert [result.outcome.kind for result in desk.results].count("connect") >= 10  # what fails is asked sooner
+    paid = [result.began for result in desk.results if result.kind == "completion"]
+    assert all(0.29 <= later - earlier < 1.0 for earlier, later in pairwise(paid))
+
+
+async def test_a_spent_budget_leaves_the_free_kind_running(lab):
+    done, kinds = lab.counted(paid=True)
+    desk = lab.desk(kinds=kinds)
+    desk.apply(desk.endpoints(1), replace(FAST, kind="completion", budget=Budget(requests=2)))
+    async with desk.running():
+        await lab.until(lambda: len(desk.results) >= 6)
+        await lab.until(lambda: desk.scheduler.left_out["budget"] >= 3)
+    assert len(done) == 2
+    assert [result.kind for result in desk.results][-3:] == ["models"] * 3
+
+
+async def test_who_asks_by_name_while_a_free_probe_runs_in_its_place_gets_the_paid_one(lab):
+    state, gated = lab.gate()
+    done, kinds = lab.counted(paid=True)
+    desk = lab.desk(kinds={**kinds, "models": gated["models"]}, look=lambda *_: HEARD)
+    desk.apply(desk.endpoints(1), replace(FAST, kind="completion"))
+    async with desk.running(), asyncio.TaskGroup() as group:
+        await lab.until(lambda: state["inside"] == 1)
+        asked = group.create_task(desk.scheduler.probe_now("model@door/0"), name="asks")
+        await asyncio.sleep(0)
+        state["open"].set()
+        assert (await asked).kind == "completion"
+    assert done == ["model@door/0"]
+
+
 async def test_free_probes_are_never_left_out(lab):
     done, kinds = lab.counted()
     desk = lab.desk(kinds=kinds, look=lambda *_: HEARD)
