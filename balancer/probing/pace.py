@@ -5,9 +5,9 @@ Theory of operation: a probe goes out at every turn, a free one where no paid on
 endpoint suspect or has taken it out.
 
 A paid probe is bought only for a question that nobody else answers. Not while a report is younger than
-`stale_after`, unless requests leave the trial to a probe. At once where nothing was ever seen; else when an
-endpoint is suspect, or its trial is due and no request will be it: its model has no traffic, or a paid probe was
-there a moment ago. Each probe in a row that failed doubles the wait until the next, and soon it is so long that
+`stale_after`, unless requests leave the trial to a probe. At once where nothing was ever seen; else when requests
+leave its trial to a probe. When an endpoint is suspect or its trial is due, only where its model has no traffic: else
+a request will go there, if only to explore. Each probe in a row that failed doubles the wait until the next, and soon it is so long that
 requests wait no more. And at the slow `floor`, so that an endpoint that serves nobody is known to answer before it
 is needed.
 
@@ -40,7 +40,7 @@ def worth_paying(settings: ProbeSettings, seen: Evidence, *, paid_age: float | N
     if paid_age >= settings.floor:
         return True
     idle = seen.traffic_age is None or seen.traffic_age >= settings.stale_after
-    if seen.urgency in ("held", "out") or (seen.urgency == "trial" and not idle):
+    if seen.urgency in ("held", "out") or (seen.urgency != "awaited" and not idle):
         return False
     if seen.urgency == "calm" and failures == 0:
         return False

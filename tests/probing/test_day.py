@@ -69,6 +69,8 @@ class Day:
         self.loop = asyncio.get_running_loop()
         self.table = Balancer(self.config, seed=1)
         self.down: set[str] = set()
+        self.flaky: dict[str, float] = {}
+        self.chance = random.Random(5)
         self.bought: Counter[str] = Counter()
         self.scheduler = Scheduler(
             clock=self.loop.time,
@@ -97,6 +99,8 @@ class Day:
 
     def outcome(self, key, **facts):
         if key in self.down:
+            return Outcome(kind="server_error", status=500)
+        if self.chance.random() < self.flaky.get(key, 0.0):
             return Outcome(kind="server_error", status=500)
         return Outcome(kind="success", latency=1.0, ttft=0.5, **facts)
 
@@ -145,6 +149,17 @@ def test_without_traffic_a_day_has_the_floor_and_no_more():
         day = Day(probe=", floor: 1h")
         await day.pass_by(until=DAY)
         assert all(21 <= count <= 26 for count in day.bought.values())  # one an hour, give or take the jitter
+
+    run(main())
+
+
+@pytest.mark.parametrize("share", [0.15, 0.25, 0.6])
+def test_one_that_fails_now_and_then_costs_no_more_while_there_is_live_traffic(share):
+    async def main():
+        day = Day()
+        day.flaky = {f"{MODEL}@one": share}  # the cheapest, to which requests go
+        await day.pass_by(until=DAY, traffic=10.0)
+        assert max(day.bought.values()) < 5, day.bought
 
     run(main())
 

@@ -56,11 +56,13 @@ def test_a_suspects_turn_is_never_longer_than_the_usual_one() -> None:
         (1.0, 1.0, "awaited", 10.0, 0, True),  # requests leave it to us, and what was reported made it so
         (1.0, 1.0, "awaited", 9.0, 0, False),
         (1.0, 1.0, "awaited", 79.0, 4, False),
-        (None, 1.0, "suspect", 10.0, 0, True),  # traffic elsewhere says nothing of this one
-        (None, 1.0, "calm", 10.0, 1, True),  # the last probe failed: look again
-        (None, 1.0, "calm", 19.0, 2, False),  # each failure doubles the wait
-        (None, 1.0, "calm", 20.0, 2, True),
-        (None, 1.0, "calm", 3599.0, 30, False),
+        (None, 299.0, "suspect", 3599.0, 1, False),  # a request will go there too
+        (None, 300.0, "suspect", 10.0, 0, True),
+        (None, 299.0, "calm", 3599.0, 1, False),
+        (None, 300.0, "calm", 10.0, 1, True),  # the last probe failed: look again
+        (None, None, "calm", 19.0, 2, False),  # each failure doubles the wait
+        (None, None, "calm", 20.0, 2, True),
+        (None, None, "calm", 3599.0, 30, False),
         (None, 1.0, "calm", 3600.0, 30, True),  # and the floor ends it
     ],
 )
