@@ -24,6 +24,7 @@ from typing import Final, Literal
 from balancer.config.secret import Secret
 from balancer.config.settings import ProbeSettings
 from balancer.core.model import Endpoint
+from balancer.probing.pace import Bought
 from balancer.probing.probe import ProbeResult
 
 JITTER: Final = 0.1  # of the interval, to both sides: enough to drift apart, too little to notice
@@ -41,8 +42,7 @@ STRETCH_EVERY: Final = 10.0  # s between two steps: the last one must be felt fi
 class Row:
     """One scheduled endpoint. `number` is the heap entry that counts; older entries are void.
 
-    `failing` is whether its last probe failed. Of its paid probes, `failures` are those in a row, and `paid_at` is
-    when the last one began.
+    `failing` is whether its last probe failed.
     """
 
     endpoint: Endpoint
@@ -52,8 +52,7 @@ class Row:
     number: int = -1
     place: Literal["planned", "queued", "running"] = "planned"
     failing: bool = False
-    failures: int = 0
-    paid_at: float | None = None
+    bought: Bought = field(default_factory=Bought)
     waiters: list[asyncio.Future[ProbeResult]] = field(default_factory=list)
 
 

@@ -27,7 +27,7 @@ from balancer.config.secret import Secret
 from balancer.config.settings import ProbeKind, ProbeSettings
 from balancer.core.evidence import Evidence
 from balancer.core.model import Endpoint
-from balancer.core.outcome import COUNTS
+from balancer.core.outcome import COUNTS, Kind
 from balancer.probing.budget import Budgets, BudgetSpent, Spent
 from balancer.probing.connection import Connections
 from balancer.probing.kinds import KINDS, Check
@@ -37,6 +37,8 @@ from balancer.probing.probe import ProbeResult, probe
 
 LeftOut = Literal["late", "fresh", "budget"]
 """Why a turn was not used: it came much too late, a paid probe was worth nothing, or the money is spent."""
+UNSENT: Final = frozenset[Kind]({"local", "dns", "connect", "tls"})
+"""How a probe ends that could not even send its request, which then costs nothing."""
 LEFT_OUT: Final[tuple[LeftOut, ...]] = ("late", "fresh", "budget")
 
 
@@ -249,9 +251,9 @@ class Scheduler:
 
     def _leaves_out(self, row: Row, seen: Evidence, now: float) -> bool:
         """Whether a paid probe is not worth or not given its money."""
-        paid_age = None if row.paid_at is None else now - row.paid_at
+        row.bought.look(seen)
         # Somebody who asks for a probe by name wants it although the evidence is fresh.
-        if not row.waiters and not worth_paying(row.settings, seen, paid_age=paid_age, failures=row.failures):
+        if not row.waiters and not worth_paying(row.settings, seen, row.bought, now):
             self._left_out["fresh"] += 1
             return True
         spent = self.spent(row.endpoint.provider)
@@ -270,13 +272,14 @@ class Scheduler:
         self.lateness = max(0.0, now - row.due)
         self._running[row.endpoint.provider] += 1
         if self._paid(settings):
-            row.paid_at = now
+            row.bought.buy(now)
             self._budgets.spend(row.endpoint.provider, requests=1)
         self._group.create_task(
             self._probed(row, row.endpoint, settings, started=now), name=f"probe:{row.endpoint.id}"
         )
 
     async def _probed(self, row: Row, endpoint: Endpoint, settings: ProbeSettings, *, started: float) -> None:
+        bought = row.bought
         try:
             result = await probe(
                 endpoint,
@@ -293,13 +296,16 @@ class Scheduler:
         finally:
             self._running[endpoint.provider] -= 1
             self._wake.set()
-        if result.cost is not None and self._paid(settings):
-            self._budgets.spend(endpoint.provider, usd=result.cost)
+        told = COUNTS[result.outcome.kind]
+        if self._paid(settings):
+            unsent = result.outcome.kind in UNSENT
+            self._budgets.spend(
+                endpoint.provider, requests=-1 if unsent else 0, usd=0.0 if result.cost is None else result.cost
+            )
+            bought.learn(told)
         if self._plan.rows.get(endpoint.id) is row:
             self._unseen.discard(endpoint.id)
-            row.failing = COUNTS[result.outcome.kind] == "failure"
-            if self._paid(settings):
-                row.failures = row.failures + 1 if row.failing else 0
+            row.failing = told == "failure"
             self._on_result(result)
             now = self._clock()
             if row.waiters and settings.kind != row.settings.kind:

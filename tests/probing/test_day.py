@@ -69,6 +69,8 @@ class Day:
         self.loop = asyncio.get_running_loop()
         self.table = Balancer(self.config, seed=1)
         self.down: set[str] = set()
+        self.cut: Outcome | None = None
+        self.odd: dict[str, Outcome] = {}
         self.flaky: dict[str, float] = {}
         self.chance = random.Random(5)
         self.bought: Counter[str] = Counter()
@@ -95,11 +97,16 @@ class Day:
     async def _listed(self, client):
         """Lists models for as long as the endpoint is there at all."""
         await asyncio.sleep(0.1)
-        return self.outcome(client.endpoint.id) if client.endpoint.id in self.down else Outcome(kind="success")
+        key = client.endpoint.id
+        return self.outcome(key) if key in self.down or self.cut is not None else Outcome(kind="success")
 
     def outcome(self, key, **facts):
+        if self.cut is not None:
+            return self.cut
         if key in self.down:
             return Outcome(kind="server_error", status=500)
+        if key in self.odd:
+            return self.odd[key]
         if self.chance.random() < self.flaky.get(key, 0.0):
             return Outcome(kind="server_error", status=500)
         return Outcome(kind="success", latency=1.0, ttft=0.5, **facts)
@@ -149,6 +156,44 @@ def test_without_traffic_a_day_has_the_floor_and_no_more():
         day = Day(probe=", floor: 1h")
         await day.pass_by(until=DAY)
         assert all(21 <= count <= 26 for count in day.bought.values())  # one an hour, give or take the jitter
+
+    run(main())
+
+
+@pytest.mark.parametrize("answer", ["probe_invalid", "rate_limited", "caller_error", "local"])
+@pytest.mark.parametrize("ejected", [False, True])
+def test_one_whose_answers_decide_nothing_costs_little_and_is_found_out_when_they_do(answer, ejected):
+    async def main():
+        day = Day()
+        odd = f"{MODEL}@two"
+        day.odd = {odd: Outcome(kind=answer)}
+        for _ in range(5 if ejected else 0):
+            day.tell(odd, Outcome(kind="server_error", status=500))
+        await day.pass_by(until=DAY / 2)
+        assert 5 <= day.bought[odd] <= 16
+        assert (day.scheduler.spent("two").requests == 0) is (answer == "local")
+        assert max(count for key, count in day.bought.items() if key != odd) < 5
+        day.odd = {}
+        await day.pass_by(until=DAY / 2 + 8 * 3600.0 * 1.2)
+        assert day.table.endpoint(odd, now=day.loop.time()).state in ("healthy", "recovering")
+
+    run(main())
+
+
+@pytest.mark.parametrize("traffic", [None, 60.0])
+@pytest.mark.parametrize("answer", ["timeout", "local"])
+def test_an_hour_without_a_network_of_our_own_ejects_nobody_and_costs_little(traffic, answer):
+    async def main():
+        day = Day()
+        await day.pass_by(until=DAY / 3, traffic=traffic)
+        before = dict(day.bought)
+        day.cut = Outcome(kind=answer)
+        await day.pass_by(until=DAY / 3 + 3600.0, traffic=traffic)
+        day.cut = None
+        await day.pass_by(until=DAY / 3 + 7200.0, traffic=traffic)
+        states = {key: day.table.endpoint(key, now=day.loop.time()).state for key in day.bought}
+        assert set(states.values()) <= {"healthy", "recovering"}
+        assert max(day.bought[key] - before[key] for key in before) <= 12
 
     run(main())
 
