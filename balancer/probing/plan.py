@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Final, Literal
@@ -54,6 +54,35 @@ class Row:
     failing: bool = False
     bought: Bought = field(default_factory=Bought)
     waiters: list[asyncio.Future[ProbeResult]] = field(default_factory=list)
+
+    @property
+    def leads(self) -> tuple[object, ...]:
+        """Everything that makes an endpoint another one to a probe."""
+        endpoint = self.endpoint
+        return (
+            endpoint.identity,
+            endpoint.provider,
+            endpoint.base_url,
+            endpoint.api,
+            endpoint.upstream_model,
+            self.credential,
+            self.settings.kind,
+        )
+
+    @property
+    def asks(self) -> ProbeSettings:
+        """What its probe sends and accepts, without how often and how much."""
+        usual = ProbeSettings()
+        return replace(
+            self.settings,
+            interval=usual.interval,
+            suspect_interval=usual.suspect_interval,
+            timeout=usual.timeout,
+            stale_after=usual.stale_after,
+            floor=usual.floor,
+            budget=usual.budget,
+            concurrency=usual.concurrency,
+        )
 
 
 class Plan:

@@ -31,7 +31,7 @@ from balancer.core.outcome import COUNTS, Kind
 from balancer.probing.budget import Budgets, BudgetSpent, Spent
 from balancer.probing.connection import Connections
 from balancer.probing.kinds import KINDS, Check
-from balancer.probing.pace import turn, worth_paying
+from balancer.probing.pace import Bought, turn, worth_paying
 from balancer.probing.plan import Plan, Row
 from balancer.probing.probe import ProbeResult, probe
 
@@ -132,7 +132,8 @@ class Scheduler:
         """Follow a configuration, by key: what is unchanged keeps its due time.
 
         An endpoint that leads elsewhere now (address, dialect, upstream model, credential, identity, kind of
-        probe) begins anew. Kind `none` and endpoints misconfigured by configuration are not scheduled.
+        probe) begins anew. Where a probe asks otherwise now, what was bought before says nothing. Kind `none` and
+        endpoints misconfigured by configuration are not scheduled.
         """
         now, plan = self._clock(), self._plan
         wanted: dict[str, Row] = {}
@@ -142,7 +143,7 @@ class Scheduler:
                 continue
             wanted[key] = Row(endpoint=endpoint, settings=settings, credential=credentials.get(key))
         for key, row in list(plan.rows.items()):
-            if key not in wanted or _leads(row) != _leads(wanted[key]):
+            if key not in wanted or row.leads != wanted[key].leads:
                 self._drop(key, row)
         for key, fresh in wanted.items():
             known = plan.rows.get(key)
@@ -151,6 +152,8 @@ class Scheduler:
                 plan.add(fresh, now)
                 continue
             interval_changed = known.settings.interval != fresh.settings.interval
+            if known.asks != fresh.asks:
+                known.bought = Bought()
             known.endpoint, known.settings = fresh.endpoint, fresh.settings
             if interval_changed and known.place == "planned":
                 plan.hasten(known, now)
@@ -331,17 +334,3 @@ class Scheduler:
     def _paid(self, settings: ProbeSettings) -> bool:
         check = self._kinds.get(settings.kind)
         return check is not None and check.paid
-
-
-def _leads(row: Row) -> tuple[object, ...]:
-    """Everything that makes an endpoint another one to a probe."""
-    endpoint = row.endpoint
-    return (
-        endpoint.identity,
-        endpoint.provider,
-        endpoint.base_url,
-        endpoint.api,
-        endpoint.upstream_model,
-        row.credential,
-        row.settings.kind,
-    )

@@ -243,6 +243,28 @@ async def test_free_probes_are_never_left_out(lab):
         await lab.until(lambda: len(done) >= 2)
 
 
+@pytest.mark.parametrize(
+    ("changes", "again"),
+    [
+        ({"floor": 7200.0, "stale_after": 60.0, "budget": Budget(requests=7), "concurrency": 2}, False),
+        ({"interval": 0.03, "suspect_interval": 0.03, "timeout": 0.02}, False),
+        ({"answer_model": "any"}, True),
+        ({"send_headers": {"x-team": "a"}}, True),
+    ],
+)
+async def test_a_reload_that_changes_what_is_asked_makes_a_paid_probe_worth_its_money_again(lab, changes, again):
+    done, kinds = lab.counted(paid=True)
+    desk = lab.desk(kinds=kinds)
+    endpoints = desk.endpoints(1)
+    settings = replace(FAST, kind="completion", floor=3600.0)
+    desk.apply(endpoints, settings)
+    async with desk.running():
+        await lab.until(lambda: len(done) == 1)
+        desk.apply(endpoints, replace(settings, **changes))
+        await desk.turns(endpoints, 3)
+    assert len(done) == (2 if again else 1)
+
+
 async def test_the_budget_of_a_day_limits_requests_and_a_new_day_begins_anew(lab):
     done, kinds = lab.counted(paid=True)
     desk = lab.desk(kinds=kinds)
