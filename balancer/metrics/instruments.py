@@ -35,7 +35,7 @@ _DECISION_BUCKETS: Final = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3
 # From a loopback connect to the default timeout of a whole probe (10 s); few, as each is five lines a provider.
 _PROBE_BUCKETS: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-LeftOut = Literal["late", "fresh", "budget"]
+LeftOut = Literal["late", "busy", "fresh", "budget"]
 """Why a turn was not used for the probe that it was for: the closed set behind the label `reason`."""
 
 _GAUGES: Final[Mapping[str, str]] = {
@@ -206,7 +206,7 @@ class Metrics:
             Family(
                 name="balancer_probe_turns_left_out",
                 kind="counter",
-                help="Turns that were not used: much too late; paid probes: fresh evidence, or no budget.",
+                help="Turns that were not used: late, busy provider; paid probes: fresh evidence, budget.",
                 lines=[
                     line("balancer_probe_turns_left_out_total", {"reason": key}, n)
                     for key, n in self._left_out.items()

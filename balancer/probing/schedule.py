@@ -2,10 +2,14 @@
 
 Theory of operation: an endpoint is *planned* (`plan` says when its turn comes), *queued* (due, waiting for one of
 its provider's slots) or *running*. The next turn is counted from the start of the last probe: one that takes longer
-than its interval delays itself and nobody else. At its turn a free kind is probed; a paid one only where `pace`
-finds it worth its money and its provider's `budget` is not spent. Else that is told as `left_out`, and the
-endpoint's free kind is probed in its place: an outage must not wait for the next purchase. What that finds is no
-answer to what only a paid probe can ask, and changes nothing about when the next one is bought.
+than its interval delays itself and nobody else. Who waits too long in a line is not run, and has another turn: a
+provider that is slow to answer is asked less often, and what is asked is asked in time. Whoever asks by name goes
+first and is never dropped.
+
+At its turn a free kind is probed; a paid one only where `pace` finds it worth its money and its provider's `budget`
+is not spent. Else that is told as `left_out`, and the endpoint's free kind is probed in its place: an outage must
+not wait for the next purchase. What that finds is no answer to what only a paid probe can ask, and changes nothing
+about when the next one is bought.
 
 A failed probe is a result like any other. An exception from `on_result` or `look` is a programmer's error and ends
 `run`.
@@ -32,14 +36,15 @@ from balancer.probing.budget import Budgets, BudgetSpent, Spent
 from balancer.probing.connection import Connections
 from balancer.probing.kinds import KINDS, Check
 from balancer.probing.pace import Bought, turn, worth_paying
-from balancer.probing.plan import Plan, Row
+from balancer.probing.plan import LATE_MAX, Plan, Row
 from balancer.probing.probe import ProbeResult, probe
 
-LeftOut = Literal["late", "fresh", "budget"]
-"""Why a turn was not used: it came much too late, a paid probe was worth nothing, or the money is spent."""
+LeftOut = Literal["late", "busy", "fresh", "budget"]
+"""Why a turn was not used: it came much too late, or its provider's slots were taken for so long; a paid probe was
+worth nothing, or the money is spent."""
 UNSENT: Final = frozenset[Kind]({"local", "dns", "connect", "tls"})
 """How a probe ends that could not even send its request, which then costs nothing."""
-LEFT_OUT: Final[tuple[LeftOut, ...]] = ("late", "fresh", "budget")
+LEFT_OUT: Final[tuple[LeftOut, ...]] = ("late", "busy", "fresh", "budget")
 
 
 def _nothing(provider: str, said: str) -> None:
@@ -208,6 +213,9 @@ class Scheduler:
             row.due = self._clock()
             self._queue(row)
             self._wake.set()
+        elif row.place == "queued" and len(row.waiters) == 1:
+            self._queues[row.endpoint.provider].remove(row)
+            self._queue(row)
         try:
             return await waiter
         finally:
@@ -227,8 +235,10 @@ class Scheduler:
         return self._plan.next(now)
 
     def _queue(self, row: Row) -> None:
+        """Put a row at the end of its provider's line, or behind those that somebody asked for, if it is one."""
         row.place = "queued"
-        self._queues.setdefault(row.endpoint.provider, deque()).append(row)
+        line = self._queues.setdefault(row.endpoint.provider, deque())
+        line.insert(sum(bool(each.waiters) for each in line) if row.waiters else len(line), row)
 
     def _serve(self, provider: str, now: float) -> None:
         """Start the probes at the head of a provider's line while there are slots."""
@@ -237,6 +247,11 @@ class Scheduler:
             row = line[0]
             if self._plan.rows.get(row.endpoint.id) is not row:
                 line.popleft()
+                continue
+            if now - row.due > LATE_MAX and not row.waiters:
+                line.popleft()
+                self._left_out["busy"] += 1
+                self._plan.spread(row, now)
                 continue
             if self._running[provider] >= row.settings.concurrency:
                 return
@@ -272,7 +287,7 @@ class Scheduler:
     def _start(self, row: Row, settings: ProbeSettings, now: float) -> None:
         assert self._group is not None  # only `run` advances
         row.place = "running"
-        self.lateness = max(0.0, now - row.due)
+        self.lateness = max(0.0, self._clock() - row.due)
         self._running[row.endpoint.provider] += 1
         if self._paid(settings):
             row.bought.buy(now)

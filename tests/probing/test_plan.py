@@ -9,7 +9,7 @@ import pytest
 
 from balancer.config.settings import ProbeSettings
 from balancer.core.model import Endpoint, Pricing
-from balancer.probing.plan import JITTER, LATE_MAX, STRETCH_MAX, Plan, Row
+from balancer.probing.plan import JITTER, LATE_MAX, RELAX_EVERY, STRETCH_MAX, Plan, Row
 
 INTERVAL = 30.0
 
@@ -78,10 +78,22 @@ def test_a_row_that_was_dropped_or_planned_anew_has_no_old_turn() -> None:
     plan, rows = planned(3)
     plan.at(rows[0], 5.0)
     plan.at(rows[0], 70.0)
+    plan.at(rows[1], 6.0)
+    plan.at(rows[2], 7.0)
     del plan.rows[rows[1].endpoint.id]
     plan.tidy()
-    assert plan.take(31.0 + LATE_MAX) == [] or rows[1] not in plan.take(32.0)
+    assert plan.take(8.0) == [rows[2]]
     assert plan.take(70.0) == [rows[0]]
+
+
+def test_what_is_much_too_late_is_spread_over_as_long_as_it_last_waited() -> None:
+    plan, rows = planned(100)
+    for each in rows:
+        plan.again(each, started=0.0, now=0.0, wait=INTERVAL / 10)  # suspects
+    now = 60.0
+    assert plan.take(now) == []
+    assert max(each.due for each in rows) <= now + INTERVAL / 10
+    assert max(each.due for each in rows) - min(each.due for each in rows) > INTERVAL / 20
 
 
 def test_what_is_much_too_late_is_not_run_and_spread_over_its_interval_again() -> None:
@@ -112,5 +124,15 @@ def test_a_daemon_that_is_always_late_stretches_its_intervals_and_takes_it_back_
     now = run(plan, start=now, seconds=600.0, late=2.0)
     stretched = plan.stretch
     assert 1.0 < stretched <= STRETCH_MAX
-    now = run(plan, start=now, seconds=1200.0, late=0.001)
+    now = run(plan, start=now, seconds=RELAX_EVERY, late=0.001)
+    assert plan.stretch == stretched  # not before it was in time for a while
+    now = run(plan, start=now, seconds=2 * RELAX_EVERY, late=0.001)
+    assert 1.0 < plan.stretch < stretched
+    now = run(plan, start=now, seconds=15 * RELAX_EVERY, late=0.001)
     assert plan.stretch == 1.0
+
+
+def test_a_daemon_whose_every_turn_comes_much_too_late_is_overloaded_too() -> None:
+    plan, _ = planned(200)
+    run(plan, start=0.0, seconds=3600.0, late=LATE_MAX + 1.0)
+    assert plan.stretch == STRETCH_MAX

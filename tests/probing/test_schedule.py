@@ -400,6 +400,26 @@ async def test_probe_now_joins_a_probe_that_runs_and_waits_for_a_slot(lab):
     assert state["most"] == 1
 
 
+async def test_who_waits_too_long_for_a_slot_is_not_run_but_whoever_asks_by_name_is_and_first(lab):
+    state, kinds = lab.gate()
+    desk = lab.desk(now=100.0, kinds=kinds)
+    endpoints = desk.endpoints(20)
+    desk.apply(endpoints, ProbeSettings(interval=1.0, concurrency=1))
+    desk.now = 101.0
+    async with desk.running(), asyncio.TaskGroup() as group:
+        await lab.until(lambda: state["inside"] == 1)
+        runs, *_, last = sorted(endpoints, key=lambda name: (desk.scheduler.due_at(name) is not None, name))
+        asked = group.create_task(desk.scheduler.probe_now(last), name="asks")
+        await asyncio.sleep(0)
+        desk.now = 108.0
+        state["open"].set()
+        assert (await asked).endpoint == last
+        assert [result.endpoint for result in desk.results][:2] == [runs, last]
+        assert desk.scheduler.left_out["busy"] == 18
+        assert desk.scheduler.left_out["late"] == 0
+        assert desk.scheduler.stretch == 1.0
+
+
 async def test_a_paid_probe_that_is_asked_for_by_name_runs_although_the_evidence_is_fresh(lab):
     done, kinds = lab.counted(paid=True)
     desk = lab.desk(kinds=kinds, look=lambda *_: HEARD)
