@@ -314,6 +314,8 @@ class Daemon:
         self._told = news[-1].number
         for transition in news:
             self._tell(transition)
+            if transition.endpoint is not None:
+                self._scheduler.reconsider(transition.endpoint)  # its next turn was planned for a calmer time
         self._news.set()
         self._news.clear()
 

@@ -44,7 +44,8 @@ RELAX_EVERY: Final = 300.0  # s in time before a step back: a few rounds of the 
 class Row:
     """One scheduled endpoint. `number` is the heap entry that counts; older entries are void.
 
-    `failing` is whether its last probe failed, `wait` what lies between its turns, without stretch and jitter.
+    `started` is when its last turn was taken, `wait` what lies between its turns, without stretch and jitter;
+    `failing` is whether its last probe failed.
     """
 
     endpoint: Endpoint
@@ -54,6 +55,7 @@ class Row:
     number: int = -1
     place: Literal["planned", "queued", "running"] = "planned"
     failing: bool = False
+    started: float = float("-inf")
     wait: float = field(init=False)
     bought: Bought = field(default_factory=Bought)
     waiters: list[asyncio.Future[ProbeResult]] = field(default_factory=list)
@@ -124,15 +126,21 @@ class Plan:
         self.not_run += 1
         self.spread(row, now)
 
-    def hasten(self, row: Row, now: float) -> None:
-        """Put a row's turn anywhere in the interval from now, unless it comes sooner."""
-        row.wait = min(row.wait, row.settings.interval)
-        self.at(row, min(row.due, now + self._anywhere(row)))
+    def hasten(self, row: Row, now: float, wait: float) -> None:
+        """Put a row's turn where it would be if its last wait had been this one, unless it comes sooner.
+
+        Where that has passed it is anywhere in that wait from now: many may have cause to hasten at once.
+        """
+        if wait >= row.wait:
+            return
+        row.wait = wait
+        due = row.started + self._jittered(wait)
+        self.at(row, min(row.due, due if due > now else now + self._anywhere(row)))
 
     def again(self, row: Row, *, started: float, now: float, wait: float) -> None:
         """Put a row's turn `wait` seconds after it `started`, give or take the jitter."""
-        row.wait = wait
-        self.at(row, max(now, started + wait * self.stretch * self._rng.uniform(1.0 - JITTER, 1.0 + JITTER)))
+        row.wait, row.started = wait, started
+        self.at(row, max(now, started + self._jittered(wait)))
 
     def at(self, row: Row, due: float) -> None:
         """Put a row's turn there; what was planned for it before is void."""
@@ -175,10 +183,18 @@ class Plan:
             self.stretch = max(self.stretch / STRETCH_STEP, 1.0)
             self._stepped = now
 
+    def _jittered(self, wait: float) -> float:
+        return wait * self.stretch * self._rng.uniform(1.0 - JITTER, 1.0 + JITTER)
+
     def _anywhere(self, row: Row) -> float:
         return self._rng.uniform(0.0, row.wait * self.stretch)
 
     # ---- reading -------------------------------------------------------------------------------------
+
+    @property
+    def in_time(self) -> bool:
+        """Whether turns were taken lately when they came: else our own lag is in all that is measured."""
+        return self._late <= RELAXED
 
     def next(self, now: float) -> float | None:
         """Seconds until somebody's turn comes; `None` where nobody's does."""

@@ -11,7 +11,8 @@ is not spent. Else that is told as `left_out`, and the endpoint's free kind is p
 not wait for the next purchase. What that finds is no answer to what only a paid probe can ask, and changes nothing
 about when the next one is bought.
 
-A failed probe is a result like any other. An exception from `on_result` or `look` is a programmer's error and ends
+A failed probe is a result like any other, but for a timeout that our own lag may have caused: that probe was not
+run, and only who asked for it by name is told. An exception from `on_result` or `look` is a programmer's error and ends
 `run`.
 
 What this module does not know: what a result means, and what is known of an endpoint without asking it.
@@ -156,12 +157,12 @@ class Scheduler:
                 self._unseen.add(key)
                 plan.add(fresh, now)
                 continue
-            interval_changed = known.settings.interval != fresh.settings.interval
             if known.asks != fresh.asks:
                 known.bought = Bought()
+            shorter = fresh.settings.interval < known.settings.interval
             known.endpoint, known.settings = fresh.endpoint, fresh.settings
-            if interval_changed and known.place == "planned":
-                plan.hasten(known, now)
+            if shorter and known.place == "planned":
+                plan.hasten(known, now, fresh.settings.interval)
         plan.tidy()
         self._wake.set()
 
@@ -221,6 +222,14 @@ class Scheduler:
         finally:
             if waiter in row.waiters:
                 row.waiters.remove(waiter)
+
+    def reconsider(self, endpoint_id: str) -> None:
+        """Look again at when an endpoint's turn comes, because what is known of it has changed; never later."""
+        row = self._plan.rows.get(endpoint_id)
+        if row is not None and row.place == "planned":
+            now = self._clock()
+            self._plan.hasten(row, now, turn(row.settings, self._look(endpoint_id, now), failing=row.failing))
+            self._wake.set()
 
     async def close(self) -> None:
         """Close the kept connections. Call it when `run` has ended."""
@@ -314,27 +323,39 @@ class Scheduler:
         finally:
             self._running[endpoint.provider] -= 1
             self._wake.set()
-        told = COUNTS[result.outcome.kind]
+        self._settle(row, settings, bought, result, started=started)
+
+    def _settle(
+        self, row: Row, settings: ProbeSettings, bought: Bought, result: ProbeResult, *, started: float
+    ) -> None:
+        """Hand a result to all who wait for it, and plan the next turn."""
+        kind, told = result.outcome.kind, COUNTS[result.outcome.kind]
+        ours = result.overslept or (kind == "timeout" and not self._plan.in_time)
         if self._paid(settings):
-            unsent = result.outcome.kind in UNSENT
-            self._budgets.spend(
-                endpoint.provider, requests=-1 if unsent else 0, usd=0.0 if result.cost is None else result.cost
-            )
-            bought.learn(told)
-        if self._plan.rows.get(endpoint.id) is row:
-            self._unseen.discard(endpoint.id)
+            usd = 0.0 if result.cost is None else result.cost
+            self._budgets.spend(result.provider, requests=-1 if kind in UNSENT else 0, usd=usd)
+            bought.learn("none" if ours else told)
+        if self._plan.rows.get(result.endpoint) is not row:
+            # It led elsewhere when it began: its connection and its evidence belong to nobody now.
+            self._connections.forget([result.endpoint])
+            self._answer(row, result)
+            return
+        if ours:
+            self._plan.miss(row, self._clock())
+        else:
+            self._unseen.discard(result.endpoint)
             row.failing = told == "failure"
             self._on_result(result)
             now = self._clock()
-            if row.waiters and settings.kind != row.settings.kind:
-                row.due = now
-                self._queue(row)  # they asked for the paid kind, and came while a free one ran in its place
-                return
-            wait = turn(row.settings, self._look(endpoint.id, now), failing=row.failing)
+            wait = turn(row.settings, self._look(result.endpoint, now), failing=row.failing)
             self._plan.again(row, started=started, now=now, wait=wait)
+        if row.waiters and settings.kind != row.settings.kind:
+            row.due = self._clock()
+            self._queue(row)  # they asked for the paid kind, and came while a free one ran in its place
         else:
-            # It led elsewhere when it began: its connection and its evidence belong to nobody now.
-            self._connections.forget([endpoint.id])
+            self._answer(row, result)
+
+    def _answer(self, row: Row, result: ProbeResult) -> None:
         waiters, row.waiters = row.waiters, []
         for waiter in waiters:
             if not waiter.done():

@@ -64,14 +64,29 @@ def test_a_wait_is_counted_from_the_start_jittered_and_never_past() -> None:
     assert rows[0].due == 500.0
 
 
+def test_hastening_counts_a_shorter_wait_from_the_last_turn_or_spreads_it_from_now() -> None:
+    plan, rows = planned(100)
+    for number, each in enumerate(rows):
+        plan.again(each, started=100.0 if number % 2 else 80.0, now=100.0, wait=INTERVAL)
+    for each in rows:
+        plan.hasten(each, 105.0, 10.0)
+    lately = [each.due for each in rows[1::2]]
+    assert 100.0 + 10.0 * (1 - JITTER) <= min(lately) <= max(lately) <= 100.0 + 10.0 * (1 + JITTER)
+    before = [each.due for each in rows[::2]]
+    assert 105.0 <= min(before) <= max(before) <= 115.0
+    assert max(before) - min(before) > 2.0  # who has cause at once does not come at once
+
+
 def test_hastening_delays_nobody() -> None:
     plan, rows = planned(50)
+    due = [each.due for each in rows]
     for each in rows:
-        plan.at(each, 1000.0 if each is rows[0] else 0.5)
+        plan.hasten(each, 0.0, INTERVAL)
+    assert [each.due for each in rows] == due
     for each in rows:
-        plan.hasten(each, 0.0)
-    assert rows[0].due <= INTERVAL
-    assert {each.due for each in rows[1:]} <= {0.5, *(each.due for each in rows if each.due < 0.5)}
+        plan.hasten(each, 0.0, INTERVAL / 2)
+    assert all(now <= then for now, then in zip((each.due for each in rows), due, strict=True))
+    assert max(each.due for each in rows) <= INTERVAL / 2
 
 
 def test_a_row_that_was_dropped_or_planned_anew_has_no_old_turn() -> None:

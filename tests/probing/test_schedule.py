@@ -314,6 +314,56 @@ async def test_what_is_due_much_too_late_is_spread_and_not_fired_at_once(lab):
         assert max(times) - min(times) > 50.0
 
 
+async def test_a_turn_is_moved_up_when_something_is_found_wrong_and_never_put_off(lab):
+    seen = {"now": NOTHING}
+    desk = lab.desk(now=1000.0, kinds=lab.counted()[1], look=lambda *_: seen["now"])
+    endpoints = desk.endpoints(50)
+    desk.apply(endpoints, ProbeSettings(interval=3600.0, suspect_interval=10.0))
+    planned = desk.due(endpoints)
+    for name in endpoints:
+        desk.scheduler.reconsider(name)
+    assert desk.due(endpoints) == planned
+    seen["now"] = Evidence(None, None, "out")
+    for name in (*endpoints, "never configured"):
+        desk.scheduler.reconsider(name)
+    moved = desk.due(endpoints)
+    assert max(moved) <= 1010.0
+    assert max(moved) - min(moved) > 5.0
+    seen["now"] = NOTHING
+    for name in endpoints:
+        desk.scheduler.reconsider(name)
+    assert desk.due(endpoints) == moved
+
+
+async def test_a_timeout_that_fired_late_is_not_run_and_told_only_to_who_asked(lab):
+    async def stalls(client):
+        desk.now += 10.0
+        await asyncio.Event().wait()
+
+    desk = lab.desk(now=100.0, kinds={**KINDS, "models": Check(run=stalls, shallow=True)})
+    desk.apply(desk.endpoints(1), ProbeSettings(interval=3600.0, timeout=0.02))
+    async with desk.running():
+        result = await desk.scheduler.probe_now("model@door/0")
+        assert (result.outcome.kind, result.overslept) == ("timeout", True)
+        assert desk.scheduler.left_out["late"] == 1
+        assert 110.0 <= desk.scheduler.due_at("model@door/0") <= 3710.0
+    assert desk.results == []
+    assert not desk.scheduler.first_picture
+
+
+@pytest.mark.parametrize(("outcome", "taken"), [("timeout", False), ("server_error", True)])
+async def test_while_we_are_late_ourselves_a_timeout_is_nobodys_failure(lab, outcome, taken):
+    desk = lab.desk(now=0.0, kinds=lab.counted(Outcome(kind=outcome))[1])
+    desk.apply(desk.endpoints(1), ProbeSettings(interval=60.0))
+    async with desk.running():
+        for missed in (1, 2):
+            desk.now += 1000.0
+            desk.apply(desk.endpoints(1), ProbeSettings(interval=60.0))  # which wakes it
+            await lab.until(lambda count=missed: desk.scheduler.left_out["late"] == count)
+        await desk.scheduler.probe_now("model@door/0")
+    assert len(desk.results) == taken
+
+
 async def test_a_kind_that_raises_is_a_failed_probe_and_the_schedule_goes_on(lab):
     async def broken(client):
         raise RuntimeError("oh")
