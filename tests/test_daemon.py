@@ -113,6 +113,22 @@ async def test_probes_find_who_is_there_and_who_is_not(daemon, http, models_serv
     assert ejected[0]["next_in"] > 0
 
 
+async def test_what_reports_eject_is_probed_at_once_and_not_at_its_old_turn(daemon, http, models_server):
+    calm = LOCAL.format(url=models_server).replace("interval: 1s", "interval: 1h, suspect_interval: 1s")
+    running = await daemon(calm)
+    failures = {"reports": [{"endpoint": "acme/large@local", "status": 500}] * 12}
+    async with http.post(f"{running.url}/v1/reports", json=failures) as answer:
+        assert (await answer.json())["recorded"] == 12
+
+    async def probed():
+        async with http.get(f"{running.url}/metrics") as answer:
+            text = await answer.text()
+        name = 'balancer_outcomes_total{endpoint="acme/large@local",source="probe",outcome="success"}'
+        return float(re.search(rf"^{re.escape(name)} (.*)$", text, re.MULTILINE)[1]) > 0
+
+    await until(probed)
+
+
 async def test_what_would_be_an_ejection_is_logged_as_such_and_chooses_nothing(daemon, http):
     config = LOCAL.format(url="http://127.0.0.1:9").replace("interval: 1s", "kind: none, interval: 1s")
     running = await daemon(config + "\nhealth: {enforce: false}\n")

@@ -12,8 +12,8 @@ not wait for the next purchase. What that finds is no answer to what only a paid
 about when the next one is bought.
 
 A failed probe is a result like any other, but for a timeout that our own lag may have caused: that probe was not
-run, and only who asked for it by name is told. An exception from `on_result` or `look` is a programmer's error and ends
-`run`.
+run, and only who asked for it by name is told. An exception from `on_result` or `look` is a programmer's error and
+ends `run`.
 
 What this module does not know: what a result means, and what is known of an endpoint without asking it.
 """
