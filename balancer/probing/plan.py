@@ -64,6 +64,11 @@ class Row:
         self.wait = self.settings.interval
 
     @property
+    def priced(self) -> bool:
+        """Whether what a paid probe used has a price."""
+        return self.endpoint.pricing.prompt is not None and self.endpoint.pricing.completion is not None
+
+    @property
     def leads(self) -> tuple[object, ...]:
         """Everything that makes an endpoint another one to a probe."""
         endpoint = self.endpoint

@@ -33,7 +33,7 @@ from balancer.config.settings import ProbeKind, ProbeSettings
 from balancer.core.evidence import Evidence
 from balancer.core.model import Endpoint
 from balancer.core.outcome import COUNTS, Kind
-from balancer.probing.budget import Budgets, BudgetSpent, Spent
+from balancer.probing.budget import Budgets, BudgetSpent, Hold, Spent
 from balancer.probing.connection import Connections
 from balancer.probing.kinds import KINDS, Check
 from balancer.probing.pace import Bought, turn, worth_paying
@@ -283,14 +283,14 @@ class Scheduler:
         if not row.waiters and not worth_paying(row.settings, seen, row.bought, now):
             self._left_out["fresh"] += 1
             return True
-        spent = self.spent(row.endpoint.provider)
-        if not spent.exceeds(row.settings.budget):
+        provider = row.endpoint.provider
+        lack = self._budgets.lack(provider, row.settings.budget, priced=row.priced)
+        if lack is None:
             return False
-        provider, said = row.endpoint.provider, spent.told(row.settings.budget)
         self._left_out["budget"] += 1
         if self._budgets.is_news(provider):
-            self._on_spent(provider, said)
-        self._refuse(row, BudgetSpent(f"{provider}: today's budget for paid probes is spent: {said}"))
+            self._on_spent(provider, lack)
+        self._refuse(row, BudgetSpent(f"{provider}: today's budget for paid probes is spent: {lack}"))
         return True
 
     def _start(self, row: Row, settings: ProbeSettings, now: float) -> None:
@@ -298,14 +298,17 @@ class Scheduler:
         row.place = "running"
         self.lateness = max(0.0, self._clock() - row.due)
         self._running[row.endpoint.provider] += 1
+        hold = None
         if self._paid(settings):
             row.bought.buy(now)
-            self._budgets.spend(row.endpoint.provider, requests=1)
+            hold = self._budgets.begin(row.endpoint.provider, priced=row.priced)
         self._group.create_task(
-            self._probed(row, row.endpoint, settings, started=now), name=f"probe:{row.endpoint.id}"
+            self._probed(row, row.endpoint, settings, hold, started=now), name=f"probe:{row.endpoint.id}"
         )
 
-    async def _probed(self, row: Row, endpoint: Endpoint, settings: ProbeSettings, *, started: float) -> None:
+    async def _probed(
+        self, row: Row, endpoint: Endpoint, settings: ProbeSettings, hold: Hold | None, *, started: float
+    ) -> None:
         bought = row.bought
         try:
             result = await probe(
@@ -319,21 +322,23 @@ class Scheduler:
             )
         except asyncio.CancelledError:
             self._refuse(row, RuntimeError("the probe schedule has stopped"))
+            if hold is not None:
+                self._budgets.settle(hold, usd=None, sent=True)
             raise
         finally:
             self._running[endpoint.provider] -= 1
             self._wake.set()
+        if hold is not None:
+            self._budgets.settle(hold, usd=result.cost, sent=result.outcome.kind not in UNSENT)
         self._settle(row, settings, bought, result, started=started)
 
     def _settle(
         self, row: Row, settings: ProbeSettings, bought: Bought, result: ProbeResult, *, started: float
     ) -> None:
         """Hand a result to all who wait for it, and plan the next turn."""
-        kind, told = result.outcome.kind, COUNTS[result.outcome.kind]
-        ours = result.overslept or (kind == "timeout" and not self._plan.in_time)
+        told = COUNTS[result.outcome.kind]
+        ours = result.overslept or (result.outcome.kind == "timeout" and not self._plan.in_time)
         if self._paid(settings):
-            usd = 0.0 if result.cost is None else result.cost
-            self._budgets.spend(result.provider, requests=-1 if kind in UNSENT else 0, usd=usd)
             bought.learn("none" if ours else told)
         if self._plan.rows.get(result.endpoint) is not row:
             # It led elsewhere when it began: its connection and its evidence belong to nobody now.

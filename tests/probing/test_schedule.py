@@ -294,10 +294,33 @@ async def test_the_budget_of_a_day_limits_usd_per_provider(lab):
     endpoints = desk.endpoints(1, provider="one") | desk.endpoints(1, provider="two")
     desk.apply(endpoints, replace(FAST, kind="completion", budget=Budget(requests=99, usd=0.5)))
     async with desk.running():
-        await lab.until(lambda: len(done) == 6)
+        await lab.until(lambda: len(done) == 4)
         await desk.turns(endpoints)
-    assert sorted(done) == ["model@one/0"] * 3 + ["model@two/0"] * 3
-    assert desk.scheduler.spent("one") == Spent(requests=3, usd=pytest.approx(0.6))
+    assert sorted(done) == ["model@one/0"] * 2 + ["model@two/0"] * 2
+    assert desk.scheduler.spent("one") == Spent(requests=2, usd=pytest.approx(0.4))
+    assert sorted(desk.spent) == [
+        (name, "2 of 99 requests, 0.4000 of 0.5 USD, and one costs up to 0.2000") for name in ("one", "two")
+    ]
+
+
+async def test_probes_of_one_provider_that_run_together_do_not_exceed_its_budget_together(lab):
+    entered, go = [], asyncio.Event()
+
+    async def dear(client):
+        entered.append(client.endpoint.id)
+        await go.wait()
+        return Outcome(kind="success", prompt_tokens=10_000, completion_tokens=0)  # 0.02 USD
+
+    desk = lab.desk(kinds={**lab.counted(paid=True)[1], "completion": Check(run=dear, shallow=False, paid=True)})
+    endpoints = desk.endpoints(20)
+    desk.apply(endpoints, replace(FAST, kind="completion", concurrency=20, budget=Budget(usd=0.05)))
+    async with desk.running():
+        await lab.until(lambda: desk.scheduler.left_out["budget"] >= 19)
+        assert len(entered) == 1
+        assert desk.spent == []
+        go.set()
+        await lab.until(lambda: desk.spent)
+    assert desk.scheduler.spent("door") == Spent(requests=2, usd=pytest.approx(0.04))
 
 
 async def test_what_is_due_much_too_late_is_spread_and_not_fired_at_once(lab):
