@@ -2,14 +2,15 @@
 
 Theory of operation: a probe goes out at every turn, a free one where no paid one is bought. Turns come each
 `interval`, and each `suspect_interval` while something is wrong: the last probe failed, or the core finds the
-endpoint suspect or has taken it out.
+endpoint suspect or has taken it out. What refuses us waits for a person: there is no hurry.
 
 A paid probe is bought only for a question that nobody else answers. Not while a report is younger than
 `stale_after`, unless requests leave the trial to a probe. At once where nothing was bought yet, and again until one
 has told something: what was refused, throttled or not even sent has answered nothing. Else when requests leave its
 trial to a probe. When an endpoint is suspect or its trial is due, only where its model has no traffic: else a
 request will go there, if only to explore. And at the slow `floor`, so that an endpoint that serves nobody is known
-to answer before it is needed.
+to answer before it is needed. One that refused us is asked again, or it would never be found to take us back.
+Nothing at all is bought of one that is drained, nor while it is to be left alone after a 429.
 
 Each one that was bought since the endpoint was last calm doubles the wait until the next, whatever it found: what
 one probe cannot find out a hundred will not, and soon the wait is so long that requests wait no more.
@@ -60,22 +61,23 @@ class Bought:
 
 def turn(settings: ProbeSettings, seen: Evidence, *, failing: bool) -> float:
     """Seconds from one turn to the next, without jitter. Shape: `failing` is how its last probe ended."""
-    wrong = failing or seen.urgency in ("suspect", "out", "trial", "awaited")
+    wrong = seen.urgency in ("suspect", "out", "trial", "awaited") or (seen.urgency == "calm" and failing)
     return min(settings.suspect_interval, settings.interval) if wrong else settings.interval
 
 
 def worth_paying(settings: ProbeSettings, seen: Evidence, bought: Bought, now: float) -> bool:
     """Whether a paid probe is to go out."""
     young = seen.report_age is not None and seen.report_age < settings.stale_after
-    if young and seen.urgency != "awaited":
+    if seen.urgency == "held" or (young and seen.urgency != "awaited"):
         return False
     if bought.at is None or now - bought.at >= settings.floor:
         return True
     failing = bought.last == "failure"
     idle = seen.traffic_age is None or seen.traffic_age >= settings.stale_after
-    if seen.urgency in ("held", "out"):
+    if seen.urgency == "out":
         return False
-    if bought.decided and seen.urgency != "awaited" and (not idle or (seen.urgency == "calm" and not failing)):
+    alone = seen.urgency in ("awaited", "misconfigured") or not bought.decided  # no request will find out
+    if not alone and (not idle or (seen.urgency == "calm" and not failing)):
         return False
     doublings = min(max(bought.count - 1, 0), DOUBLINGS_MAX)
     return now - bought.at >= turn(settings, seen, failing=failing) * 2.0**doublings

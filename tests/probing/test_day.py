@@ -226,6 +226,33 @@ def test_one_that_is_down_all_day_costs_little_more_and_is_found_to_be_back(traf
     run(main())
 
 
+@pytest.mark.parametrize("traffic", [None, 10.0])
+def test_nothing_is_bought_of_one_that_is_drained(traffic):
+    async def main():
+        day = Day(probe=", floor: 1h")
+        day.table.drain(f"{MODEL}@two", now=0.0)
+        await day.pass_by(until=DAY / 2, traffic=traffic)
+        assert f"{MODEL}@two" not in day.bought
+        assert len(day.bought) == len(PROVIDERS) - 1
+
+    run(main())
+
+
+def test_one_that_refuses_us_is_asked_ever_more_rarely_and_found_to_take_us_back():
+    async def main():
+        day = Day()
+        odd = f"{MODEL}@two"
+        day.odd = {odd: Outcome(kind="refused", status=402)}
+        await day.pass_by(until=DAY / 4)
+        assert day.table.endpoint(odd, now=day.loop.time()).state == "misconfigured"
+        assert 5 <= day.bought[odd] <= 14
+        day.odd = {}
+        await day.pass_by(until=DAY / 4 + 6 * 3600.0)
+        assert day.table.endpoint(odd, now=day.loop.time()).state == "healthy"
+
+    run(main())
+
+
 def test_a_days_budget_is_never_exceeded_whatever_is_wrong():
     async def main():
         day = Day(budget=Budget(requests=10, usd=1.0), probe=", floor: 1m, stale_after: 1m")

@@ -23,6 +23,9 @@ URGENCIES: tuple[Urgency, ...] = get_args(Urgency)
     [
         ("calm", False, 30.0),
         ("held", False, 30.0),
+        ("held", True, 30.0),
+        ("misconfigured", False, 30.0),
+        ("misconfigured", True, 30.0),  # it waits for a person
         ("suspect", False, 10.0),
         ("trial", False, 10.0),
         ("awaited", False, 10.0),
@@ -56,10 +59,15 @@ def undecided(times: int, *, decided: bool = False) -> Bought:
         (299.0, 1.0, "suspect", NEVER, 0.0, False),  # a young report says all, whatever it says
         (300.0, 1.0, "calm", NEVER, 0.0, True),  # never seen by us, and the report is old
         (None, None, "calm", NEVER, 0.0, True),
-        (None, None, "held", NEVER, 0.0, True),
+        (None, None, "held", NEVER, 0.0, False),  # drained, or to be left alone
         (None, None, "calm", FINE, 3599.0, False),  # all is well: only the floor
         (None, None, "calm", FINE, 3600.0, True),
-        (None, 1.0, "held", FINE, 3600.0, True),
+        (None, 1.0, "held", FINE, 3600.0, False),
+        (None, None, "misconfigured", NEVER, 0.0, True),
+        (None, 1.0, "misconfigured", failed(1), 29.0, False),
+        (None, 1.0, "misconfigured", failed(1), 30.0, True),  # no request will find out that it is well again
+        (None, 1.0, "misconfigured", failed(3), 119.0, False),
+        (None, 1.0, "misconfigured", failed(3), 120.0, True),
         (None, None, "held", failed(1), 3599.0, False),
         (None, None, "out", failed(1), 3599.0, False),
         (None, None, "trial", FINE, 10.0, True),  # nobody else will try it
@@ -127,4 +135,5 @@ def test_waiting_never_makes_a_probe_less_worth_and_past_the_floor_only_a_report
     waits = (0.0, 10.0, 100.0, 3599.0, 3600.0, 1e9)
     found = [worth_paying(USUAL, seen, bought, wait) for wait in waits]
     assert all(earlier <= later for earlier, later in pairwise(found))
-    assert found[-1] is (report is None or report >= USUAL.stale_after or urgency == "awaited")
+    old = report is None or report >= USUAL.stale_after
+    assert found[-1] is (urgency != "held" and (old or urgency == "awaited"))
