@@ -18,7 +18,7 @@ from msgspec import UnsetType
 
 from balancer.config.faults import address_version
 from balancer.config.overlay import first, overlay
-from balancer.config.problems import Path
+from balancer.config.problems import Path, path_text
 from balancer.config.proxies import Proxies
 from balancer.config.references import Vault
 from balancer.config.rules import Sheet
@@ -49,6 +49,7 @@ class Probes:
         self._top = _given(sheet.file.probe)
         self._base = overlay(ProbeSettings(), self._top)
         self._kinds: set[str] = set()
+        self._shared: dict[tuple[str, Path], tuple[float, Path]] = {}
         self._lacks_url: set[str] = set()
         self._judge_times(("probe",), self._top, self._top)
 
@@ -72,6 +73,7 @@ class Probes:
         self._judge_times(at, own, self._top)
         self._judge_http(at, own, merged)
         self._judge_paid(at, own, merged)
+        self._judge_shared(path, endpoint.provider.partition("/")[0], merged)
         self._kinds.update(_used(merged).values())
         return merged
 
@@ -115,23 +117,45 @@ class Probes:
             self._sheet.tell(("probe", "listed"), found, "set kind: models, or remove it")
 
     def _judge_times(self, at: Path, own: ProbeShape, top: ProbeShape) -> None:
-        if isinstance(own.timeout, UnsetType) and isinstance(own.interval, UnsetType):
-            return
-        if any(self._sheet.problems.touches((*place, key)) for place in (at, ("probe",)) for key in _TIMES):
-            return
-        timeout = top.timeout if isinstance(own.timeout, UnsetType) else own.timeout
-        interval = top.interval if isinstance(own.interval, UnsetType) else own.interval
-        if isinstance(timeout, UnsetType):
-            return
-        longest = ProbeSettings().interval if isinstance(interval, UnsetType) else interval
-        if timeout <= longest:
-            return
-        if isinstance(own.timeout, UnsetType):
-            found = f"{duration_text(longest)} is shorter than timeout, {duration_text(timeout)}"
-            self._sheet.tell((*at, "interval"), found, f"use {duration_text(timeout)} or more")
-        else:
-            found = f"{duration_text(timeout)} is longer than interval, {duration_text(longest)}"
-            self._sheet.tell((*at, "timeout"), found, f"use at most {duration_text(longest)}")
+        for low, high, written in _ORDERS:
+            if isinstance(getattr(own, low), UnsetType) and isinstance(getattr(own, high), UnsetType):
+                continue
+            if any(
+                self._sheet.problems.touches((*place, key)) for place in (at, ("probe",)) for key in (low, high)
+            ):
+                continue
+            given: dict[str, float | None] = {
+                key: first(getattr(own, key), getattr(top, key)) for key in (low, high)
+            }
+            if given[written] is None:
+                continue
+            held: dict[str, float] = {
+                key: getattr(ProbeSettings(), key) if value is None else value for key, value in given.items()
+            }
+            if held[low] <= held[high]:
+                continue
+            least, most = duration_text(held[low]), duration_text(held[high])
+            key = written if not isinstance(getattr(own, written), UnsetType) else ({low, high} - {written}).pop()
+            if key == low:
+                self._sheet.tell((*at, low), f"{least} is longer than {high}, {most}", f"use at most {most}")
+            else:
+                self._sheet.tell((*at, high), f"{most} is shorter than {low}, {least}", f"use {least} or more")
+
+    def _judge_shared(self, path: Path, provider: str, merged: ProbeSettings) -> None:
+        """Tell where endpoints of one provider have different limits, of which it has one."""
+        shared: dict[Path, float] = {} if merged.kind == "none" else {("concurrency",): merged.concurrency}
+        if merged.kind in _PAID:
+            shared[("budget", "requests")] = merged.budget.requests
+            shared[("budget", "usd")] = merged.budget.usd
+        for key, value in shared.items():
+            place: Path = (*path, "probe", *key)
+            if self._sheet.problems.touches(place) or self._sheet.problems.touches(("probe", *key)):
+                continue
+            first_value, first_path = self._shared.setdefault((provider, key), (value, path))
+            if value != first_value:
+                was = f"the {first_value:.12g} of {path_text(first_path)}"
+                found = f"{value:.12g} is not {was}, and both are limits of {provider}"
+                self._sheet.tell(place, found, "use the same for all endpoints of a provider")
 
     def _judge_http(self, at: Path, own: ProbeShape, merged: ProbeSettings) -> None:
         touches = self._sheet.problems.touches
@@ -222,7 +246,12 @@ class Probes:
 _PAID = frozenset({"completion", "tools"})
 _PAID_KEYS = ("answer_model", "free_kind")  # read by those alone
 _USE = "set kind: http, or remove it"
-_TIMES = ("timeout", "interval")
+# What may not be longer than what; the third was written somewhere, or its default gives way.
+_ORDERS = (
+    ("timeout", "interval", "timeout"),
+    ("suspect_interval", "interval", "suspect_interval"),
+    ("interval", "floor", "floor"),
+)
 
 
 def _given(shape: ProbeShape | UnsetType | None) -> ProbeShape:

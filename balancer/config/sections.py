@@ -117,7 +117,9 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
         Annotated[
             Duration,
             lasts(1.0, 7 * DAY),
-            told("A paid probe goes out this often whatever happens.", duration_text(_PROBE.floor)),
+            told(
+                "A paid probe goes out this often at least, unless reports are young.", duration_text(_PROBE.floor)
+            ),
         ]
     ] = UNSET
     budget: Given[Annotated[BudgetShape | None, told("Limits of the paid probes.")]] = UNSET
