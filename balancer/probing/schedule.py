@@ -43,6 +43,7 @@ from balancer.probing.probe import ProbeResult, probe
 LeftOut = Literal["late", "busy", "fresh", "budget"]
 """Why a turn was not used: it came much too late, or its provider's slots were taken for so long; a paid probe was
 worth nothing, or the money is spent."""
+NAP_MAX: Final = 10.0  # s; a timer of the loop sleeps on after a suspend, and our clock says by how much it is late
 UNSENT: Final = frozenset[Kind]({"local", "dns", "connect", "tls"})
 """How a probe ends that could not even send its request, which then costs nothing."""
 LEFT_OUT: Final[tuple[LeftOut, ...]] = ("late", "busy", "fresh", "budget")
@@ -183,11 +184,12 @@ class Scheduler:
                 while True:
                     self._wake.clear()
                     delay = self._advance(self._clock())
+                    nap = None if delay is None else min(delay, NAP_MAX)
                     try:
-                        async with asyncio.timeout(delay):
+                        async with asyncio.timeout(nap):
                             await self._wake.wait()
                     except TimeoutError:
-                        pass  # something is due
+                        pass  # something is due, or may be
         finally:
             self._group = None
             self._running.clear()

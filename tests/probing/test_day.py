@@ -68,6 +68,7 @@ class Day:
         self.config = parse_config("\n".join(text), source="test")
         self.loop = asyncio.get_running_loop()
         self.table = Balancer(self.config, seed=1)
+        self.slept = 0.0
         self.down: set[str] = set()
         self.cut: Outcome | None = None
         self.odd: dict[str, Outcome] = {}
@@ -75,7 +76,7 @@ class Day:
         self.chance = random.Random(5)
         self.bought: Counter[str] = Counter()
         self.scheduler = Scheduler(
-            clock=self.loop.time,
+            clock=lambda: self.loop.time() + self.slept,
             wall=self.loop.time,
             rng=random.Random(1),
             on_result=lambda result: self.tell(result.endpoint, result.outcome, "probe"),
@@ -260,5 +261,18 @@ def test_a_days_budget_is_never_exceeded_whatever_is_wrong():
         await day.pass_by(until=DAY - 1.0)
         assert set(day.bought.values()) == {10}
         assert day.scheduler.left_out["budget"] > 100
+
+    run(main())
+
+
+def test_a_machine_that_slept_is_noticed_within_seconds_though_the_loops_timers_slept_too():
+    async def main():
+        day = Day(probe=", interval: 1h")
+        await day.pass_by(until=3 * 3600.0)
+        before = max(filter(None, map(day.scheduler.due_at, day.config.endpoints)))
+        day.slept = 8 * 3600.0
+        await day.pass_by(until=3 * 3600.0 + 60.0)
+        assert day.scheduler.left_out["late"] == len(PROVIDERS)
+        assert min(map(day.scheduler.due_at, day.config.endpoints)) > before
 
     run(main())
