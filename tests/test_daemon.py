@@ -8,6 +8,7 @@ import signal
 import ssl
 import sys
 import threading
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from balancer.service.clock import monotonic, wall
 from balancer.service.log import configure
 
 ROOT = Path(__file__).parents[1]
+PEM = ROOT / "tests" / "probing" / "self_signed.pem"
 DEADLINE = 10.0  # s; for conditions that come within one on an idle machine
 
 
@@ -295,20 +297,25 @@ async def test_a_probe_by_hand_tells_its_verdict_or_why_there_is_none(daemon, ht
     assert (await probe("acme/large@nobody"))[0] == 404
 
 
-async def test_the_end_of_a_certificate_is_a_fact_of_a_probe_and_a_metric(daemon, http):
-    pem = Path(__file__).parent / "probing" / "self_signed.pem"
+@asynccontextmanager
+async def certified():
+    """The address of a server that shakes hands and says nothing."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
+    context.load_cert_chain(PEM)
 
     async def hold(reader, writer):
         await reader.read()
         writer.close()
 
     async with await asyncio.start_server(hold, "127.0.0.1", 0, ssl=context) as server:
-        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_the_end_of_a_certificate_is_a_fact_of_a_probe_and_a_metric(daemon, http):
+    async with certified() as url:
         running = await daemon(
             LOCAL.format(url=url).replace(
-                "provider: local,", f"provider: local, probe: {{kind: tls, ca_file: {pem}}},"
+                "provider: local,", f"provider: local, probe: {{kind: tls, ca_file: {PEM}}},"
             )
         )
         async with http.post(f"{running.url}/v1/probe", json={"endpoint": "acme/large@local"}) as answer:
@@ -319,6 +326,23 @@ async def test_the_end_of_a_certificate_is_a_fact_of_a_probe_and_a_metric(daemon
     expires = verdict["certificate_expires"]
     found = re.findall(r"^balancer_probe_certificate_expiry_timestamp_seconds(.*) (.*)$", metrics, re.MULTILINE)
     assert [(labels, float(value)) for labels, value in found] == [('{endpoint="acme/large@local"}', expires)]
+
+
+async def test_an_endpoint_that_is_encrypted_no_more_loses_the_end_of_its_certificate(daemon, http, tmp_path):
+    async with certified() as url:
+        text = LOCAL.format(url=url).replace(
+            "provider: local,", f"provider: local, probe: {{kind: tcp, ca_file: {PEM}}},"
+        )
+        running = await daemon(text.replace("kind: tcp", "kind: tls"))
+        async with http.post(f"{running.url}/v1/probe", json={"endpoint": "acme/large@local"}) as answer:
+            assert (await answer.json())["certificate_expires"] is not None
+        file = next(tmp_path.glob("balancer-*.yaml"))
+        for change, left in ((("kind: tls", "kind: tcp"), 1), (("https:", "http:"), 0)):
+            file.write_text(file.read_text().replace(*change))
+            async with http.post(f"{running.url}/-/reload") as answer:
+                assert answer.status == 200
+            async with http.get(f"{running.url}/metrics") as answer:
+                assert (await answer.text()).count("\nbalancer_probe_certificate_expiry_timestamp_seconds{") == left
 
 
 async def test_a_port_in_use_is_one_line_and_status_1(daemon, tmp_path):

@@ -29,7 +29,7 @@ from dataclasses import replace
 from typing import Final, Literal
 
 from balancer.config.secret import Secret
-from balancer.config.settings import ProbeKind, ProbeSettings
+from balancer.config.settings import Budget, ProbeKind, ProbeSettings
 from balancer.core.evidence import Evidence
 from balancer.core.model import Endpoint
 from balancer.core.outcome import COUNTS, Kind
@@ -121,12 +121,14 @@ class Scheduler:
         """What paid probes of a provider have used today."""
         return self._budgets.spent(provider)
 
+    def budgets(self) -> Mapping[str, Budget]:
+        """What paid probes of each provider that has them may use in a day."""
+        rows = self._plan.rows.values()
+        return {row.endpoint.provider: row.settings.budget for row in rows if self._paid(row.settings)}
+
     def all_spent(self) -> Mapping[str, Spent]:
         """The same of every provider that has paid probes."""
-        providers = dict.fromkeys(
-            row.endpoint.provider for row in self._plan.rows.values() if self._paid(row.settings)
-        )
-        return {provider: self.spent(provider) for provider in providers}
+        return {provider: self.spent(provider) for provider in self.budgets()}
 
     # ---- following a configuration -------------------------------------------------------------------
 
