@@ -205,10 +205,15 @@ class Daemon:
         )
         self._metrics.lookouts(self.config.lookouts)
         self._metrics.providers(self.config.providers)
-        self._metrics.endpoints(self.config.endpoints)
+        self._metrics.encrypted(key for key in self.config.endpoints if self._meets_tls(key))
         names = reporters(self.config.tokens)
         self.balancer.retain_reporters(names, now=clock.monotonic())
         self._metrics.reporters(names)
+
+    def _meets_tls(self, key: str) -> bool:
+        """Whether the probes of an endpoint may meet a certificate."""
+        places = (self.config.endpoints[key].base_url, self.config.probes[key].url)
+        return any(place is not None and place.lower().startswith("https:") for place in places)
 
     def _probed(self, result: ProbeResult) -> None:
         now = clock.monotonic()
@@ -302,6 +307,7 @@ class Daemon:
             stretch=schedule.stretch,
             left_out=schedule.left_out,
             spent={key: (spent.requests, spent.usd) for key, spent in schedule.all_spent().items()},
+            limits={key: (budget.requests, budget.usd) for key, budget in schedule.budgets().items()},
         )
         return self._metrics.render(accept)
 
@@ -314,6 +320,8 @@ class Daemon:
         self._told = news[-1].number
         for transition in news:
             self._tell(transition)
+            if transition.endpoint is not None:
+                self._scheduler.reconsider(transition.endpoint)  # its next turn was planned for a calmer time
         self._news.set()
         self._news.clear()
 

@@ -9,12 +9,12 @@ import signal
 import ssl
 import sys
 import threading
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from balancer import Request
 from balancer.config import parse_config
@@ -24,6 +24,7 @@ from balancer.service.clock import monotonic, wall
 from balancer.service.log import configure
 
 ROOT = Path(__file__).parents[1]
+PEM = ROOT / "tests" / "probing" / "self_signed.pem"
 DEADLINE = 10.0  # s; for conditions that come within one on an idle machine
 
 
@@ -113,6 +114,22 @@ async def test_probes_find_who_is_there_and_who_is_not(daemon, http, models_serv
     assert [each["endpoint"] for each in ejected] == ["acme/large@gone"]
     assert ejected[0]["reason"] == "3 probes failed in a row (connect)"
     assert ejected[0]["next_in"] > 0
+
+
+async def test_what_reports_eject_is_probed_at_once_and_not_at_its_old_turn(daemon, http, models_server):
+    calm = LOCAL.format(url=models_server).replace("interval: 1s", "interval: 1h, suspect_interval: 1s")
+    running = await daemon(calm)
+    failures = {"reports": [{"endpoint": "acme/large@local", "status": 500}] * 12}
+    async with http.post(f"{running.url}/v1/reports", json=failures) as answer:
+        assert (await answer.json())["recorded"] == 12
+
+    async def probed():
+        async with http.get(f"{running.url}/metrics") as answer:
+            text = await answer.text()
+        name = 'balancer_outcomes_total{endpoint="acme/large@local",source="probe",outcome="success"}'
+        return float(re.search(rf"^{re.escape(name)} (.*)$", text, re.MULTILINE)[1]) > 0
+
+    await until(probed)
 
 
 async def test_what_would_be_an_ejection_is_logged_as_such_and_chooses_nothing(daemon, http):
@@ -281,20 +298,25 @@ async def test_a_probe_by_hand_tells_its_verdict_or_why_there_is_none(daemon, ht
     assert (await probe("acme/large@nobody"))[0] == 404
 
 
-async def test_the_end_of_a_certificate_is_a_fact_of_a_probe_and_a_metric(daemon, http):
-    pem = Path(__file__).parent / "probing" / "self_signed.pem"
+@asynccontextmanager
+async def certified():
+    """The address of a server that shakes hands and says nothing."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
+    context.load_cert_chain(PEM)
 
     async def hold(reader, writer):
         await reader.read()
         writer.close()
 
     async with await asyncio.start_server(hold, "127.0.0.1", 0, ssl=context) as server:
-        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_the_end_of_a_certificate_is_a_fact_of_a_probe_and_a_metric(daemon, http):
+    async with certified() as url:
         running = await daemon(
             LOCAL.format(url=url).replace(
-                "provider: local,", f"provider: local, probe: {{kind: tls, ca_file: {pem}}},"
+                "provider: local,", f"provider: local, probe: {{kind: tls, ca_file: {PEM}}},"
             )
         )
         async with http.post(f"{running.url}/v1/probe", json={"endpoint": "acme/large@local"}) as answer:
@@ -315,6 +337,23 @@ async def test_the_daemon_may_open_as_many_files_as_the_system_lets_it(daemon):
         assert resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_an_endpoint_that_is_encrypted_no_more_loses_the_end_of_its_certificate(daemon, http, tmp_path):
+    async with certified() as url:
+        text = LOCAL.format(url=url).replace(
+            "provider: local,", f"provider: local, probe: {{kind: tcp, ca_file: {PEM}}},"
+        )
+        running = await daemon(text.replace("kind: tcp", "kind: tls"))
+        async with http.post(f"{running.url}/v1/probe", json={"endpoint": "acme/large@local"}) as answer:
+            assert (await answer.json())["certificate_expires"] is not None
+        file = next(tmp_path.glob("balancer-*.yaml"))
+        for change, left in ((("kind: tls", "kind: tcp"), 1), (("https:", "http:"), 0)):
+            file.write_text(file.read_text().replace(*change))
+            async with http.post(f"{running.url}/-/reload") as answer:
+                assert answer.status == 200
+            async with http.get(f"{running.url}/metrics") as answer:
+                assert (await answer.text()).count("\nbalancer_probe_certificate_expiry_timestamp_seconds{") == left
 
 
 async def test_a_port_in_use_is_one_line_and_status_1(daemon, tmp_path):
@@ -463,95 +502,6 @@ async def test_a_probe_that_our_own_network_failed_is_told_in_the_log(free_port)
     failed = next(each for each in told if each["event"] == "probe.failed")
     assert (failed["outcome"], failed["level"]) == ("local", "info")
     assert failed["detail"].startswith("the proxy 127.0.0.1:")
-
-
-ALONE = """\
-probe: {{interval: 1s, timeout: 1s}}
-providers:
-  one:
-    base_url: "http://127.0.0.1:{port}/v1"
-    status_page: {{url: "{page}", interval: 1s, timeout: 1s}}
-models:
-  acme/large: {{endpoints: [{{provider: one, model: large}}]}}
-self_check: {{targets: ["tcp://127.0.0.1:{target}"], interval: 1s, timeout: 1s}}
-"""
-
-
-async def test_where_no_target_answers_even_a_single_provider_is_not_blamed(daemon, http, free_port, models_server):
-    text = ALONE.format(port=free_port(), target=free_port(), page=f"{models_server}/v1/models")
-    running = await daemon(text)
-
-    async def failed():
-        async with http.get(f"{running.url}/v1/endpoint", params={"id": "acme/large@one"}) as answer:
-            found = await answer.json()
-        return found if found["outcomes"]["probe"].get("connect", 0) >= 5 else None
-
-    found = await until(failed)
-    assert (found["state"], found["failures"]) != ("ejected", [])
-    assert found["state"] == "unverified"
-    async with http.get(f"{running.url}/-/ready") as answer:
-        assert (await answer.json())["self_suspect_reason"] == "the target of self_check does not answer (connect)"
-    async with http.get(f"{running.url}/metrics") as answer:
-        text = await answer.text()
-    assert re.search(r'balancer_lookout_success\{lookout="self:tcp://127.0.0.1:\d+"\} 0\n', text)
-    assert 'balancer_lookout_success{lookout="status_page:one"} 0\n' in text
-    assert "balancer_self_suspect 1\n" in text
-    events = [json.loads(line) for line in running.log().splitlines()]
-    assert not [each for each in events if each["event"] == "endpoint.ejected"]
-    (unread,) = {each["detail"] for each in events if each.get("lookout") == "status_page:one"}
-    assert unread.startswith("the status page is in no known format")
-
-
-async def test_what_a_status_page_tells_is_told_lowers_and_ejects_nobody(daemon, http):
-    words = {"indicator": "major"}
-
-    async def page(_request):
-        return web.json_response({"status": words, "components": [], "incidents": []})
-
-    async def listing(_request):
-        return web.json_response({"data": [{"id": "large"}]})
-
-    app = web.Application()
-    app.router.add_get("/api/v2/summary.json", page)
-    app.router.add_get("/v1/models", listing)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port = runner.addresses[0][1]
-        running = await daemon(ALONE.format(port=port, target=port, page=f"http://127.0.0.1:{port}"))
-
-        async def state(wanted):
-            async with http.get(f"{running.url}/v1/endpoint", params={"id": "acme/large@one"}) as answer:
-                found = await answer.json()
-            return found if found["state"] == wanted else None
-
-        found = await until(lambda: state("degraded"))
-        assert (found["eligible"], found["reason"]) == (True, "its status page says partial outage")
-        async with http.get(f"{running.url}/v1/providers") as answer:
-            (provider,) = (await answer.json())["providers"]
-        assert (provider["announced"]["level"], provider["announced"]["detail"]) == ("partial_outage", "")
-        async with http.get(f"{running.url}/metrics") as answer:
-            text = await answer.text()
-        assert 'balancer_provider_announced{provider="one",level="partial_outage"} 1\n' in text
-        assert 'balancer_lookout_success{lookout="status_page:one"} 1\n' in text
-        async with http.get(f"{running.url}/v1/config") as answer:
-            lookouts = (await answer.json())["lookouts"]
-        assert [each["id"] for each in lookouts] == ["status_page:one", f"self:tcp://127.0.0.1:{port}"]
-        words["indicator"] = "none"
-        await until(lambda: state("healthy"))
-        async with http.get(f"{running.url}/v1/providers") as answer:
-            (provider,) = (await answer.json())["providers"]
-        assert provider["announced"] is None
-        events = [json.loads(line) for line in running.log().splitlines()]
-        told = [each for each in events if each["event"] == "provider.announced"]
-        assert [(each["provider"], each["reason"]) for each in told] == [
-            ("one", "its status page says partial outage"),
-            ("one", "its status page tells of no trouble any more"),
-        ]
-        assert not [each for each in events if each["event"] == "endpoint.ejected"]
-    finally:
-        await runner.cleanup()
 
 
 async def test_an_event_loop_that_stood_still_is_noticed_and_told():

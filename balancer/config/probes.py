@@ -18,7 +18,7 @@ from msgspec import UnsetType
 
 from balancer.config.faults import address_version
 from balancer.config.overlay import first, overlay
-from balancer.config.problems import Path
+from balancer.config.problems import Path, path_text
 from balancer.config.proxies import Proxies
 from balancer.config.references import Vault
 from balancer.config.rules import Sheet
@@ -49,7 +49,8 @@ class Probes:
         self._top = _given(sheet.file.probe)
         self._base = overlay(ProbeSettings(), self._top)
         self._kinds: set[str] = set()
-        self._lacks_url = False
+        self._shared: dict[tuple[str, Path], tuple[float, Path]] = {}
+        self._lacks_url: set[str] = set()
         self._judge_times(("probe",), self._top, self._top)
 
     def settings(self, path: Path, endpoint: EndpointShape) -> ProbeSettings:
@@ -72,21 +73,24 @@ class Probes:
         )
         self._judge_times(at, own, self._top)
         self._judge_http(at, own, merged)
-        self._judge_answer_model(at, own, merged)
-        self._kinds.add(merged.kind)
+        self._judge_paid(at, own, merged)
+        self._judge_shared(path, endpoint.provider.partition("/")[0], merged)
+        self._kinds.update(_used(merged).values())
         return merged
 
     def judge_address(self, path: Path, endpoint: EndpointShape, settings: ProbeSettings, base_url: str) -> None:
         """Tell where a kind has nothing to do at an endpoint's address."""
         own = _given(endpoint.probe)
-        at: Path = path if isinstance(own.kind, UnsetType) else (*path, "probe", "kind")
         parts = urlsplit(base_url)
-        if settings.kind == "tls" and parts.scheme == "http":
-            self._sheet.tell(at, "the probe kind is tls, and base_url is plain http", "use https, or kind: tcp")
-        if settings.kind == "dns" and address_version(parts.hostname) is not None:
-            found = "the probe kind is dns, and base_url holds an address: nothing to resolve"
-            self._sheet.tell(at, found, "use a host's name, or kind: tcp")
         version = address_version(parts.hostname)
+        for key, kind in _used(settings).items():
+            at: Path = path if isinstance(getattr(own, key), UnsetType) else (*path, "probe", key)
+            said = f"the probe kind is {kind}" if key == "kind" else f"{key} is {kind}"
+            if kind == "tls" and parts.scheme == "http":
+                self._sheet.tell(at, f"{said}, and base_url is plain http", f"use https, or {key}: tcp")
+            if kind == "dns" and version is not None:
+                found = f"{said}, and base_url holds an address: nothing to resolve"
+                self._sheet.tell(at, found, f"use a host's name, or {key}: tcp")
         if settings.ip_version != "any" and version not in (None, settings.ip_version):
             at = path if isinstance(own.ip_version, UnsetType) else (*path, "probe", "ip_version")
             found = f"ip_version is {settings.ip_version}, and base_url holds an IPv{version} address"
@@ -104,9 +108,9 @@ class Probes:
         """Tell what is wrong at the top level, now that it is known what the endpoints made of it."""
         touches = self._sheet.problems.touches
         if not self._kinds & _PAID and not touches(("probe", "kind")) and not touches(("models",)):
-            self._refuse_answer_model(("probe",), self._top, "no endpoint has a paid probe kind")
-        if self._lacks_url and not touches(("probe",)):
-            self._sheet.tell(("probe", "kind"), "http without a url", "give url: an address or a path")
+            self._refuse_paid(("probe",), self._top, "no endpoint has a paid probe kind")
+        for key in sorted(self._lacks_url) if not touches(("probe",)) else ():
+            self._sheet.tell(("probe", key), "http without a url", "give url: an address or a path")
         self._judge_listed()
         if "http" in self._kinds or touches(("probe", "kind")) or touches(("models",)):
             return
@@ -122,44 +126,72 @@ class Probes:
             self._sheet.tell(("probe", "listed"), found, "set kind: models, or remove it")
 
     def _judge_times(self, at: Path, own: ProbeShape, top: ProbeShape) -> None:
-        if isinstance(own.timeout, UnsetType) and isinstance(own.interval, UnsetType):
-            return
-        if any(self._sheet.problems.touches((*place, key)) for place in (at, ("probe",)) for key in _TIMES):
-            return
-        timeout = top.timeout if isinstance(own.timeout, UnsetType) else own.timeout
-        interval = top.interval if isinstance(own.interval, UnsetType) else own.interval
-        if isinstance(timeout, UnsetType):
-            return
-        longest = ProbeSettings().interval if isinstance(interval, UnsetType) else interval
-        if timeout <= longest:
-            return
-        if isinstance(own.timeout, UnsetType):
-            found = f"{duration_text(longest)} is shorter than timeout, {duration_text(timeout)}"
-            self._sheet.tell((*at, "interval"), found, f"use {duration_text(timeout)} or more")
-        else:
-            found = f"{duration_text(timeout)} is longer than interval, {duration_text(longest)}"
-            self._sheet.tell((*at, "timeout"), found, f"use at most {duration_text(longest)}")
+        for low, high, written in _ORDERS:
+            if isinstance(getattr(own, low), UnsetType) and isinstance(getattr(own, high), UnsetType):
+                continue
+            if any(
+                self._sheet.problems.touches((*place, key)) for place in (at, ("probe",)) for key in (low, high)
+            ):
+                continue
+            given: dict[str, float | None] = {
+                key: first(getattr(own, key), getattr(top, key)) for key in (low, high)
+            }
+            if given[written] is None:
+                continue
+            held: dict[str, float] = {
+                key: getattr(ProbeSettings(), key) if value is None else value for key, value in given.items()
+            }
+            if held[low] <= held[high]:
+                continue
+            least, most = duration_text(held[low]), duration_text(held[high])
+            key = written if not isinstance(getattr(own, written), UnsetType) else ({low, high} - {written}).pop()
+            if key == low:
+                self._sheet.tell((*at, low), f"{least} is longer than {high}, {most}", f"use at most {most}")
+            else:
+                self._sheet.tell((*at, high), f"{most} is shorter than {low}, {least}", f"use {least} or more")
+
+    def _judge_shared(self, path: Path, provider: str, merged: ProbeSettings) -> None:
+        """Tell where endpoints of one provider have different limits, of which it has one."""
+        shared: dict[Path, float] = {} if merged.kind == "none" else {("concurrency",): merged.concurrency}
+        if merged.kind in _PAID:
+            shared[("budget", "requests")] = merged.budget.requests
+            shared[("budget", "usd")] = merged.budget.usd
+        for key, value in shared.items():
+            place: Path = (*path, "probe", *key)
+            if self._sheet.problems.touches(place) or self._sheet.problems.touches(("probe", *key)):
+                continue
+            first_value, first_path = self._shared.setdefault((provider, key), (value, path))
+            if value != first_value:
+                was = f"the {first_value:.12g} of {path_text(first_path)}"
+                found = f"{value:.12g} is not {was}, and both are limits of {provider}"
+                self._sheet.tell(place, found, "use the same for all endpoints of a provider")
 
     def _judge_http(self, at: Path, own: ProbeShape, merged: ProbeSettings) -> None:
         touches = self._sheet.problems.touches
-        if any(touches((*place, "kind")) for place in (at, ("probe",))):
+        if any(touches((*place, key)) for place in (at, ("probe",)) for key in ("kind", "free_kind")):
             return
-        if merged.kind == "http":
+        kinds = _used(merged).values()
+        paid = merged.kind in _PAID
+        said = f"the probe kind is {merged.kind}" + (f" and free_kind {merged.free_kind}" if paid else "")
+        if "http" in kinds:
             if merged.url is None and not any(touches((*place, "url")) for place in (at, ("probe",))):
-                if isinstance(own.kind, UnsetType):
-                    self._lacks_url = True
-                else:
-                    self._sheet.tell((*at, "kind"), "http without a url", "give url: an address or a path")
+                self._tell_no_url(at, own, "free_kind" if paid else "kind")
             self._judge_message(at, own, merged)
-        for key in _written(own) if merged.kind != "http" else ():
-            found = f"the probe kind is {merged.kind}, and only http reads {key}"
-            self._sheet.tell((*at, key), found, _USE)
-        if merged.kind != "models" and not isinstance(own.listed, UnsetType):
-            found = f"the probe kind is {merged.kind}, and only models reads listed"
-            self._sheet.tell((*at, "listed"), found, "set kind: models, or remove it")
+        for key in _written(own) if "http" not in kinds else ():
+            use = "set free_kind: http, or remove it" if paid else _USE
+            self._sheet.tell((*at, key), f"{said}, and only http reads {key}", use)
+        if "models" not in kinds and not isinstance(own.listed, UnsetType):
+            use = f"set {'free_kind' if paid else 'kind'}: models, or remove it"
+            self._sheet.tell((*at, "listed"), f"{said}, and only models reads listed", use)
         if merged.kind in _SILENT and not isinstance(own.send_headers, UnsetType):
             found = f"the probe kind is {merged.kind}, which sends no headers"
             self._sheet.tell((*at, "send_headers"), found, "use another kind, or remove it")
+
+    def _tell_no_url(self, at: Path, own: ProbeShape, key: str) -> None:
+        if isinstance(getattr(own, key), UnsetType):
+            self._lacks_url.add(key)
+        else:
+            self._sheet.tell((*at, key), "http without a url", "give url: an address or a path")
 
     def _judge_message(self, at: Path, own: ProbeShape, merged: ProbeSettings) -> None:
         """Tell what a method cannot send or bring back, where the method or that was written."""
@@ -217,25 +249,38 @@ class Probes:
                 headers[name] = held if isinstance(held, Secret) else Absent(held)
         return headers
 
-    def _judge_answer_model(self, at: Path, own: ProbeShape, merged: ProbeSettings) -> None:
+    def _judge_paid(self, at: Path, own: ProbeShape, merged: ProbeSettings) -> None:
         if merged.kind not in _PAID and not any(
             self._sheet.problems.touches((*place, "kind")) for place in (at, ("probe",))
         ):
-            self._refuse_answer_model(at, own, f"the probe kind is {merged.kind}")
+            self._refuse_paid(at, own, f"the probe kind is {merged.kind}")
 
-    def _refuse_answer_model(self, at: Path, shape: ProbeShape, why: str) -> None:
-        if not isinstance(shape.answer_model, UnsetType):
-            found = f"{why}, and only completion and tools read answer_model"
-            self._sheet.tell((*at, "answer_model"), found, "set kind: completion, or remove it")
+    def _refuse_paid(self, at: Path, shape: ProbeShape, why: str) -> None:
+        for key in _PAID_KEYS:
+            if not isinstance(getattr(shape, key), UnsetType):
+                found = f"{why}, and only completion and tools read {key}"
+                self._sheet.tell((*at, key), found, "set kind: completion, or remove it")
 
 
 _PAID = frozenset({"completion", "tools"})
+_PAID_KEYS = ("answer_model", "free_kind")  # read by those alone
 _USE = "set kind: http, or remove it"
-_TIMES = ("timeout", "interval")
+# What may not be longer than what; the third was written somewhere, or its default gives way.
+_ORDERS = (
+    ("timeout", "interval", "timeout"),
+    ("suspect_interval", "interval", "suspect_interval"),
+    ("interval", "floor", "floor"),
+)
 
 
 def _given(shape: ProbeShape | UnsetType | None) -> ProbeShape:
     return ProbeShape() if shape is None or isinstance(shape, UnsetType) else shape
+
+
+def _used(settings: ProbeSettings) -> dict[str, str]:
+    """The kinds that an endpoint is probed with, by the key that says so."""
+    kinds: dict[str, str] = {"kind": settings.kind}
+    return kinds | {"free_kind": settings.free_kind} if settings.kind in _PAID else kinds
 
 
 def _written(shape: ProbeShape) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta
 
-from balancer.config.settings import Budget, EndpointKind, IpVersion, LogSettings, Method, ProbeSettings
+from balancer.config.settings import Budget, EndpointKind, FreeKind, IpVersion, LogSettings, Method, ProbeSettings
 from balancer.config.units import Duration, Size, duration_text, size_text
 from balancer.config.vocabulary import (
     DAY,
@@ -83,6 +83,12 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
             ),
         ]
     ] = UNSET
+    free_kind: Given[
+        Annotated[
+            FreeKind,
+            told("Kinds completion and tools: what is probed at turns for which none is bought.", _PROBE.free_kind),
+        ]
+    ] = UNSET
     interval: Given[
         Annotated[Duration, lasts(1.0, HOUR), told("Time between two probes.", duration_text(_PROBE.interval))]
     ] = UNSET
@@ -111,7 +117,9 @@ class ProbeShape(Shape, frozen=True, kw_only=True):
         Annotated[
             Duration,
             lasts(1.0, 7 * DAY),
-            told("A paid probe goes out this often whatever happens.", duration_text(_PROBE.floor)),
+            told(
+                "A paid probe goes out this often at least, unless reports are young.", duration_text(_PROBE.floor)
+            ),
         ]
     ] = UNSET
     budget: Given[Annotated[BudgetShape | None, told("Limits of the paid probes.")]] = UNSET

@@ -16,6 +16,8 @@ from balancer.core.model import Catalog, Endpoint
 
 EndpointKind = Literal["models", "completion", "tools", "http", "tls", "tcp", "dns", "none"]
 """What `probe.kind` may say of an endpoint."""
+FreeKind = Literal["models", "http", "tls", "tcp", "dns", "none"]
+"""What `probe.free_kind` may say: the kinds that cost nothing."""
 ProbeKind = Literal[EndpointKind, "status_page", "self"]
 Method = Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"]
 IpVersion = Literal["any", "4", "6"]
@@ -66,19 +68,22 @@ class ClientCert:
 class ProbeSettings:
     """How one endpoint is probed. Units: seconds, bytes.
 
+    Where `kind` is paid, `free_kind` is probed at the turns for which none is bought; `none` leaves them out.
     `suspect_interval` takes the place of `interval` while something is wrong, and is never the longer of the two.
-    `floor` is how often a paid probe goes out whatever happens. `concurrency` is per provider. `reuse` keeps the
-    connection between probes, and every `fresh_every`-th probe opens another all the same. `ca_file` names the only
-    authorities to believe, `proxy` has the environment's proxies. `listed` makes it a failure that a list of models
-    lacks the endpoint's. `send_headers` go along with every HTTP request, besides our own. The rest is for the kind
-    `http`: an absolute URL or a path below `base_url`, what is sent there, the statuses that are good, headers that
-    must be there (name → text that the value must contain), a regular expression the body must match, and JSONPaths
-    of which something must be found in it (path → the value as text, or `None` for any). `answer_model` is for the
-    paid kinds: the model that an answer must name instead of the one that was asked for, or `any`. `variables` are
-    what the environment put into what is sent: into `url`, `send_headers`, `send_body` and the query of `base_url`.
+    `floor` is how often a paid probe goes out where no report is young. `concurrency` is per provider. `reuse`
+    keeps the connection between probes, and every `fresh_every`-th probe opens another all the same. `ca_file`
+    names the only authorities to believe, `proxy` has the environment's proxies. `listed` makes it a failure that a
+    list of models lacks the endpoint's. `send_headers` go along with every HTTP request, besides our own. The rest
+    is for the kind `http`: an absolute URL or a path below `base_url`, what is sent there, the statuses that are
+    good, headers that must be there (name → text that the value must contain), a regular expression the body must
+    match, and JSONPaths of which something must be found in it (path → the value as text, or `None` for any).
+    `answer_model` is for the paid kinds: the model that an answer must name instead of the one that was asked for,
+    or `any`. `variables` are what the environment put into what is sent: into `url`, `send_headers`, `send_body`
+    and the query of `base_url`.
     """
 
     kind: ProbeKind = "models"
+    free_kind: FreeKind = "models"
     interval: float = 30.0
     suspect_interval: float = 10.0
     timeout: float = 10.0

@@ -15,12 +15,12 @@ from typing import Final, Literal, NamedTuple
 
 from balancer.core.row import Row
 
-Urgency = Literal["calm", "suspect", "out", "trial", "awaited", "held"]
+Urgency = Literal["calm", "suspect", "out", "trial", "awaited", "misconfigured", "held"]
 """`suspect`: it failed last, or is degraded. `out`: its hold is not over, or its trial is under way. `trial`: its
 hold is over, and a request or a probe will be the trial; `awaited`: the same, and requests wait for a probe.
-`held`: asking now would tell nothing."""
+`misconfigured`: it refused us, and no request will find out that it does no more. `held`: nobody is to call it."""
 
-_HELD = frozenset({"drained", "misconfigured", "throttled"})
+_HELD = frozenset({"drained", "throttled"})
 
 
 class Evidence(NamedTuple):
@@ -48,6 +48,8 @@ def _urgency(row: Row, now: float) -> Urgency:
     states = row.states(now)
     if not _HELD.isdisjoint(states):
         return "held"
+    if "misconfigured" in states:
+        return "misconfigured"
     if states[0] == "half_open" or (states[0] == "ejected" and not row.health.trial_due(now)):
         return "out"
     if states[0] == "ejected":

@@ -35,8 +35,8 @@ _DECISION_BUCKETS: Final = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3
 # From a loopback connect to the default timeout of a whole probe (10 s); few, as each is five lines a provider.
 _PROBE_BUCKETS: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-LeftOut = Literal["late", "fresh", "budget"]
-"""Why a probe's turn passed without one: the closed set behind the label `reason`."""
+LeftOut = Literal["late", "busy", "fresh", "budget"]
+"""Why a turn was not used for the probe that it was for: the closed set behind the label `reason`."""
 
 _GAUGES: Final[Mapping[str, str]] = {
     "balancer_event_loop_lag_seconds": "How late the event loop ran a timer, measured last.",
@@ -63,6 +63,7 @@ class Metrics:
         self._gauges: dict[str, float] = {}
         self._left_out: dict[LeftOut, int] = dict.fromkeys(get_args(LeftOut), 0)
         self._spent: dict[str, tuple[int, float]] = {}
+        self._limits: dict[str, tuple[int, float]] = {}
         self._reporters: tuple[str, ...] = ()
         self._lookouts: dict[str, bool | None] = {}
 
@@ -107,16 +108,18 @@ class Metrics:
         stretch: float,
         left_out: Mapping[LeftOut, int],
         spent: Mapping[str, tuple[int, float]],
+        limits: Mapping[str, tuple[int, float]],
     ) -> None:
         """Show what the probe scheduler is doing: turns left out by reason, and by provider what it paid for today.
 
-        Shape: `left_out` by `LeftOut`; `spent` is a number of requests, and USD.
+        Shape: `left_out` by `LeftOut`; `spent` and its `limits` are a number of requests, and USD.
         """
         self._gauges["balancer_probes_in_flight"] = in_flight
         self._gauges["balancer_probe_lateness_seconds"] = lateness
         self._gauges["balancer_probe_stretch_ratio"] = stretch
         self._left_out.update(left_out)
         self._spent = dict(spent)
+        self._limits = dict(limits)
 
     def reloaded(self, *, successful: bool, wall: float) -> None:
         """Show how the newest configuration fared, the one at start included. Units: `wall` in Unix seconds."""
@@ -139,8 +142,8 @@ class Metrics:
                     for phase in PHASES
                 }
 
-    def endpoints(self, keys: Iterable[str]) -> None:
-        """Forget the certificates of endpoints that are removed."""
+    def encrypted(self, keys: Iterable[str]) -> None:
+        """Keep the certificates of these endpoints, and of no others."""
         wanted = frozenset(keys)
         self._certificates = {key: at for key, at in self._certificates.items() if key in wanted}
 
@@ -206,7 +209,7 @@ class Metrics:
             Family(
                 name="balancer_probe_turns_left_out",
                 kind="counter",
-                help="Turns that passed without a probe: much too late, with fresh evidence, or without budget.",
+                help="Turns that were not used: late, busy provider; paid probes: fresh evidence, budget.",
                 lines=[
                     line("balancer_probe_turns_left_out_total", {"reason": key}, n)
                     for key, n in self._left_out.items()
@@ -228,6 +231,24 @@ class Metrics:
                 lines=[
                     line("balancer_probe_budget_used_usd", {"provider": key}, usd)
                     for key, (_, usd) in self._spent.items()
+                ],
+            ),
+            Family(
+                name="balancer_probe_budget_limit_requests",
+                kind="gauge",
+                help="How many paid probes there may be in a UTC day.",
+                lines=[
+                    line("balancer_probe_budget_limit_requests", {"provider": key}, requests)
+                    for key, (requests, _) in self._limits.items()
+                ],
+            ),
+            Family(
+                name="balancer_probe_budget_limit_usd",
+                kind="gauge",
+                help="What they may cost together.",
+                lines=[
+                    line("balancer_probe_budget_limit_usd", {"provider": key}, usd)
+                    for key, (_, usd) in self._limits.items()
                 ],
             ),
             Family(

@@ -1,8 +1,10 @@
 """What paid probes may cost: counted per provider and UTC day.
 
-Theory of operation: a budget is looked at before a probe, and what that cost is known after, so what is in flight
-may exceed it by that much. An answer without usage, or an endpoint without prices, costs requests and no USD. All
-of it lives in memory: a restart begins anew.
+Theory of operation: a request is counted when a probe begins, and given back where it could not be sent. What it
+costs is known after it, so until then the most that one of that provider cost today is set aside, and no probe
+begins for which that would not be there. While nobody knows what one costs, one goes alone: a budget of USD is
+exceeded by the first probe of a day at the most. An answer without usage, or an endpoint without prices, costs
+requests and no USD. All of it lives in memory: a restart begins anew.
 
 What this module does not know: which probes are paid, and monotonic time.
 """
@@ -38,34 +40,97 @@ class Spent:
         return f"{self.requests} of {budget.requests} requests, {self.usd:.4f} of {budget.usd:g} USD"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Hold:
+    """What is set aside for a probe under way. Units: USD; `None` where nobody knows what one costs."""
+
+    provider: str
+    day: int
+    usd: float | None
+
+
 class Budgets:
     """Every provider's day."""
 
     def __init__(self, *, wall: Callable[[], float]) -> None:
         self._wall = wall
-        self._day: int | None = None
+        self._day = 0
         self._spent: dict[str, Spent] = {}
+        self._dearest: dict[str, float] = {}
+        self._held: dict[str, list[Hold]] = {}
         self._told: dict[str, int] = {}
+
+    # ---- reading -------------------------------------------------------------------------------------
 
     def spent(self, provider: str) -> Spent:
         """What paid probes of a provider have used today."""
-        return self._spent.get(provider, Spent()) if self._day == self._today() else Spent()
+        return self._spent.get(provider, Spent()) if self._today() == self._day else Spent()
+
+    def lack(self, provider: str, budget: Budget, *, priced: bool) -> str | None:
+        """Why there is nothing left for another probe, in words; `None` where there is.
+
+        Shape: `priced` is whether its endpoint has prices.
+        """
+        spent = self.spent(provider)
+        said = spent.told(budget)
+        if spent.exceeds(budget):
+            return said
+        held = [hold.usd for hold in self._held.get(provider, ())]
+        if priced and None in held:
+            return f"{said}, and one is under way whose cost is not known yet"
+        dearest = self._dearest.get(provider) if self._today() == self._day else None
+        if not priced or dearest is None:
+            return None
+        set_aside = sum(usd for usd in held if usd is not None)
+        if spent.usd + set_aside + dearest <= budget.usd:
+            return None
+        return f"{said}, and one costs up to {dearest:.4f}"
+
+    # ---- changing ------------------------------------------------------------------------------------
+
+    def begin(self, provider: str, *, priced: bool) -> Hold:
+        """Count a request, and set aside what it may cost."""
+        self._turn_day()
+        hold = Hold(provider=provider, day=self._day, usd=self._dearest.get(provider) if priced else 0.0)
+        self._held.setdefault(provider, []).append(hold)
+        self._add(provider, requests=1)
+        return hold
+
+    def settle(self, hold: Hold, *, usd: float | None, sent: bool) -> None:
+        """Count what a probe cost in place of what was set aside; give its request back where it was not sent."""
+        self._turn_day()
+        held = self._held[hold.provider]
+        held.remove(hold)
+        if not held:
+            del self._held[hold.provider]
+        if not sent and hold.day == self._day:
+            self._add(hold.provider, requests=-1)
+        if usd is not None:
+            self._dearest[hold.provider] = max(usd, self._dearest.get(hold.provider, 0.0))
+            self._add(hold.provider, usd=usd)
 
     def is_news(self, provider: str) -> bool:
-        """Whether nobody was told yet today that this provider's budget is used up; asked once, it is told."""
-        today = self._today()
-        before = self._told.get(provider)
-        self._told[provider] = today
-        return before != today
+        """Whether nobody was told yet today that this provider's budget is used up; asked once, it is told.
 
-    def spend(self, provider: str, *, requests: int = 0, usd: float = 0.0) -> None:
-        """Count what was used."""
+        Shape: while a probe is under way it is not known to be.
+        """
         today = self._today()
-        if self._day != today:
-            self._day = today
-            self._spent.clear()
+        if provider in self._held or self._told.get(provider) == today:
+            return False
+        self._told[provider] = today
+        return True
+
+    def _add(self, provider: str, *, requests: int = 0, usd: float = 0.0) -> None:
         before = self._spent.get(provider, Spent())
         self._spent[provider] = Spent(requests=before.requests + requests, usd=before.usd + usd)
 
+    def _turn_day(self) -> None:
+        today = self._today()
+        if today != self._day:
+            self._day = today
+            self._spent.clear()
+            self._dearest.clear()
+
     def _today(self) -> int:
-        return int(self._wall() // DAY)
+        """The UTC day; a clock that is set back to yesterday does not give today's budget twice."""
+        return max(self._day, int(self._wall() // DAY))

@@ -2,12 +2,13 @@
 
 Theory of operation: first turns are spread over the interval and every later one is jittered, so that endpoints
 which started together drift apart. A turn that comes much too late (a suspended machine, a stopped process) is not
-taken: it was *not run*, which is no failure of anybody's, and it is spread over its interval again, since firing
-all that is late at once would measure our own stampede.
+taken: it was *not run*, which is no failure of anybody's, and it is spread over as long as it last waited, since
+firing all that is late at once would measure our own stampede.
 
 A daemon that is late again and again has more to do than it can: it stretches all intervals, step by step while it
-is late and back when it is not, rather than be late for everything. How late it is is a moving average over the
-times that turns were taken, so that one pause is no overload, however many turns fell into it.
+is late, rather than be late for everything. It takes a step back only when it was in time for some minutes: else it
+would swing between too much and too little. How late it is is a moving average over the times that turns were
+taken, so that one pause is no overload, however many turns fell into it.
 
 What this module does not know: what a turn is used for, asyncio, and any clock but `now`.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Final, Literal
@@ -24,6 +25,7 @@ from typing import Final, Literal
 from balancer.config.secret import Secret
 from balancer.config.settings import ProbeSettings
 from balancer.core.model import Endpoint
+from balancer.probing.pace import Bought
 from balancer.probing.probe import ProbeResult
 
 JITTER: Final = 0.1  # of the interval, to both sides: enough to drift apart, too little to notice
@@ -35,13 +37,15 @@ RELAXED: Final = 0.1  # s; below it what was stretched is taken back
 STRETCH_STEP: Final = 1.25
 STRETCH_MAX: Final = 8.0  # beyond it the machine is too small, and the figures say so
 STRETCH_EVERY: Final = 10.0  # s between two steps: the last one must be felt first
+RELAX_EVERY: Final = 300.0  # s in time before a step back: a few rounds of the usual interval, even when stretched
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Row:
     """One scheduled endpoint. `number` is the heap entry that counts; older entries are void.
 
-    `failures` are those of its probes in a row; `paid_at` is when the last paid one began.
+    `started` is when its last turn was taken, `wait` what lies between its turns, without stretch and jitter;
+    `failing` is whether its last probe failed.
     """
 
     endpoint: Endpoint
@@ -50,9 +54,48 @@ class Row:
     due: float = 0.0
     number: int = -1
     place: Literal["planned", "queued", "running"] = "planned"
-    failures: int = 0
-    paid_at: float | None = None
+    failing: bool = False
+    started: float = float("-inf")
+    wait: float = field(init=False)
+    bought: Bought = field(default_factory=Bought)
     waiters: list[asyncio.Future[ProbeResult]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.wait = self.settings.interval
+
+    @property
+    def priced(self) -> bool:
+        """Whether what a paid probe used has a price."""
+        return self.endpoint.pricing.prompt is not None and self.endpoint.pricing.completion is not None
+
+    @property
+    def leads(self) -> tuple[object, ...]:
+        """Everything that makes an endpoint another one to a probe."""
+        endpoint = self.endpoint
+        return (
+            endpoint.identity,
+            endpoint.provider,
+            endpoint.base_url,
+            endpoint.api,
+            endpoint.upstream_model,
+            self.credential,
+            self.settings.kind,
+        )
+
+    @property
+    def asks(self) -> ProbeSettings:
+        """What its probe sends and accepts, without how often and how much."""
+        usual = ProbeSettings()
+        return replace(
+            self.settings,
+            interval=usual.interval,
+            suspect_interval=usual.suspect_interval,
+            timeout=usual.timeout,
+            stale_after=usual.stale_after,
+            floor=usual.floor,
+            budget=usual.budget,
+            concurrency=usual.concurrency,
+        )
 
 
 class Plan:
@@ -70,6 +113,7 @@ class Plan:
         self._numbers = count()
         self._late = 0.0
         self._stepped = float("-inf")
+        self._strained = float("-inf")
 
     # ---- changing ------------------------------------------------------------------------------------
 
@@ -79,16 +123,29 @@ class Plan:
         self.spread(row, now)
 
     def spread(self, row: Row, now: float) -> None:
-        """Put a row's turn anywhere in the interval from now."""
+        """Put a row's turn anywhere from now in as long as it last waited."""
         self.at(row, now + self._anywhere(row))
 
-    def hasten(self, row: Row, now: float) -> None:
-        """Put a row's turn anywhere in the interval from now, unless it comes sooner."""
-        self.at(row, min(row.due, now + self._anywhere(row)))
+    def miss(self, row: Row, now: float) -> None:
+        """Count a turn as not run, and plan it anew."""
+        self.not_run += 1
+        self.spread(row, now)
+
+    def hasten(self, row: Row, now: float, wait: float) -> None:
+        """Put a row's turn where it would be if its last wait had been this one, unless it comes sooner.
+
+        Where that has passed it is anywhere in that wait from now: many may have cause to hasten at once.
+        """
+        if wait >= row.wait:
+            return
+        row.wait = wait
+        due = row.started + self._jittered(wait)
+        self.at(row, min(row.due, due if due > now else now + self._anywhere(row)))
 
     def again(self, row: Row, *, started: float, now: float, wait: float) -> None:
         """Put a row's turn `wait` seconds after it `started`, give or take the jitter."""
-        self.at(row, max(now, started + wait * self.stretch * self._rng.uniform(1.0 - JITTER, 1.0 + JITTER)))
+        row.wait, row.started = wait, started
+        self.at(row, max(now, started + self._jittered(wait)))
 
     def at(self, row: Row, due: float) -> None:
         """Put a row's turn there; what was planned for it before is void."""
@@ -110,11 +167,11 @@ class Plan:
                 continue
             row = entry[2]
             late = now - row.due
+            # However long a pause was, it was one: only the next ones show whether it is an overload.
+            latest = max(min(late, LATE_MAX), 0.0 if latest is None else latest)
             if late > LATE_MAX:
-                self.not_run += 1
-                self.spread(row, now)
+                self.miss(row, now)
             else:
-                latest = late if latest is None else max(latest, late)
                 found.append(row)
         if latest is not None:
             self._late += LATE_SHARE * (latest - self._late)
@@ -122,20 +179,27 @@ class Plan:
         return found
 
     def _stretch(self, now: float) -> None:
-        if now - self._stepped < STRETCH_EVERY:
-            return
-        if self._late > OVERLOADED and self.stretch < STRETCH_MAX:
+        if self._late >= RELAXED:
+            self._strained = now
+        if self._late > OVERLOADED and now - self._stepped >= STRETCH_EVERY:
             self.stretch = min(self.stretch * STRETCH_STEP, STRETCH_MAX)
-        elif self._late < RELAXED and self.stretch > 1.0:
+            self._stepped = now
+        elif self.stretch > 1.0 and now - max(self._stepped, self._strained) >= RELAX_EVERY:
             self.stretch = max(self.stretch / STRETCH_STEP, 1.0)
-        else:
-            return
-        self._stepped = now
+            self._stepped = now
+
+    def _jittered(self, wait: float) -> float:
+        return wait * self.stretch * self._rng.uniform(1.0 - JITTER, 1.0 + JITTER)
 
     def _anywhere(self, row: Row) -> float:
-        return self._rng.uniform(0.0, row.settings.interval * self.stretch)
+        return self._rng.uniform(0.0, row.wait * self.stretch)
 
     # ---- reading -------------------------------------------------------------------------------------
+
+    @property
+    def in_time(self) -> bool:
+        """Whether turns were taken lately when they came: else our own lag is in all that is measured."""
+        return self._late <= RELAXED
 
     def next(self, now: float) -> float | None:
         """Seconds until somebody's turn comes; `None` where nobody's does."""

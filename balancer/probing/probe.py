@@ -34,6 +34,10 @@ from balancer.probing.trace import Trace
 DETAIL_MAX: Final = 400  # characters: a reason and the 200 of a body's snippet
 BUG_MAX: Final = 10_000  # characters of a traceback
 
+# A timeout that fired later than this was ours: the loop stood still, and with it whoever was to read the answer.
+OVERSLEPT: Final = 0.05  # s; a busy loop is late by that
+OVERSLEPT_SHARE: Final = 0.1  # of a long timeout, which is no exact figure either
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
@@ -43,7 +47,8 @@ class ProbeResult:
     bought. `phases` has those that happened, the one that failed included. `bug` is the traceback of an
     exception of ours. Neither it nor `transcript` nor the outcome's detail carries the credential.
     `certificate_expires` is Unix time, `None` where no TLS connection was opened or kept. `announced` is what a
-    status page says, and its words; `None` where none was read.
+    status page says, and its words; `None` where none was read. `overslept` is a timeout that fired so late that it
+    says more of us than of the provider.
     """
 
     endpoint: str
@@ -54,6 +59,7 @@ class ProbeResult:
     address: str | None
     certificate_expires: float | None = None
     announced: tuple[Level, str] | None = None
+    overslept: bool = False
     began: float
     ended: float
     cost: float | None = None
@@ -116,6 +122,8 @@ async def probe(
             outcome = Outcome(kind="probe_invalid", detail=f"bug in the probe: {type(problem).__name__}: {problem}")
             bug = trace.redacted(traceback.format_exc())[-BUG_MAX:]
     trace.leave()
+    ended = clock()
+    late = ended - began - settings.timeout
     check = kinds.get(settings.kind)
     outcome = replace(
         outcome,
@@ -133,7 +141,8 @@ async def probe(
         certificate_expires=trace.certificate_expires,
         announced=trace.announced,
         began=began,
-        ended=clock(),
+        overslept=outcome.kind == "timeout" and late > max(OVERSLEPT, OVERSLEPT_SHARE * settings.timeout),
+        ended=ended,
         cost=_spent([*client.discarded, outcome], endpoint.pricing),
         prompt_tokens=outcome.prompt_tokens,
         completion_tokens=outcome.completion_tokens,

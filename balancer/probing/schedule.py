@@ -2,12 +2,18 @@
 
 Theory of operation: an endpoint is *planned* (`plan` says when its turn comes), *queued* (due, waiting for one of
 its provider's slots) or *running*. The next turn is counted from the start of the last probe: one that takes longer
-than its interval delays itself and nobody else. At its turn a free kind is probed; a paid one only where `pace`
-finds it worth its money and its provider's `budget` is not spent. Else the turn is left out, which is told as
-`left_out`.
+than its interval delays itself and nobody else. Who waits too long in a line is not run, and has another turn: a
+provider that is slow to answer is asked less often, and what is asked is asked in time. Whoever asks by name goes
+first and is never dropped.
 
-A failed probe is a result like any other. An exception from `on_result` or `look` is a programmer's error and ends
-`run`.
+At its turn a free kind is probed; a paid one only where `pace` finds it worth its money and its provider's `budget`
+is not spent. Else that is told as `left_out`, and the endpoint's free kind is probed in its place: an outage must
+not wait for the next purchase. What that finds is no answer to what only a paid probe can ask, and changes nothing
+about when the next one is bought.
+
+A failed probe is a result like any other, but for a timeout that our own lag may have caused: that probe was not
+run, and only who asked for it by name is told. An exception from `on_result` or `look` is a programmer's error and
+ends `run`.
 
 What this module does not know: what a result means, and what is known of an endpoint without asking it.
 """
@@ -19,23 +25,28 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, Literal
 
 from balancer.config.secret import Secret
-from balancer.config.settings import ProbeKind, ProbeSettings
+from balancer.config.settings import Budget, ProbeKind, ProbeSettings
 from balancer.core.evidence import Evidence
 from balancer.core.model import Endpoint
-from balancer.core.outcome import COUNTS
-from balancer.probing.budget import Budgets, BudgetSpent, Spent
+from balancer.core.outcome import COUNTS, Kind
+from balancer.probing.budget import Budgets, BudgetSpent, Hold, Spent
 from balancer.probing.connection import Connections
 from balancer.probing.kinds import KINDS, Check
-from balancer.probing.pace import turn, worth_paying
-from balancer.probing.plan import Plan, Row
+from balancer.probing.pace import Bought, turn, worth_paying
+from balancer.probing.plan import LATE_MAX, Plan, Row
 from balancer.probing.probe import ProbeResult, probe
 
-LeftOut = Literal["late", "fresh", "budget"]
-"""Why a turn passed without a probe: it came much too late, nothing was to be found out, or the money is spent."""
-LEFT_OUT: Final[tuple[LeftOut, ...]] = ("late", "fresh", "budget")
+LeftOut = Literal["late", "busy", "fresh", "budget"]
+"""Why a turn was not used: it came much too late, or its provider's slots were taken for so long; a paid probe was
+worth nothing, or the money is spent."""
+NAP_MAX: Final = 10.0  # s; a timer of the loop sleeps on after a suspend, and our clock says by how much it is late
+UNSENT: Final = frozenset[Kind]({"local", "dns", "connect", "tls"})
+"""How a probe ends that could not even send its request, which then costs nothing."""
+LEFT_OUT: Final[tuple[LeftOut, ...]] = ("late", "busy", "fresh", "budget")
 
 
 def _nothing(provider: str, said: str) -> None:
@@ -47,7 +58,8 @@ class Scheduler:
 
     `on_spent` is told once a day of each provider whose budget is used up, with the figures in words.
 
-    `left_out` counts the turns without a probe; `lateness` is how late the last probe was started, in seconds.
+    `left_out` counts the turns without the probe that they were for; `lateness` is how late the last probe was
+    started, in seconds.
     """
 
     def __init__(
@@ -97,7 +109,7 @@ class Scheduler:
 
     @property
     def left_out(self) -> Mapping[LeftOut, int]:
-        """How many turns passed without a probe, by reason."""
+        """How many turns went without their probe, by reason; a free one may have gone out for a paid one."""
         return {**{reason: self._left_out[reason] for reason in LEFT_OUT}, "late": self._plan.not_run}
 
     def due_at(self, endpoint_id: str) -> float | None:
@@ -109,10 +121,14 @@ class Scheduler:
         """What paid probes of a provider have used today."""
         return self._budgets.spent(provider)
 
+    def budgets(self) -> Mapping[str, Budget]:
+        """What paid probes of each provider that has them may use in a day."""
+        rows = self._plan.rows.values()
+        return {row.endpoint.provider: row.settings.budget for row in rows if self._paid(row.settings)}
+
     def all_spent(self) -> Mapping[str, Spent]:
         """The same of every provider that has paid probes."""
-        providers = dict.fromkeys(row.endpoint.provider for row in self._plan.rows.values() if self._paid(row))
-        return {provider: self.spent(provider) for provider in providers}
+        return {provider: self.spent(provider) for provider in self.budgets()}
 
     # ---- following a configuration -------------------------------------------------------------------
 
@@ -125,7 +141,8 @@ class Scheduler:
         """Follow a configuration, by key: what is unchanged keeps its due time.
 
         An endpoint that leads elsewhere now (address, dialect, upstream model, credential, identity, kind of
-        probe) begins anew. Kind `none` and endpoints misconfigured by configuration are not scheduled.
+        probe) begins anew. Where a probe asks otherwise now, what was bought before says nothing. Kind `none` and
+        endpoints misconfigured by configuration are not scheduled.
         """
         now, plan = self._clock(), self._plan
         wanted: dict[str, Row] = {}
@@ -135,7 +152,7 @@ class Scheduler:
                 continue
             wanted[key] = Row(endpoint=endpoint, settings=settings, credential=credentials.get(key))
         for key, row in list(plan.rows.items()):
-            if key not in wanted or _leads(row) != _leads(wanted[key]):
+            if key not in wanted or row.leads != wanted[key].leads:
                 self._drop(key, row)
         for key, fresh in wanted.items():
             known = plan.rows.get(key)
@@ -143,10 +160,12 @@ class Scheduler:
                 self._unseen.add(key)
                 plan.add(fresh, now)
                 continue
-            interval_changed = known.settings.interval != fresh.settings.interval
+            if known.asks != fresh.asks:
+                known.bought = Bought()
+            shorter = fresh.settings.interval < known.settings.interval
             known.endpoint, known.settings = fresh.endpoint, fresh.settings
-            if interval_changed and known.place == "planned":
-                plan.hasten(known, now)
+            if shorter and known.place == "planned":
+                plan.hasten(known, now, fresh.settings.interval)
         plan.tidy()
         self._wake.set()
 
@@ -167,11 +186,12 @@ class Scheduler:
                 while True:
                     self._wake.clear()
                     delay = self._advance(self._clock())
+                    nap = None if delay is None else min(delay, NAP_MAX)
                     try:
-                        async with asyncio.timeout(delay):
+                        async with asyncio.timeout(nap):
                             await self._wake.wait()
                     except TimeoutError:
-                        pass  # something is due
+                        pass  # something is due, or may be
         finally:
             self._group = None
             self._running.clear()
@@ -198,11 +218,22 @@ class Scheduler:
             row.due = self._clock()
             self._queue(row)
             self._wake.set()
+        elif row.place == "queued" and len(row.waiters) == 1:
+            self._queues[row.endpoint.provider].remove(row)
+            self._queue(row)
         try:
             return await waiter
         finally:
             if waiter in row.waiters:
                 row.waiters.remove(waiter)
+
+    def reconsider(self, endpoint_id: str) -> None:
+        """Look again at when an endpoint's turn comes, because what is known of it has changed; never later."""
+        row = self._plan.rows.get(endpoint_id)
+        if row is not None and row.place == "planned":
+            now = self._clock()
+            self._plan.hasten(row, now, turn(row.settings, self._look(endpoint_id, now), failing=row.failing))
+            self._wake.set()
 
     async def close(self) -> None:
         """Close the kept connections. Call it when `run` has ended."""
@@ -217,8 +248,10 @@ class Scheduler:
         return self._plan.next(now)
 
     def _queue(self, row: Row) -> None:
+        """Put a row at the end of its provider's line, or behind those that somebody asked for, if it is one."""
         row.place = "queued"
-        self._queues.setdefault(row.endpoint.provider, deque()).append(row)
+        line = self._queues.setdefault(row.endpoint.provider, deque())
+        line.insert(sum(bool(each.waiters) for each in line) if row.waiters else len(line), row)
 
     def _serve(self, provider: str, now: float) -> None:
         """Start the probes at the head of a provider's line while there are slots."""
@@ -228,49 +261,59 @@ class Scheduler:
             if self._plan.rows.get(row.endpoint.id) is not row:
                 line.popleft()
                 continue
+            if now - row.due > LATE_MAX and not row.waiters:
+                line.popleft()
+                self._left_out["busy"] += 1
+                self._plan.spread(row, now)
+                continue
             if self._running[provider] >= row.settings.concurrency:
                 return
             line.popleft()
             seen = self._look(row.endpoint.id, now)
-            if self._passes(row, seen, now):
-                self._unseen.discard(row.endpoint.id)
-                self._plan.again(row, started=now, now=now, wait=turn(row.settings, seen, failures=row.failures))
-            else:
-                self._start(row, now)
+            settings = row.settings
+            if self._paid(settings) and self._leaves_out(row, seen, now):
+                if settings.free_kind == "none":
+                    self._unseen.discard(row.endpoint.id)
+                    self._plan.again(row, started=now, now=now, wait=turn(settings, seen, failing=row.failing))
+                    continue
+                settings = replace(settings, kind=settings.free_kind)
+            self._start(row, settings, now)
         del self._queues[provider]
 
-    def _passes(self, row: Row, seen: Evidence, now: float) -> bool:
-        """Whether a turn is left out: its paid probe is not worth or not given its money."""
-        if not self._paid(row):
-            return False
-        paid_age = None if row.paid_at is None else now - row.paid_at
+    def _leaves_out(self, row: Row, seen: Evidence, now: float) -> bool:
+        """Whether a paid probe is not worth or not given its money."""
+        row.bought.look(seen)
         # Somebody who asks for a probe by name wants it although the evidence is fresh.
-        if not row.waiters and not worth_paying(row.settings, seen, paid_age=paid_age, failures=row.failures):
+        if not row.waiters and not worth_paying(row.settings, seen, row.bought, now):
             self._left_out["fresh"] += 1
             return True
-        spent = self.spent(row.endpoint.provider)
-        if not spent.exceeds(row.settings.budget):
+        provider = row.endpoint.provider
+        lack = self._budgets.lack(provider, row.settings.budget, priced=row.priced)
+        if lack is None:
             return False
-        provider, said = row.endpoint.provider, spent.told(row.settings.budget)
         self._left_out["budget"] += 1
         if self._budgets.is_news(provider):
-            self._on_spent(provider, said)
-        self._refuse(row, BudgetSpent(f"{provider}: today's budget for paid probes is spent: {said}"))
+            self._on_spent(provider, lack)
+        self._refuse(row, BudgetSpent(f"{provider}: today's budget for paid probes is spent: {lack}"))
         return True
 
-    def _start(self, row: Row, now: float) -> None:
+    def _start(self, row: Row, settings: ProbeSettings, now: float) -> None:
         assert self._group is not None  # only `run` advances
         row.place = "running"
-        self.lateness = max(0.0, now - row.due)
+        self.lateness = max(0.0, self._clock() - row.due)
         self._running[row.endpoint.provider] += 1
-        if self._paid(row):
-            row.paid_at = now
-            self._budgets.spend(row.endpoint.provider, requests=1)
+        hold = None
+        if self._paid(settings):
+            row.bought.buy(now)
+            hold = self._budgets.begin(row.endpoint.provider, priced=row.priced)
         self._group.create_task(
-            self._probed(row, row.endpoint, row.settings, started=now), name=f"probe:{row.endpoint.id}"
+            self._probed(row, row.endpoint, settings, hold, started=now), name=f"probe:{row.endpoint.id}"
         )
 
-    async def _probed(self, row: Row, endpoint: Endpoint, settings: ProbeSettings, *, started: float) -> None:
+    async def _probed(
+        self, row: Row, endpoint: Endpoint, settings: ProbeSettings, hold: Hold | None, *, started: float
+    ) -> None:
+        bought = row.bought
         try:
             result = await probe(
                 endpoint,
@@ -283,22 +326,45 @@ class Scheduler:
             )
         except asyncio.CancelledError:
             self._refuse(row, RuntimeError("the probe schedule has stopped"))
+            if hold is not None:
+                self._budgets.settle(hold, usd=None, sent=True)
             raise
         finally:
             self._running[endpoint.provider] -= 1
             self._wake.set()
-        if result.cost is not None and self._paid(row):
-            self._budgets.spend(endpoint.provider, usd=result.cost)
-        if self._plan.rows.get(endpoint.id) is row:
-            self._unseen.discard(endpoint.id)
-            row.failures = row.failures + 1 if COUNTS[result.outcome.kind] == "failure" else 0
+        if hold is not None:
+            self._budgets.settle(hold, usd=result.cost, sent=result.outcome.kind not in UNSENT)
+        self._settle(row, settings, bought, result, started=started)
+
+    def _settle(
+        self, row: Row, settings: ProbeSettings, bought: Bought, result: ProbeResult, *, started: float
+    ) -> None:
+        """Hand a result to all who wait for it, and plan the next turn."""
+        told = COUNTS[result.outcome.kind]
+        ours = result.overslept or (result.outcome.kind == "timeout" and not self._plan.in_time)
+        if self._paid(settings):
+            bought.learn("none" if ours else told)
+        if self._plan.rows.get(result.endpoint) is not row:
+            # It led elsewhere when it began: its connection and its evidence belong to nobody now.
+            self._connections.forget([result.endpoint])
+            self._answer(row, result)
+            return
+        if ours:
+            self._plan.miss(row, self._clock())
+        else:
+            self._unseen.discard(result.endpoint)
+            row.failing = told == "failure"
             self._on_result(result)
             now = self._clock()
-            wait = turn(row.settings, self._look(endpoint.id, now), failures=row.failures)
+            wait = turn(row.settings, self._look(result.endpoint, now), failing=row.failing)
             self._plan.again(row, started=started, now=now, wait=wait)
+        if row.waiters and settings.kind != row.settings.kind:
+            row.due = self._clock()
+            self._queue(row)  # they asked for the paid kind, and came while a free one ran in its place
         else:
-            # It led elsewhere when it began: its connection and its evidence belong to nobody now.
-            self._connections.forget([endpoint.id])
+            self._answer(row, result)
+
+    def _answer(self, row: Row, result: ProbeResult) -> None:
         waiters, row.waiters = row.waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -310,20 +376,6 @@ class Scheduler:
             if not waiter.done():
                 waiter.set_exception(problem)
 
-    def _paid(self, row: Row) -> bool:
-        check = self._kinds.get(row.settings.kind)
+    def _paid(self, settings: ProbeSettings) -> bool:
+        check = self._kinds.get(settings.kind)
         return check is not None and check.paid
-
-
-def _leads(row: Row) -> tuple[object, ...]:
-    """Everything that makes an endpoint another one to a probe."""
-    endpoint = row.endpoint
-    return (
-        endpoint.identity,
-        endpoint.provider,
-        endpoint.base_url,
-        endpoint.api,
-        endpoint.upstream_model,
-        row.credential,
-        row.settings.kind,
-    )

@@ -1,17 +1,24 @@
 """The two clocks, named apart.
 
-`monotonic` measures and schedules: seconds since some moment, never backwards, and the `now` of the core.
+`monotonic` measures and schedules: seconds since some moment, never backwards, and the `now` of the core. It goes
+on while the machine is suspended, where the system has such a clock: holds and evidence grow old in a lid that is
+closed. The event loop's own clock stands still then, so a moment of the one is never compared with a moment of the
+other; what both agree on is how long a second is, and a loop's timer may be late by a whole night.
 `wall` is Unix seconds for people and for HTTP dates; it may jump, so nothing is ever measured with it.
 """
 
 from __future__ import annotations
 
 import time
+from typing import Final
+
+# Linux has it since 2.6.39, macOS and the BSDs under no name that Python knows.
+_BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def monotonic() -> float:
-    """Seconds of a clock that never runs backwards."""
-    return time.monotonic()
+    """Seconds of a clock that never runs backwards, and on Linux counts those of a suspended machine too."""
+    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
 
 def wall() -> float:

@@ -59,6 +59,14 @@ def test_a_paid_probe_may_expect_another_model_than_ours() -> None:
     assert probe("kind: tools, answer_model: any", "answer_model: gpt-4.1").answer_model == "gpt-4.1"
 
 
+def test_where_a_paid_kind_is_not_bought_a_free_one_is_probed_with_keys_of_its_own() -> None:
+    assert probe("", "kind: completion").free_kind == "models"
+    assert probe("kind: tools", "free_kind: none").free_kind == "none"
+    assert probe("", "kind: tools, listed: true").listed
+    merged = probe("kind: completion", "free_kind: http, url: /health, status: 204")
+    assert (merged.kind, merged.free_kind, merged.url, merged.status) == ("completion", "http", "/health", (204,))
+
+
 def test_an_endpoint_may_leave_the_top_levels_http_probe() -> None:
     text = TEXT.replace("TOP", "kind: http, url: /health").replace(
         "{provider: a, model: m, probe: {OWN}}",

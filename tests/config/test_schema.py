@@ -23,10 +23,11 @@ UNSEEN = {
     "absent_token", "alias_bomb", "alias_of_itself", "aliases", "colon_in_text", "control_character",
     "copies_with_names_that_are_taken", "credential_outside_its_folder", "dates", "duplicate_keys", "empty",
     "escaped_control_character", "hold_above_hold_max", "hold_max_below_the_default_hold",
-    "answer_model_at_the_top",
+    "answer_model_at_the_top", "times_of_probes",
+    "free_http_without_url_at_the_top", "free_kind_at_the_top", "free_kinds",
     "http_keys_at_the_top", "http_keys_with_another_kind", "http_probe_messages", "http_probe_without_url",
     "http_probe_without_url_at_the_top", "keys_that_are_not_text", "kinds_without_anything_to_do",
-    "listed_at_the_top", "merge_of_text", "no_base_url",
+    "limits_of_a_provider", "listed_at_the_top", "merge_of_text", "no_base_url",
     "prompt_above_context", "same_credential_twice", "second_endpoint_of_one_id",
     "secret_that_begins_with_a_star", "status_page_times",
     "tab", "tags", "timeout_above_interval", "timeout_at_the_top",
@@ -114,7 +115,9 @@ def test_the_defaults_that_it_states_are_those_that_hold() -> None:
         }
         for name in names
     }
-    stated["probe"] = {key: value for key, value in stated["probe"].items() if key not in ("status", "method")}
+    stated["probe"] = {
+        key: value for key, value in stated["probe"].items() if key not in ("status", "method", "free_kind")
+    }
     stated["probe"]["budget"] = stated.pop("budget")
     stated["self_check"] = stated.pop("selfcheck")
     for name, key in (("sticky", "sticky"), ("timeouts", "timeouts"), ("retrybudget", "retry_budget")):

@@ -68,14 +68,19 @@ def test_a_probe_that_was_just_there_is_awaited_again_because_requests_leave_the
     assert pair.best(Request(model=MODEL), now=1.0 + PROBES_FIRST).trial
 
 
-@pytest.mark.parametrize("what", ["drained", "throttled", "misconfigured"])
-def test_asking_one_that_nobody_may_call_tells_nothing(pair: Balancer, what: str) -> None:
-    if what == "drained":
+@pytest.mark.parametrize(
+    ("what", "urgency"),
+    [("drained", "held"), ("throttled", "held"), ("misconfigured", "misconfigured"), ("both", "held")],
+)
+def test_one_that_nobody_may_call_is_held_and_one_that_refuses_us_waits_to_be_asked_again(
+    pair: Balancer, what: str, urgency: str
+) -> None:
+    if what in ("drained", "both"):
         pair.drain(A, now=1.0)
     for _ in range(3):
         if what == "throttled":
             pair.record(A, Outcome(kind="rate_limited", status=429, retry_after=60.0), now=2.0)
-        elif what == "misconfigured":
+        elif what in ("misconfigured", "both"):
             pair.record(A, Outcome(kind="refused", status=401), now=2.0)
-    assert pair.endpoint(A, now=3.0).state == what
-    assert pair.evidence(A, now=3.0).urgency == "held"
+    assert pair.endpoint(A, now=3.0).state == ("drained" if what == "both" else what)
+    assert pair.evidence(A, now=3.0).urgency == urgency

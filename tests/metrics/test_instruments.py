@@ -21,7 +21,7 @@ NAMES = [
     "balancer_model_panic", "balancer_reports_total", "balancer_probe_duration_seconds",
     "balancer_probes_in_flight", "balancer_probe_lateness_seconds", "balancer_probe_cost_usd_total",
     "balancer_probe_stretch_ratio", "balancer_probe_turns_left_out_total", "balancer_probe_budget_used_requests",
-    "balancer_probe_budget_used_usd",
+    "balancer_probe_budget_used_usd", "balancer_probe_budget_limit_requests", "balancer_probe_budget_limit_usd",
     "balancer_event_loop_lag_seconds", "balancer_self_suspect", "balancer_config_last_reload_successful",
     "balancer_config_last_reload_success_timestamp_seconds", "process_cpu_seconds_total",
     "process_resident_memory_bytes", "process_start_time_seconds", "process_open_fds", "process_max_fds",
@@ -60,7 +60,14 @@ def busy(metrics: Metrics, table: Balancer) -> None:
     metrics.decided(3e-5)
     metrics.reported("recorded", 3)
     metrics.lag(0.002)
-    metrics.scheduler(in_flight=2, lateness=0.01, stretch=1.25, left_out={"fresh": 7}, spent={"near": (3, 0.5)})
+    metrics.scheduler(
+        in_flight=2,
+        lateness=0.01,
+        stretch=1.25,
+        left_out={"fresh": 7},
+        spent={"near": (3, 0.5)},
+        limits={"near": (20, 1.5)},
+    )
     metrics.reloaded(successful=True, wall=1_700_000_000.0)
 
 
@@ -138,6 +145,8 @@ def test_what_the_rims_tell_is_shown(metrics: Metrics, table: Balancer, samples:
     assert value("probe_turns_left_out_total", reason="late") == 0
     assert value("probe_budget_used_requests", provider="near") == 3
     assert value("probe_budget_used_usd", provider="near") == 0.5
+    assert value("probe_budget_limit_requests", provider="near") == 20
+    assert value("probe_budget_limit_usd", provider="near") == 1.5
     assert value("config_last_reload_successful") == 1
     assert value("config_last_reload_success_timestamp_seconds") == 1_700_000_000.0
 
@@ -194,12 +203,12 @@ def test_a_scrape_takes_one_view(table: Balancer) -> None:
     assert taken == [10.0]
 
 
-def test_a_certificate_is_shown_until_its_endpoint_is_removed(metrics: Metrics, samples: Read) -> None:
+def test_a_certificate_is_shown_while_its_endpoint_may_meet_one(metrics: Metrics, samples: Read) -> None:
     name = "balancer_probe_certificate_expiry_timestamp_seconds"
     for endpoint in ("acme/small@near", "acme/small@far"):
         metrics.certificate(endpoint, 1_800_000_000.0)
     metrics.certificate("acme/small@near", None)
-    metrics.endpoints(["acme/small@near", "acme/small@new"])
+    metrics.encrypted(["acme/small@near", "acme/small@new"])
     shown = {key: value for key, value in samples(metrics.render("")[0]).items() if key[0] == name}
     assert shown == {(name, frozenset({("endpoint", "acme/small@near")})): 1_800_000_000.0}
 

@@ -316,15 +316,24 @@ def gate() -> tuple[dict[str, Any], Kinds]:
 
 
 def counted(outcome: Outcome | None = None, *, paid: bool = False) -> tuple[list[str], Kinds]:
-    """A kind of probe that is done at once, and the list of those it was run for."""
+    """A kind of probe that is done at once, and the list of those it was run for.
+
+    A paid one has a free one beside it, which answers well and is not listed.
+    """
     done = []
 
     async def run(client):
         done.append(client.endpoint.id)
         return Outcome(kind="success") if outcome is None else outcome
 
-    kind = "completion" if paid else "models"
-    return done, {**KINDS, kind: Check(run=run, shallow=not paid, paid=paid)}
+    if not paid:
+        return done, {**KINDS, "models": Check(run=run, shallow=True)}
+
+    async def well(client):
+        return Outcome(kind="success")
+
+    models = Check(run=well, shallow=True)
+    return done, {**KINDS, "models": models, "completion": Check(run=run, shallow=False, paid=True)}
 
 
 async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> Seen | None:

@@ -57,7 +57,8 @@ class Day:
 
     def __init__(self, *, budget: Budget | None = None, probe: str = "") -> None:
         spent = "" if budget is None else f", budget: {{requests: {budget.requests}, usd: {budget.usd}}}"
-        text = ["providers:", *[f"  {key}: {{base_url: 'http://127.0.0.1:1'}}" for key in PROVIDERS]]
+        text = ["providers:"]  # each with a host of its own: they share no fate
+        text += [f"  {key}: {{base_url: 'http://192.0.2.{number}:1'}}" for number, key in enumerate(PROVIDERS)]
         text += ["models:", f"  {MODEL}:", "    endpoints:"]
         text += [
             f"      - {{provider: {key}, model: m, pricing: {{prompt: {price}, completion: {price}}}}}"
@@ -67,15 +68,24 @@ class Day:
         self.config = parse_config("\n".join(text), source="test")
         self.loop = asyncio.get_running_loop()
         self.table = Balancer(self.config, seed=1)
+        self.slept = 0.0
         self.down: set[str] = set()
+        self.cut: Outcome | None = None
+        self.odd: dict[str, Outcome] = {}
+        self.flaky: dict[str, float] = {}
+        self.chance = random.Random(5)
         self.bought: Counter[str] = Counter()
         self.scheduler = Scheduler(
-            clock=self.loop.time,
+            clock=lambda: self.loop.time() + self.slept,
             wall=self.loop.time,
             rng=random.Random(1),
             on_result=lambda result: self.tell(result.endpoint, result.outcome, "probe"),
             look=lambda key, now: self.table.evidence(key, now=now),
-            kinds={**KINDS, "completion": Check(run=self._answer, shallow=False, paid=True)},
+            kinds={
+                **KINDS,
+                "completion": Check(run=self._answer, shallow=False, paid=True),
+                "models": Check(run=self._listed, shallow=True),
+            },
         )
         self.scheduler.apply(self.config.endpoints, self.config.probes, self.config.credentials)
 
@@ -85,8 +95,20 @@ class Day:
         await asyncio.sleep(1.0)
         return self.outcome(key, prompt_tokens=10, completion_tokens=16)
 
+    async def _listed(self, client):
+        """Lists models for as long as the endpoint is there at all."""
+        await asyncio.sleep(0.1)
+        key = client.endpoint.id
+        return self.outcome(key) if key in self.down or self.cut is not None else Outcome(kind="success")
+
     def outcome(self, key, **facts):
+        if self.cut is not None:
+            return self.cut
         if key in self.down:
+            return Outcome(kind="server_error", status=500)
+        if key in self.odd:
+            return self.odd[key]
+        if self.chance.random() < self.flaky.get(key, 0.0):
             return Outcome(kind="server_error", status=500)
         return Outcome(kind="success", latency=1.0, ttft=0.5, **facts)
 
@@ -117,11 +139,73 @@ def test_with_live_traffic_a_day_has_fewer_than_five_paid_probes_an_endpoint():
     run(main())
 
 
+def test_without_traffic_an_outage_is_seen_within_minutes_though_no_paid_probe_is_due():
+    async def main():
+        day = Day()
+        dead = f"{MODEL}@two"
+        await day.pass_by(until=3600.0)
+        assert set(day.bought.values()) == {1}
+        day.down = {dead}
+        await day.pass_by(until=3600.0 + 120.0)
+        assert day.table.endpoint(dead, now=day.loop.time()).state == "ejected"
+
+    run(main())
+
+
 def test_without_traffic_a_day_has_the_floor_and_no_more():
     async def main():
         day = Day(probe=", floor: 1h")
         await day.pass_by(until=DAY)
         assert all(21 <= count <= 26 for count in day.bought.values())  # one an hour, give or take the jitter
+
+    run(main())
+
+
+@pytest.mark.parametrize("answer", ["probe_invalid", "rate_limited", "caller_error", "local"])
+@pytest.mark.parametrize("ejected", [False, True])
+def test_one_whose_answers_decide_nothing_costs_little_and_is_found_out_when_they_do(answer, ejected):
+    async def main():
+        day = Day()
+        odd = f"{MODEL}@two"
+        day.odd = {odd: Outcome(kind=answer)}
+        for _ in range(5 if ejected else 0):
+            day.tell(odd, Outcome(kind="server_error", status=500))
+        await day.pass_by(until=DAY / 2)
+        assert 5 <= day.bought[odd] <= 16
+        assert (day.scheduler.spent("two").requests == 0) is (answer == "local")
+        assert max(count for key, count in day.bought.items() if key != odd) < 5
+        day.odd = {}
+        await day.pass_by(until=DAY / 2 + 8 * 3600.0 * 1.2)
+        assert day.table.endpoint(odd, now=day.loop.time()).state in ("healthy", "recovering")
+
+    run(main())
+
+
+@pytest.mark.parametrize("traffic", [None, 60.0])
+@pytest.mark.parametrize("answer", ["timeout", "local"])
+def test_an_hour_without_a_network_of_our_own_ejects_nobody_and_costs_little(traffic, answer):
+    async def main():
+        day = Day()
+        await day.pass_by(until=DAY / 3, traffic=traffic)
+        before = dict(day.bought)
+        day.cut = Outcome(kind=answer)
+        await day.pass_by(until=DAY / 3 + 3600.0, traffic=traffic)
+        day.cut = None
+        await day.pass_by(until=DAY / 3 + 7200.0, traffic=traffic)
+        states = {key: day.table.endpoint(key, now=day.loop.time()).state for key in day.bought}
+        assert set(states.values()) <= {"healthy", "recovering"}
+        assert max(day.bought[key] - before[key] for key in before) <= 12
+
+    run(main())
+
+
+@pytest.mark.parametrize("share", [0.15, 0.25, 0.6])
+def test_one_that_fails_now_and_then_costs_no_more_while_there_is_live_traffic(share):
+    async def main():
+        day = Day()
+        day.flaky = {f"{MODEL}@one": share}  # the cheapest, to which requests go
+        await day.pass_by(until=DAY, traffic=10.0)
+        assert max(day.bought.values()) < 5, day.bought
 
     run(main())
 
@@ -143,6 +227,33 @@ def test_one_that_is_down_all_day_costs_little_more_and_is_found_to_be_back(traf
     run(main())
 
 
+@pytest.mark.parametrize("traffic", [None, 10.0])
+def test_nothing_is_bought_of_one_that_is_drained(traffic):
+    async def main():
+        day = Day(probe=", floor: 1h")
+        day.table.drain(f"{MODEL}@two", now=0.0)
+        await day.pass_by(until=DAY / 2, traffic=traffic)
+        assert f"{MODEL}@two" not in day.bought
+        assert len(day.bought) == len(PROVIDERS) - 1
+
+    run(main())
+
+
+def test_one_that_refuses_us_is_asked_ever_more_rarely_and_found_to_take_us_back():
+    async def main():
+        day = Day()
+        odd = f"{MODEL}@two"
+        day.odd = {odd: Outcome(kind="refused", status=402)}
+        await day.pass_by(until=DAY / 4)
+        assert day.table.endpoint(odd, now=day.loop.time()).state == "misconfigured"
+        assert 5 <= day.bought[odd] <= 14
+        day.odd = {}
+        await day.pass_by(until=DAY / 4 + 6 * 3600.0)
+        assert day.table.endpoint(odd, now=day.loop.time()).state == "healthy"
+
+    run(main())
+
+
 def test_a_days_budget_is_never_exceeded_whatever_is_wrong():
     async def main():
         day = Day(budget=Budget(requests=10, usd=1.0), probe=", floor: 1m, stale_after: 1m")
@@ -150,5 +261,18 @@ def test_a_days_budget_is_never_exceeded_whatever_is_wrong():
         await day.pass_by(until=DAY - 1.0)
         assert set(day.bought.values()) == {10}
         assert day.scheduler.left_out["budget"] > 100
+
+    run(main())
+
+
+def test_a_machine_that_slept_is_noticed_within_seconds_though_the_loops_timers_slept_too():
+    async def main():
+        day = Day(probe=", interval: 1h")
+        await day.pass_by(until=3 * 3600.0)
+        before = max(filter(None, map(day.scheduler.due_at, day.config.endpoints)))
+        day.slept = 8 * 3600.0
+        await day.pass_by(until=3 * 3600.0 + 60.0)
+        assert day.scheduler.left_out["late"] == len(PROVIDERS)
+        assert min(map(day.scheduler.due_at, day.config.endpoints)) > before
 
     run(main())

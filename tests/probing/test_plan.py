@@ -9,7 +9,7 @@ import pytest
 
 from balancer.config.settings import ProbeSettings
 from balancer.core.model import Endpoint, Pricing
-from balancer.probing.plan import JITTER, LATE_MAX, STRETCH_MAX, Plan, Row
+from balancer.probing.plan import JITTER, LATE_MAX, RELAX_EVERY, STRETCH_MAX, Plan, Row
 
 INTERVAL = 30.0
 
@@ -64,24 +64,51 @@ def test_a_wait_is_counted_from_the_start_jittered_and_never_past() -> None:
     assert rows[0].due == 500.0
 
 
+def test_hastening_counts_a_shorter_wait_from_the_last_turn_or_spreads_it_from_now() -> None:
+    plan, rows = planned(100)
+    for number, each in enumerate(rows):
+        plan.again(each, started=100.0 if number % 2 else 80.0, now=100.0, wait=INTERVAL)
+    for each in rows:
+        plan.hasten(each, 105.0, 10.0)
+    lately = [each.due for each in rows[1::2]]
+    assert 100.0 + 10.0 * (1 - JITTER) <= min(lately) <= max(lately) <= 100.0 + 10.0 * (1 + JITTER)
+    before = [each.due for each in rows[::2]]
+    assert 105.0 <= min(before) <= max(before) <= 115.0
+    assert max(before) - min(before) > 2.0  # who has cause at once does not come at once
+
+
 def test_hastening_delays_nobody() -> None:
     plan, rows = planned(50)
+    due = [each.due for each in rows]
     for each in rows:
-        plan.at(each, 1000.0 if each is rows[0] else 0.5)
+        plan.hasten(each, 0.0, INTERVAL)
+    assert [each.due for each in rows] == due
     for each in rows:
-        plan.hasten(each, 0.0)
-    assert rows[0].due <= INTERVAL
-    assert {each.due for each in rows[1:]} <= {0.5, *(each.due for each in rows if each.due < 0.5)}
+        plan.hasten(each, 0.0, INTERVAL / 2)
+    assert all(now <= then for now, then in zip((each.due for each in rows), due, strict=True))
+    assert max(each.due for each in rows) <= INTERVAL / 2
 
 
 def test_a_row_that_was_dropped_or_planned_anew_has_no_old_turn() -> None:
     plan, rows = planned(3)
     plan.at(rows[0], 5.0)
     plan.at(rows[0], 70.0)
+    plan.at(rows[1], 6.0)
+    plan.at(rows[2], 7.0)
     del plan.rows[rows[1].endpoint.id]
     plan.tidy()
-    assert plan.take(31.0 + LATE_MAX) == [] or rows[1] not in plan.take(32.0)
+    assert plan.take(8.0) == [rows[2]]
     assert plan.take(70.0) == [rows[0]]
+
+
+def test_what_is_much_too_late_is_spread_over_as_long_as_it_last_waited() -> None:
+    plan, rows = planned(100)
+    for each in rows:
+        plan.again(each, started=0.0, now=0.0, wait=INTERVAL / 10)  # suspects
+    now = 60.0
+    assert plan.take(now) == []
+    assert max(each.due for each in rows) <= now + INTERVAL / 10
+    assert max(each.due for each in rows) - min(each.due for each in rows) > INTERVAL / 20
 
 
 def test_what_is_much_too_late_is_not_run_and_spread_over_its_interval_again() -> None:
@@ -112,5 +139,15 @@ def test_a_daemon_that_is_always_late_stretches_its_intervals_and_takes_it_back_
     now = run(plan, start=now, seconds=600.0, late=2.0)
     stretched = plan.stretch
     assert 1.0 < stretched <= STRETCH_MAX
-    now = run(plan, start=now, seconds=1200.0, late=0.001)
+    now = run(plan, start=now, seconds=RELAX_EVERY, late=0.001)
+    assert plan.stretch == stretched  # not before it was in time for a while
+    now = run(plan, start=now, seconds=2 * RELAX_EVERY, late=0.001)
+    assert 1.0 < plan.stretch < stretched
+    now = run(plan, start=now, seconds=15 * RELAX_EVERY, late=0.001)
     assert plan.stretch == 1.0
+
+
+def test_a_daemon_whose_every_turn_comes_much_too_late_is_overloaded_too() -> None:
+    plan, _ = planned(200)
+    run(plan, start=0.0, seconds=3600.0, late=LATE_MAX + 1.0)
+    assert plan.stretch == STRETCH_MAX

@@ -469,3 +469,42 @@ async def test_tokens_a_second_are_of_good_answers_whose_usage_and_time_are_know
     )
     assert result.tokens_per_second == speed
     assert result.facts()["tokens_per_second"] == speed
+
+
+@pytest.mark.parametrize(
+    ("limit", "late", "overslept"), [(0.02, 0.04, False), (0.02, 0.2, True), (0.6, 0.0, False), (1.0, 0.3, True)]
+)
+async def test_a_timeout_that_fires_much_too_late_is_marked_as_our_own(lab, limit, late, overslept):
+    passed = [0.0]
+
+    async def hangs(client):
+        passed[0] += limit + late
+        await asyncio.Event().wait()
+
+    result = await probe(
+        lab.endpoint("http://127.0.0.1:1"),
+        lab.settings("models", timeout=limit),
+        None,
+        connections=lab.connections,
+        clock=lambda: passed[0],
+        kinds={"models": Check(run=hangs, shallow=True)},
+    )
+    assert (result.outcome.kind, result.overslept) == ("timeout", overslept)
+
+
+async def test_an_answer_that_is_read_late_is_an_answer(lab):
+    passed = [0.0]
+
+    async def answers(client):
+        passed[0] += 60.0
+        return Outcome(kind="success")
+
+    result = await probe(
+        lab.endpoint("http://127.0.0.1:1"),
+        lab.settings("models"),
+        None,
+        connections=lab.connections,
+        clock=lambda: passed[0],
+        kinds={"models": Check(run=answers, shallow=True)},
+    )
+    assert (result.outcome.kind, result.overslept) == ("success", False)

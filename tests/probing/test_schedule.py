@@ -175,12 +175,94 @@ async def test_paid_probes_are_left_out_while_the_evidence_is_fresh(lab):
         await lab.until(lambda: len(done) >= 1)
 
 
+async def test_the_free_kind_takes_the_turns_that_no_paid_probe_is_bought_for(lab):
+    done, kinds = lab.counted(paid=True)
+    desk = lab.desk(kinds=kinds, look=lambda *_: HEARD)
+    endpoints = desk.endpoints(2)
+    with_free, without = endpoints
+    settings = replace(FAST, kind="completion")
+    probes = {with_free: settings, without: replace(settings, free_kind="none")}
+    desk.scheduler.apply(endpoints, probes, {})
+    async with desk.running():
+        await lab.until(lambda: len(desk.results) >= 3)
+        await desk.turns(endpoints)
+    assert {(result.endpoint, result.kind, result.outcome.shallow) for result in desk.results} == {
+        (with_free, "models", True)
+    }
+    assert done == []
+    assert desk.scheduler.left_out["fresh"] >= 5
+    assert desk.scheduler.spent("door") == Spent()
+
+
+async def test_what_a_free_probe_finds_buys_nothing_and_puts_nothing_off(lab):
+    done, kinds = lab.counted(paid=True)
+
+    async def down(client):
+        return Outcome(kind="connect")
+
+    desk = lab.desk(kinds={**kinds, "tcp": Check(run=down, shallow=True)})
+    settings = replace(FAST, kind="completion", free_kind="tcp", interval=0.05, suspect_interval=0.01, floor=0.3)
+    desk.apply(desk.endpoints(1), settings)
+    async with desk.running():
+        await lab.until(lambda: len(done) == 3)
+    assert [result.outcome.kind for result in desk.results].count("connect") >= 10  # what fails is asked sooner
+    paid = [result.began for result in desk.results if result.kind == "completion"]
+    assert all(0.29 <= later - earlier < 1.0 for earlier, later in pairwise(paid))
+
+
+async def test_a_spent_budget_leaves_the_free_kind_running(lab):
+    done, kinds = lab.counted(paid=True)
+    desk = lab.desk(kinds=kinds)
+    desk.apply(desk.endpoints(1), replace(FAST, kind="completion", budget=Budget(requests=2)))
+    async with desk.running():
+        await lab.until(lambda: len(desk.results) >= 6)
+        await lab.until(lambda: desk.scheduler.left_out["budget"] >= 3)
+    assert len(done) == 2
+    assert [result.kind for result in desk.results][-3:] == ["models"] * 3
+
+
+async def test_who_asks_by_name_while_a_free_probe_runs_in_its_place_gets_the_paid_one(lab):
+    state, gated = lab.gate()
+    done, kinds = lab.counted(paid=True)
+    desk = lab.desk(kinds={**kinds, "models": gated["models"]}, look=lambda *_: HEARD)
+    desk.apply(desk.endpoints(1), replace(FAST, kind="completion"))
+    async with desk.running(), asyncio.TaskGroup() as group:
+        await lab.until(lambda: state["inside"] == 1)
+        asked = group.create_task(desk.scheduler.probe_now("model@door/0"), name="asks")
+        await asyncio.sleep(0)
+        state["open"].set()
+        assert (await asked).kind == "completion"
+    assert done == ["model@door/0"]
+
+
 async def test_free_probes_are_never_left_out(lab):
     done, kinds = lab.counted()
     desk = lab.desk(kinds=kinds, look=lambda *_: HEARD)
     desk.apply(desk.endpoints(1))
     async with desk.running():
         await lab.until(lambda: len(done) >= 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "again"),
+    [
+        ({"floor": 7200.0, "stale_after": 60.0, "budget": Budget(requests=7), "concurrency": 2}, False),
+        ({"interval": 0.03, "suspect_interval": 0.03, "timeout": 0.02}, False),
+        ({"answer_model": "any"}, True),
+        ({"send_headers": {"x-team": "a"}}, True),
+    ],
+)
+async def test_a_reload_that_changes_what_is_asked_makes_a_paid_probe_worth_its_money_again(lab, changes, again):
+    done, kinds = lab.counted(paid=True)
+    desk = lab.desk(kinds=kinds)
+    endpoints = desk.endpoints(1)
+    settings = replace(FAST, kind="completion", floor=3600.0)
+    desk.apply(endpoints, settings)
+    async with desk.running():
+        await lab.until(lambda: len(done) == 1)
+        desk.apply(endpoints, replace(settings, **changes))
+        await desk.turns(endpoints, 3)
+    assert len(done) == (2 if again else 1)
 
 
 async def test_the_budget_of_a_day_limits_requests_and_a_new_day_begins_anew(lab):
@@ -212,10 +294,33 @@ async def test_the_budget_of_a_day_limits_usd_per_provider(lab):
     endpoints = desk.endpoints(1, provider="one") | desk.endpoints(1, provider="two")
     desk.apply(endpoints, replace(FAST, kind="completion", budget=Budget(requests=99, usd=0.5)))
     async with desk.running():
-        await lab.until(lambda: len(done) == 6)
+        await lab.until(lambda: len(done) == 4)
         await desk.turns(endpoints)
-    assert sorted(done) == ["model@one/0"] * 3 + ["model@two/0"] * 3
-    assert desk.scheduler.spent("one") == Spent(requests=3, usd=pytest.approx(0.6))
+    assert sorted(done) == ["model@one/0"] * 2 + ["model@two/0"] * 2
+    assert desk.scheduler.spent("one") == Spent(requests=2, usd=pytest.approx(0.4))
+    assert sorted(desk.spent) == [
+        (name, "2 of 99 requests, 0.4000 of 0.5 USD, and one costs up to 0.2000") for name in ("one", "two")
+    ]
+
+
+async def test_probes_of_one_provider_that_run_together_do_not_exceed_its_budget_together(lab):
+    entered, go = [], asyncio.Event()
+
+    async def dear(client):
+        entered.append(client.endpoint.id)
+        await go.wait()
+        return Outcome(kind="success", prompt_tokens=10_000, completion_tokens=0)  # 0.02 USD
+
+    desk = lab.desk(kinds={**lab.counted(paid=True)[1], "completion": Check(run=dear, shallow=False, paid=True)})
+    endpoints = desk.endpoints(20)
+    desk.apply(endpoints, replace(FAST, kind="completion", concurrency=20, budget=Budget(usd=0.05)))
+    async with desk.running():
+        await lab.until(lambda: desk.scheduler.left_out["budget"] >= 19)
+        assert len(entered) == 1
+        assert desk.spent == []
+        go.set()
+        await lab.until(lambda: desk.spent)
+    assert desk.scheduler.spent("door") == Spent(requests=2, usd=pytest.approx(0.04))
 
 
 async def test_what_is_due_much_too_late_is_spread_and_not_fired_at_once(lab):
@@ -230,6 +335,56 @@ async def test_what_is_due_much_too_late_is_spread_and_not_fired_at_once(lab):
         assert min(times) >= 4000.0
         assert max(times) <= 4060.0
         assert max(times) - min(times) > 50.0
+
+
+async def test_a_turn_is_moved_up_when_something_is_found_wrong_and_never_put_off(lab):
+    seen = {"now": NOTHING}
+    desk = lab.desk(now=1000.0, kinds=lab.counted()[1], look=lambda *_: seen["now"])
+    endpoints = desk.endpoints(50)
+    desk.apply(endpoints, ProbeSettings(interval=3600.0, suspect_interval=10.0))
+    planned = desk.due(endpoints)
+    for name in endpoints:
+        desk.scheduler.reconsider(name)
+    assert desk.due(endpoints) == planned
+    seen["now"] = Evidence(None, None, "out")
+    for name in (*endpoints, "never configured"):
+        desk.scheduler.reconsider(name)
+    moved = desk.due(endpoints)
+    assert max(moved) <= 1010.0
+    assert max(moved) - min(moved) > 5.0
+    seen["now"] = NOTHING
+    for name in endpoints:
+        desk.scheduler.reconsider(name)
+    assert desk.due(endpoints) == moved
+
+
+async def test_a_timeout_that_fired_late_is_not_run_and_told_only_to_who_asked(lab):
+    async def stalls(client):
+        desk.now += 10.0
+        await asyncio.Event().wait()
+
+    desk = lab.desk(now=100.0, kinds={**KINDS, "models": Check(run=stalls, shallow=True)})
+    desk.apply(desk.endpoints(1), ProbeSettings(interval=3600.0, timeout=0.02))
+    async with desk.running():
+        result = await desk.scheduler.probe_now("model@door/0")
+        assert (result.outcome.kind, result.overslept) == ("timeout", True)
+        assert desk.scheduler.left_out["late"] == 1
+        assert 110.0 <= desk.scheduler.due_at("model@door/0") <= 3710.0
+    assert desk.results == []
+    assert not desk.scheduler.first_picture
+
+
+@pytest.mark.parametrize(("outcome", "taken"), [("timeout", False), ("server_error", True)])
+async def test_while_we_are_late_ourselves_a_timeout_is_nobodys_failure(lab, outcome, taken):
+    desk = lab.desk(now=0.0, kinds=lab.counted(Outcome(kind=outcome))[1])
+    desk.apply(desk.endpoints(1), ProbeSettings(interval=60.0))
+    async with desk.running():
+        for missed in (1, 2):
+            desk.now += 1000.0
+            desk.apply(desk.endpoints(1), ProbeSettings(interval=60.0))  # which wakes it
+            await lab.until(lambda count=missed: desk.scheduler.left_out["late"] == count)
+        await desk.scheduler.probe_now("model@door/0")
+    assert len(desk.results) == taken
 
 
 async def test_a_kind_that_raises_counts_for_nothing_and_the_schedule_goes_on(lab):
@@ -316,6 +471,26 @@ async def test_probe_now_joins_a_probe_that_runs_and_waits_for_a_slot(lab):
         assert [result.endpoint for result in results] == ["model@door/0", "model@door/1"]
         assert desk.results == results
     assert state["most"] == 1
+
+
+async def test_who_waits_too_long_for_a_slot_is_not_run_but_whoever_asks_by_name_is_and_first(lab):
+    state, kinds = lab.gate()
+    desk = lab.desk(now=100.0, kinds=kinds)
+    endpoints = desk.endpoints(20)
+    desk.apply(endpoints, ProbeSettings(interval=1.0, concurrency=1))
+    desk.now = 101.0
+    async with desk.running(), asyncio.TaskGroup() as group:
+        await lab.until(lambda: state["inside"] == 1)
+        runs, *_, last = sorted(endpoints, key=lambda name: (desk.scheduler.due_at(name) is not None, name))
+        asked = group.create_task(desk.scheduler.probe_now(last), name="asks")
+        await asyncio.sleep(0)
+        desk.now = 108.0
+        state["open"].set()
+        assert (await asked).endpoint == last
+        assert [result.endpoint for result in desk.results][:2] == [runs, last]
+        assert desk.scheduler.left_out["busy"] == 18
+        assert desk.scheduler.left_out["late"] == 0
+        assert desk.scheduler.stretch == 1.0
 
 
 async def test_a_paid_probe_that_is_asked_for_by_name_runs_although_the_evidence_is_fresh(lab):
