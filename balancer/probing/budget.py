@@ -2,9 +2,10 @@
 
 Theory of operation: a request is counted when a probe begins, and given back where it could not be sent. What it
 costs is known after it, so until then the most that one of that provider cost today is set aside, and no probe
-begins for which that would not be there. While nobody knows what one costs, one goes alone: a budget of USD is
-exceeded by the first probe of a day at the most. An answer without usage, or an endpoint without prices, costs
-requests and no USD. All of it lives in memory: a restart begins anew.
+begins for which that would not be there. While nobody knows what one costs, one goes alone, but for those that
+somebody asks for by name: a budget of USD is exceeded by the first probe of a day at the most, and by those. An
+answer without usage, or an endpoint without prices, costs requests and no USD. All of it lives in memory: a restart
+begins anew.
 
 What this module does not know: which probes are paid, and monotonic time.
 """
@@ -66,17 +67,17 @@ class Budgets:
         """What paid probes of a provider have used today."""
         return self._spent.get(provider, Spent()) if self._today() == self._day else Spent()
 
-    def lack(self, provider: str, budget: Budget, *, priced: bool) -> str | None:
+    def lack(self, provider: str, budget: Budget, *, priced: bool, asked: bool = False) -> str | None:
         """Why there is nothing left for another probe, in words; `None` where there is.
 
-        Shape: `priced` is whether its endpoint has prices.
+        Shape: `priced` is whether its endpoint has prices, `asked` whether somebody asked for it by name.
         """
         spent = self.spent(provider)
         said = spent.told(budget)
         if spent.exceeds(budget):
             return said
         held = [hold.usd for hold in self._held.get(provider, ())]
-        if priced and None in held:
+        if priced and None in held and not asked:
             return f"{said}, and one is under way whose cost is not known yet"
         dearest = self._dearest.get(provider) if self._today() == self._day else None
         if not priced or dearest is None:

@@ -5,15 +5,16 @@ Theory of operation: a probe goes out at every turn, a free one where no paid on
 endpoint suspect or has taken it out. What refuses us waits for a person: there is no hurry.
 
 A paid probe is bought only for a question that nobody else answers. Not while a report is younger than
-`stale_after`, unless requests leave the trial to a probe. At once where nothing was bought yet, and again until one
-has told something: what was refused, throttled or not even sent has answered nothing. Else when requests leave its
+`stale_after`, unless requests leave the trial to a probe. At once where nothing was bought yet, and again where the
+last one has told nothing, as it was not even sent, or never any has. Else when requests leave its
 trial to a probe. When an endpoint is suspect or its trial is due, only where its model has no traffic: else a
 request will go there, if only to explore. And at the slow `floor`, so that an endpoint that serves nobody is known
 to answer before it is needed. One that refused us is asked again, or it would never be found to take us back.
 Nothing at all is bought of one that is drained, nor while it is to be left alone after a 429.
 
 Each one that was bought since the endpoint was last calm doubles the wait until the next, whatever it found: what
-one probe cannot find out a hundred will not, and soon the wait is so long that requests wait no more.
+one probe cannot find out a hundred will not, and soon the wait is so long that requests wait no more. But a good
+one is followed at once where that is a trial: who went out again and again needs two in a row.
 
 What this module does not know: budgets, jitter, and the clock.
 """
@@ -76,8 +77,10 @@ def worth_paying(settings: ProbeSettings, seen: Evidence, bought: Bought, now: f
     idle = seen.traffic_age is None or seen.traffic_age >= settings.stale_after
     if seen.urgency == "out":
         return False
-    alone = seen.urgency in ("awaited", "misconfigured") or not bought.decided  # no request will find out
+    unsettled = not bought.decided or bought.last == "none"
+    alone = unsettled or seen.urgency in ("awaited", "misconfigured")  # no request will find out
     if not alone and (not idle or (seen.urgency == "calm" and not failing)):
         return False
-    doublings = min(max(bought.count - 1, 0), DOUBLINGS_MAX)
+    proving = seen.urgency in ("trial", "awaited") and bought.last == "success"
+    doublings = 0 if proving else min(max(bought.count - 1, 0), DOUBLINGS_MAX)
     return now - bought.at >= turn(settings, seen, failing=failing) * 2.0**doublings

@@ -32,7 +32,7 @@ JITTER: Final = 0.1  # of the interval, to both sides: enough to drift apart, to
 LATE_MAX: Final = 5.0  # seconds; a busy loop is late by fractions of one, a suspended machine by minutes
 
 LATE_SHARE: Final = 0.02  # of the average is the newest: one pause of five seconds moves it by a tenth
-OVERLOADED: Final = 0.5  # s of average lateness; a healthy daemon is late by milliseconds
+OVERLOADED: Final = 0.25  # s of average lateness; a healthy daemon is late by milliseconds
 RELAXED: Final = 0.1  # s; below it what was stretched is taken back
 STRETCH_STEP: Final = 1.25
 STRETCH_MAX: Final = 8.0  # beyond it the machine is too small, and the figures say so

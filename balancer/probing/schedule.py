@@ -288,7 +288,7 @@ class Scheduler:
             self._left_out["fresh"] += 1
             return True
         provider = row.endpoint.provider
-        lack = self._budgets.lack(provider, row.settings.budget, priced=row.priced)
+        lack = self._budgets.lack(provider, row.settings.budget, priced=row.priced, asked=bool(row.waiters))
         if lack is None:
             return False
         self._left_out["budget"] += 1

@@ -90,7 +90,18 @@ def undecided(times: int, *, decided: bool = False) -> Bought:
         (None, 1.0, "calm", undecided(1), 30.0, True),  # nothing was found out yet, and traffic goes elsewhere
         (None, 1.0, "calm", undecided(2), 59.0, False),
         (None, 1.0, "calm", undecided(2), 60.0, True),
-        (None, None, "calm", undecided(1, decided=True), 3599.0, False),  # it was, some time
+        (None, None, "calm", undecided(1, decided=True), 29.0, False),
+        (None, None, "calm", undecided(1, decided=True), 30.0, True),  # it was, but not the last time
+        (
+            None,
+            None,
+            "trial",
+            Bought(at=0.0, count=4, last="success", decided=True),
+            10.0,
+            True,
+        ),  # it takes two in a row, perhaps
+        (None, None, "awaited", Bought(at=0.0, count=4, last="success", decided=True), 10.0, True),
+        (None, None, "suspect", Bought(at=0.0, count=4, last="success", decided=True), 79.0, False),
     ],
 )
 def test_which_paid_probes_are_worth_it(
