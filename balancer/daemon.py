@@ -31,7 +31,9 @@ from math import inf
 from random import Random
 from typing import Any, Final
 
-from balancer.config import Config, ConfigError, ConfigProblem
+from msgspec import structs
+
+from balancer.config import Config, ConfigError, ConfigProblem, ProbeSettings
 from balancer.config.units import is_wide
 from balancer.core.balancer import Balancer
 from balancer.core.evidence import CALM, Evidence
@@ -83,6 +85,8 @@ class Daemon:
         self._news = asyncio.Event()
         self._stopping = False
         self._due = inf  # when the ticker should wake
+        self._stalled = -inf  # when the last stall was over
+        self._pages: dict[str, tuple[str, ProbeSettings]] = {}
         self._reloading = asyncio.Lock()
         self._metrics = Metrics(view=lambda: self.balancer.view(now=clock.monotonic()), version=version("balancer"))
         self._metrics.reloaded(successful=True, wall=clock.wall())
@@ -200,14 +204,19 @@ class Daemon:
     def _follow(self) -> None:
         self._scheduler.apply(self.config.endpoints, self.config.probes, self.config.credentials)
         places = self.config.lookouts.items()
-        self._lookouts.apply(
-            {key: each.endpoint for key, each in places}, {key: each.settings for key, each in places}, {}
-        )
+        settings = {key: each.settings for key, each in places}
+        self._lookouts.apply({key: each.endpoint for key, each in places}, settings, {})
         self._metrics.lookouts(self.config.lookouts)
         self._metrics.providers(self.config.providers)
         self._metrics.encrypted(key for key in self.config.endpoints if self._meets_tls(key))
         names = reporters(self.config.tokens)
-        self.balancer.retain_reporters(names, now=clock.monotonic())
+        kept, self._pages = self._pages, _pages(self.config)
+        self.balancer.retain(
+            reporters=names,
+            targets=[key for key, each in settings.items() if each.kind == "self"],
+            pages=[provider for provider, page in self._pages.items() if kept.get(provider) == page],
+            now=clock.monotonic(),
+        )
         self._metrics.reporters(names)
 
     def _meets_tls(self, key: str) -> bool:
@@ -221,9 +230,12 @@ class Daemon:
         if endpoint is None:
             return  # removed by a reload while its probe was under way
         self._notice_stall(now)  # the ticker wakes at the same moment, and perhaps later
+        outcome = result.outcome
+        if result.began < self._stalled:  # it worked, and how long it took is our own time
+            outcome = structs.replace(outcome, latency=None, ttft=None)
         self.balancer.record(
             result.endpoint,
-            result.outcome,
+            outcome,
             now=now,
             source="probe",
             age=max(0.0, now - result.ended),
@@ -242,11 +254,8 @@ class Daemon:
         self._notice_stall(now)
         kind, place = result.outcome.kind, lookout.endpoint
         if result.kind == "self" and kind != "probe_invalid":  # which is no word about the network
-            targets = {
-                each.endpoint.base_url for each in self.config.lookouts.values() if each.settings.kind == "self"
-            }
             fault = None if kind == "success" else kind
-            self.balancer.reached(place.base_url, fault, targets=targets, began=result.began, now=now)
+            self.balancer.reached(result.endpoint, fault, began=result.began, now=now)
         if result.announced is not None:
             level, detail = result.announced
             lasting = lookout.settings.interval * READINGS
@@ -375,7 +384,14 @@ class Daemon:
     def _notice_stall(self, now: float) -> None:
         if now - self._due > STALL:
             self.balancer.stalled(since=self._due - TICK, now=now)
+            self._stalled = now
             self._due = now  # told once, by whoever wakes first
+
+
+def _pages(config: Config) -> dict[str, tuple[str, ProbeSettings]]:
+    """Every provider's status page, and how it is read."""
+    found = [each for each in config.lookouts.values() if each.settings.kind == "status_page"]
+    return {each.endpoint.provider: (each.endpoint.base_url, each.settings) for each in found}
 
 
 def _calm(key: str, now: float) -> Evidence:

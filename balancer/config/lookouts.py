@@ -9,16 +9,20 @@ What this module does not know: what an answer means.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import chain, count
 from typing import Final
+from urllib.parse import urlsplit
 
 from msgspec import UnsetType
 
 from balancer.config.beside import SelfCheckShape, StatusPageShape
 from balancer.config.overlay import overlay
+from balancer.config.probes import SECRET_MIN
 from balancer.config.problems import Path
 from balancer.config.proxies import Proxies
 from balancer.config.rules import Sheet
+from balancer.config.secret import Secret
 from balancer.config.sections import ProbeShape
 from balancer.config.settings import Lookout, PageSettings, ProbeSettings, SelfCheck, StatusPage
 from balancer.config.units import duration_text
@@ -39,17 +43,36 @@ def lookouts(sheet: Sheet, proxies: Proxies) -> Mapping[str, Lookout]:
         if isinstance(shape, StatusPageShape):
             page = overlay(StatusPage(), shape)
             _judge_times(sheet, ("providers", key, "status_page"), shape, page)
-            found[f"status_page:{key}"] = _page(key, page, proxies)
+            variables = _variables(sheet, ("providers", key, "status_page", "url"), page.url)
+            found[f"status_page:{key}"] = _page(key, page, proxies, variables)
     own = sheet.file.self_check
     if isinstance(own, SelfCheckShape):
         check = overlay(SelfCheck(), own)
         _judge_times(sheet, ("self_check",), own, check)
-        for target in dict.fromkeys(check.targets):
-            found[f"self:{target}"] = _target(target, check, proxies)
+        within: Path = ("self_check", "targets")
+        for index, target in enumerate(check.targets):
+            variables = _variables(sheet, (*within, sheet.checked.number(within, index)), target)
+            key = _name(target, found)
+            found[key] = _target(key, target, check, proxies, variables)
     return found
 
 
-def _page(provider: str, page: StatusPage, proxies: Proxies) -> Lookout:
+def _name(target: str, taken: Collection[str]) -> str:
+    """Name a target by where it is: what stands behind that may be private, and is nobody's label."""
+    parts = urlsplit(target)
+    name = f"self:{parts.scheme}://{parts.netloc}"
+    return next(each for each in chain([name], (f"{name}#{number}" for number in count(2))) if each not in taken)
+
+
+def _variables(sheet: Sheet, path: Path, url: str) -> tuple[Secret, ...]:
+    """What the environment put behind the host of an address."""
+    node = sheet.written(path)
+    behind = url.partition("://")[2].partition("/")[2] + urlsplit(url).query
+    held = () if node is None else node.held
+    return tuple(Secret(value) for value in held if len(value) >= SECRET_MIN and value in behind)
+
+
+def _page(provider: str, page: StatusPage, proxies: Proxies, variables: tuple[Secret, ...]) -> Lookout:
     return Lookout(
         endpoint=_place(f"status_page:{provider}", provider, page.url),
         settings=PageSettings(
@@ -58,14 +81,15 @@ def _page(provider: str, page: StatusPage, proxies: Proxies) -> Lookout:
             suspect_interval=page.interval,
             timeout=min(page.timeout, page.interval),
             proxy=proxies,
+            variables=variables,
             components=page.components,
         ),
     )
 
 
-def _target(target: str, check: SelfCheck, proxies: Proxies) -> Lookout:
+def _target(key: str, target: str, check: SelfCheck, proxies: Proxies, variables: tuple[Secret, ...]) -> Lookout:
     return Lookout(
-        endpoint=_place(f"self:{target}", SELF, target),
+        endpoint=_place(key, SELF, target),
         settings=ProbeSettings(
             kind="self",
             interval=check.interval,
@@ -73,6 +97,7 @@ def _target(target: str, check: SelfCheck, proxies: Proxies) -> Lookout:
             timeout=min(check.timeout, check.interval),
             concurrency=max(1, len(check.targets)),
             proxy=proxies if target.startswith("http") else Proxies(),
+            variables=variables,
             # A kept connection may outlive the network by minutes.
             reuse=False,
         ),

@@ -2,9 +2,9 @@
 
 Theory of operation: a page is evidence of lower rank. It is late by half an hour as a rule, at the beginning and at
 the end, and it speaks of a whole provider. So it counts only where nothing better is known: an endpoint at which
-real work was seen in the last minute, or in the last half hour since the page began to say so, is judged by that
-alone. Elsewhere the trouble that is told counts as a further cause of failure, and the endpoint as degraded: it
-falls behind its equals, and is probed sooner. No word of a page ejects.
+real work was seen in the last five minutes, or in the last half hour since the page began to say so, is judged by
+that alone. Elsewhere the trouble that is told counts as a further cause of failure, and the endpoint as degraded:
+it falls behind its equals, and is probed sooner. No word of a page ejects.
 
 A word stands until the page says another, or until it has not been read for so long that nobody knows.
 
@@ -33,7 +33,7 @@ RISKS: Final[Mapping[Level, float]] = {
 }
 
 OUTRANKED: Final = 1800.0  # s; as late as pages usually are, so what was seen since then is newer than their word
-FRESH: Final = 60.0  # s; who has traffic is not moved by a page, nor are its sessions
+FRESH: Final = 300.0  # s; who has traffic is not moved by a page, nor are the sessions of chats that pause
 
 
 class Announcement(NamedTuple):

@@ -15,7 +15,7 @@ but the lease of an endpoint in trial. Wall time it knows only if somebody says 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from math import inf
 from random import Random
 from typing import Any, Final
@@ -56,7 +56,6 @@ from balancer.core.view import EndpointView, TableView, all_views, endpoint_view
 from balancer.core.witness import ReporterView, Suspicion
 
 ALL_BITS: Final = 2**64 - 1
-OUT: Final = frozenset({"ejected", "half_open"})  # phases in which another failure is no news
 
 
 class Balancer:
@@ -98,7 +97,7 @@ class Balancer:
         self._router = Router(catalog, rows, self._accounts, now=now)
         self._doubt.apply(self._router.fates, gone)
         self._detectors.apply(self._router.fates, rows)
-        self._hearsay.retain(catalog.providers)
+        self._hearsay.retain(catalog.providers, rows.values(), now=now, policy=catalog.health)
         self._hearsay.assign(rows.values(), now=now, policy=catalog.health)
 
     @property
@@ -149,7 +148,7 @@ class Balancer:
         ended = now - age
         took = outcome.latency if duration is None else duration
         began = ended if took is None else ended - took
-        out, fresh = row.health.phase in OUT, began >= row.health.since
+        out, fresh = row.health.out, began >= row.health.since
         verdict = self._doubt.take(
             endpoint, outcome, source=source, reporter=reporter, began=began, ended=ended, now=now, out=out
         )
@@ -198,22 +197,22 @@ class Balancer:
         self._heed(now)
         self._hearsay.lapse(self._rows.values(), now=now, policy=self._catalog.health)
 
-    def reached(
-        self, target: str, fault: str | None, *, targets: Collection[str], began: float, now: float
-    ) -> None:
-        """Take a check of our own reach: `fault` is what one of the `targets` met, `None` for an answer."""
-        self._doubt.checked(target, fault, targets=targets, began=began, now=now)
+    def reached(self, target: str, fault: str | None, *, began: float, now: float) -> None:
+        """Take a check of our own reach: `fault` is what it met, `None` for an answer."""
+        self._doubt.checked(target, fault, began=began, now=now)
         self._heed(now)
 
     def announce(self, provider: str, level: Level, *, detail: str = "", now: float, lasting: float) -> None:
-        """Take what a provider's status page says; it stands for `lasting` seconds."""
-        rows, policy = self._rows.values(), self._catalog.health
-        self._hearsay.take(provider, level, detail, rows, now=now, lasting=lasting, policy=policy)
+        """Take what a provider's status page says; it stands for `lasting` seconds. Raises: KeyError."""
+        key, rows, policy = self._catalog.providers[provider].key, self._rows.values(), self._catalog.health
+        self._hearsay.take(key, level, detail, rows, now=now, lasting=lasting, policy=policy)
 
-    def retain_reporters(self, names: Iterable[str], *, now: float) -> None:
-        """Forget every reporter but these."""
-        self._doubt.retain(names)
+    def retain(self, *, reporters: Iterable[str], targets: Iterable[str], pages: Iterable[str], now: float) -> None:
+        """Forget every reporter but these, target of our own reach, and provider's status page."""
+        self._doubt.retain(reporters)
+        self._doubt.retain_targets(targets, now)
         self._heed(now)
+        self._hearsay.retain(frozenset(pages), self._rows.values(), now=now, policy=self._catalog.health)
 
     def _heed(self, now: float) -> None:
         policy = self._catalog.health

@@ -11,6 +11,7 @@ What this module does not know: phases and holds (`health`).
 
 from __future__ import annotations
 
+from collections import deque
 from math import inf
 from typing import Final
 
@@ -25,12 +26,12 @@ _ALL: Final = 2**LAST - 1
 class Cheap:
     """The last cheap probes: `bits` has a one for each that failed, the newest lowest."""
 
-    __slots__ = ("_refuted", "_since", "bits", "failed_at")
+    __slots__ = ("_failures", "_refuted", "bits", "failed_at")
 
     def __init__(self) -> None:
         self.bits = 0
         self.failed_at = -inf
-        self._since = -inf
+        self._failures: deque[float] = deque()  # when each that is in `bits` came
         self._refuted = False
 
     # ---- changing ------------------------------------------------------------------------------------
@@ -38,7 +39,7 @@ class Cheap:
     def restore(self, bits: int, failed_at: float) -> None:
         """Take back what a restart kept."""
         self.bits, self.failed_at = bits & _ALL, failed_at
-        self._since = failed_at
+        self._failures = deque([failed_at] * self.bits.bit_count())
 
     def record(self, good: bool, now: float, *, answered: float) -> str | None:
         """Take one; tell which failures eject, if they do. Shape: `answered` is when anybody last answered us."""
@@ -47,13 +48,16 @@ class Cheap:
         elif self._refuted:
             return None
         self.bits = (self.bits << 1 | (not good)) & _ALL
+        if not good:
+            self._failures.append(now)
+        while len(self._failures) > self.bits.bit_count():
+            self._failures.popleft()
         if good:
             self.failed_at = -inf
             return None
-        if self.failed_at == -inf:
-            self._since = now
         self.failed_at = now
-        needed = FAILURES if answered >= self._since else LAST
+        itself = self.bits & (self.bits + 1) != 0  # a good one lies between
+        needed = FAILURES if itself or answered >= self._failures[0] else LAST
         if self.bits.bit_count() < needed:
             return None
         in_a_row = self.bits & (2**needed - 1) == 2**needed - 1
@@ -67,6 +71,7 @@ class Cheap:
     def forgive(self, since: float = inf) -> None:
         """Count from nothing; the newest failure too is forgotten where it came after that."""
         self.bits = 0
+        self._failures.clear()
         if self.failed_at >= since:
             self.failed_at = -inf
 

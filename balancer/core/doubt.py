@@ -31,7 +31,7 @@ from dataclasses import replace
 from typing import Final, Literal
 
 from balancer.core.model import Source
-from balancer.core.outcome import COUNTS, Outcome
+from balancer.core.outcome import COUNTS, Kind, Outcome
 from balancer.core.reach import Reach
 from balancer.core.voices import MEMORY_AGE, Voices
 from balancer.core.witness import (
@@ -52,7 +52,9 @@ STALLS_MAX: Final = 8  # spans kept; a probe lasts seconds, and so many stalls i
 SILENCE: Final = 300.0  # s without an outcome; ten rounds of probes at the default interval
 STALL_SILENCE: Final = 60.0  # s; two rounds of probes: one of them had time to work
 
+MACHINE: Final = frozenset[Kind]({"local", "dns"})
 UNREACHED_FATES: Final = 2  # unrelated providers whose answers show that the targets of self_check are the fault
+UNREACHED_MAX: Final = 900.0  # s in which only one does, after which the others are out, whatever the cause
 
 RECOVERED: Final = 10  # outcomes, more than half of them good: far enough from BAD not to flap
 
@@ -68,6 +70,9 @@ class Doubt:
         self._several = False  # alone there is nobody to be held against
         self._fates: Mapping[str, int] = {}
         self._reach = Reach()
+        self._of_machine = (
+            False  # whether our last doubt was in this machine: answers from elsewhere do not lift it
+        )
         self._stalls: deque[tuple[float, float]] = deque(maxlen=STALLS_MAX)
         self.news: list[Suspicion | Cleared] = []
 
@@ -132,23 +137,26 @@ class Doubt:
             return "evidence"
         return self._failed(witness, Heard(began, ended, endpoint, kind, source, outcome.shallow), now)
 
-    def checked(
-        self, target: str, fault: str | None, *, targets: Collection[str], began: float, now: float
-    ) -> None:
+    def retain_targets(self, targets: Iterable[str], now: float) -> None:
+        """Know of these targets of our own reach, and of no others."""
+        if self._reach.retain(targets) and self._rule == "unreached":
+            self._clear(self._own, now, "other targets are checked now")
+
+    def checked(self, target: str, fault: str | None, *, began: float, now: float) -> None:
         """Take one check of our own reach: `fault` is what it met, `None` for an answer."""
         own, reach = self._own, self._reach
         self._lapse(own, now)
         if fault is None:
-            reach.answered(now)
-            if own.suspicion is not None and own.suspicion.rule == "unreached":
-                self._clear(own, now, f"{target} answers again")
+            reach.good(now)
+            if self._rule == "unreached" or (self._rule == "severed" and not self._of_machine):
+                self._clear(own, now, f"{target} answers")
             return
         if any(began <= until and now >= since for since, until in self._stalls):
             return  # nothing of ours ran: it measured that
-        found = reach.failed(target, fault, targets, began=began)
+        found = reach.failed(target, fault, began=began)
         if found is None:
             return
-        if own.suspicion is None and own.reached < found.began:
+        if self._rule in (None, "stalled") and own.reached < found.began:
             since = max(found.since, own.reached)
             failures = [each for each in own.failures if each.ended >= since]
             self._suspect(own, self._suspicion(own, "unreached", found.reason, failures, since))
@@ -181,6 +189,10 @@ class Doubt:
             self._lapse(witness, now)
 
     # ---- reading -------------------------------------------------------------------------------------
+
+    @property
+    def _rule(self) -> Rule | None:
+        return None if self._own.suspicion is None else self._own.suspicion.rule
 
     @property
     def answered(self) -> float:
@@ -220,8 +232,8 @@ class Doubt:
                 self._clear(witness, ended, "most of its calls succeed again")
         elif suspicion is not None and suspicion.rule == "unreached":
             # One may stand in our own house, which its answers say nothing about the way out of.
-            answering = self._answering(suspicion.since)
-            if len(answering) >= min(UNREACHED_FATES, len(set(self._fates.values()))):
+            few = len(self._answering(suspicion.since)) < min(UNREACHED_FATES, len(set(self._fates.values())))
+            if not few or ended - suspicion.since >= UNREACHED_MAX:
                 self._reach.refuted = True
                 self._clear(witness, ended, "providers answer, if no target of self_check does")
         elif suspicion is not None and ended >= suspicion.since:
@@ -239,9 +251,10 @@ class Doubt:
         recorded = COUNTS[heard.kind] == "failure" and not self._doubted(witness, heard, now)
         news = not out or heard.kind == "local"  # which is about this machine, whatever the endpoint is
         witness.unanswered(heard, self._fates[heard.endpoint], news=news, recorded=recorded)
-        if witness.suspicion is None and news:
+        if news and (witness.suspicion is None or witness.suspicion.rule == "stalled"):
             reason = witness.severed(heard, self._fates, now)
-            if reason is not None:
+            if reason is not None and not self._online(witness, heard):
+                self._of_machine = heard.kind in MACHINE
                 # One provider that was down before our own network went accounts for itself.
                 run = witness.failures if len(witness.failing) > 1 else []
                 failures = [each for each in run if each is not heard]
@@ -285,9 +298,14 @@ class Doubt:
             for suspicion, until in self._own.doubts
         )
 
+    def _online(self, witness: Witness, heard: Heard) -> bool:
+        """Whether a target of ours answered since the run began, so that the way out is not what is broken."""
+        began = min([each.ended for each in (*witness.failures, heard)])
+        return witness.name is None and self._reach.answered > began and heard.kind not in MACHINE
+
     def _answering(self, since: float) -> set[int]:
         """Who answered us since then."""
-        return {self._fates[key] for key, ended in self._own.talks.items() if ended >= since}
+        return {self._fates[key] for key, ended in self._own.talks.items() if ended > since}
 
     # ---- suspicions ----------------------------------------------------------------------------------
 

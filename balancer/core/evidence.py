@@ -15,10 +15,11 @@ from typing import Final, Literal, NamedTuple
 
 from balancer.core.row import Row
 
-Urgency = Literal["calm", "suspect", "out", "trial", "awaited", "misconfigured", "held"]
-"""`suspect`: it failed last, or is degraded. `out`: its hold is not over, or its trial is under way. `trial`: its
-hold is over, and a request or a probe will be the trial; `awaited`: the same, and requests wait for a probe.
-`misconfigured`: it refused us, and no request will find out that it does no more. `held`: nobody is to call it."""
+Urgency = Literal["calm", "warned", "suspect", "out", "trial", "awaited", "misconfigured", "held"]
+"""`warned`: only its provider's status page speaks against it. `suspect`: it failed last, or is degraded. `out`:
+its hold is not over, or its trial is under way. `trial`: its hold is over, and a request or a probe will be the
+trial; `awaited`: the same, and requests wait for a probe. `misconfigured`: it refused us, and no request will find
+out that it does no more. `held`: nobody is to call it."""
 
 _HELD = frozenset({"drained", "throttled"})
 
@@ -54,7 +55,11 @@ def _urgency(row: Row, now: float) -> Urgency:
         return "out"
     if states[0] == "ejected":
         return "trial" if row.trial_due(now) else "awaited"
-    return "suspect" if row.health.recent.failing or "degraded" in states else "calm"
+    if row.health.recent.failing:
+        return "suspect"
+    if "degraded" not in states:
+        return "calm"
+    return "suspect" if row.belief.degraded(now) else "warned"
 
 
 def _age(moment: float | None, now: float) -> float | None:

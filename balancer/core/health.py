@@ -92,6 +92,11 @@ class Health:
         return self.phase
 
     @property
+    def out(self) -> bool:
+        """Whether another failure is no news: it was taken out of service, or is on trial."""
+        return self.phase in ("ejected", "half_open")
+
+    @property
     def was_slow(self) -> bool:
         """Whether it is out of service because it was slow."""
         return self.cause == "slow_calls" and self.phase in ("ejected", "half_open")

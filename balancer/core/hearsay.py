@@ -47,16 +47,22 @@ class Hearsay:
                 self._teller.announced(provider, said.told, now)
         self.assign([row for row in rows if row.endpoint.provider == provider], now=now, policy=policy)
 
-    def retain(self, providers: Collection[str]) -> None:
-        """Forget all but these."""
-        self._said = {key: said for key, said in self._said.items() if key in providers}
+    def retain(self, providers: Collection[str], rows: Iterable[Row], *, now: float, policy: HealthPolicy) -> None:
+        """Forget the words of all but these."""
+        gone = [provider for provider in self._said if provider not in providers]
+        self._forget(gone, "its status page is not asked any more", rows, now=now, policy=policy)
 
     def lapse(self, rows: Iterable[Row], *, now: float, policy: HealthPolicy) -> None:
         """Forget the words that nobody has read again."""
         gone = [provider for provider, said in self._said.items() if now >= said.until]
+        self._forget(gone, "its status page has not been read for too long", rows, now=now, policy=policy)
+
+    def _forget(
+        self, gone: Collection[str], why: str, rows: Iterable[Row], *, now: float, policy: HealthPolicy
+    ) -> None:
         for provider in gone:
             del self._said[provider]
-            self._teller.announced(provider, "its status page has not been read for too long", now)
+            self._teller.announced(provider, why, now)
         if gone:
             self.assign([row for row in rows if row.endpoint.provider in gone], now=now, policy=policy)
 

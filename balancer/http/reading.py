@@ -151,7 +151,11 @@ class Reading:
                     _endpoint(_builtins(each), config.probes.get(key)) for key, each in config.endpoints.items()
                 ],
                 lookouts=[
-                    {"id": key, "address": _address(each.endpoint.base_url), "probe": _probe(each.settings)}
+                    {
+                        "id": key,
+                        "address": _address(_masked(each.endpoint.base_url, each.settings)),
+                        "probe": _probe(each.settings),
+                    }
                     for key, each in config.lookouts.items()
                 ],
             )
@@ -217,13 +221,18 @@ def _probe(probe: ProbeSettings) -> dict[str, Any]:
     shape = _builtins(probe)
     del shape["variables"]  # they stand in other values
     if shape["url"] is not None:
-        for variable in probe.variables:
-            shape["url"] = shape["url"].replace(variable.reveal(), _HIDDEN)
-        shape["url"] = _address(shape["url"])
+        shape["url"] = _address(_masked(shape["url"], probe))
     # What is not there is told with the reason, and not as a value.
     shape["send_headers"] |= _absences(probe.send_headers)
     shape["proxy"] |= _absences({"http": probe.proxy.http, "https": probe.proxy.https})
     return shape
+
+
+def _masked(url: str, probe: ProbeSettings) -> str:
+    """An address without what the environment put into it."""
+    for variable in probe.variables:
+        url = url.replace(variable.reveal(), _HIDDEN)
+    return url
 
 
 def _absences(values: Mapping[str, object]) -> dict[str, dict[str, str]]:

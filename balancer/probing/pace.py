@@ -2,7 +2,7 @@
 
 Theory of operation: a probe goes out at every turn, a free one where no paid one is bought. Turns come each
 `interval`, and each `suspect_interval` while something is wrong: the last probe failed, or the core finds the
-endpoint suspect or has taken it out. What refuses us waits for a person: there is no hurry.
+endpoint suspect, warned of or out. What refuses us waits for a person: there is no hurry.
 
 A paid probe is bought only for a question that nobody else answers. Not while a report is younger than
 `stale_after`, unless requests leave the trial to a probe. At once where nothing was bought yet, and again where the
@@ -56,13 +56,14 @@ class Bought:
 
     def look(self, seen: Evidence) -> None:
         """Begin the doubling anew where the last one was good and nothing is wrong any more."""
-        if seen.urgency == "calm" and self.last == "success":
+        if seen.urgency in ("calm", "warned") and self.last == "success":
             self.count = 0
 
 
 def turn(settings: ProbeSettings, seen: Evidence, *, failing: bool) -> float:
     """Seconds from one turn to the next, without jitter. Shape: `failing` is how its last probe ended."""
-    wrong = seen.urgency in ("suspect", "out", "trial", "awaited") or (seen.urgency == "calm" and failing)
+    wrong = seen.urgency in ("warned", "suspect", "out", "trial", "awaited")
+    wrong = wrong or (seen.urgency == "calm" and failing)
     return min(settings.suspect_interval, settings.interval) if wrong else settings.interval
 
 
@@ -79,7 +80,7 @@ def worth_paying(settings: ProbeSettings, seen: Evidence, bought: Bought, now: f
         return False
     unsettled = not bought.decided or bought.last == "none"
     alone = unsettled or seen.urgency in ("awaited", "misconfigured")  # no request will find out
-    if not alone and (not idle or (seen.urgency == "calm" and not failing)):
+    if not alone and (not idle or (seen.urgency in ("calm", "warned") and not failing)):
         return False
     proving = seen.urgency in ("trial", "awaited") and bought.last == "success"
     doublings = 0 if proving else min(max(bought.count - 1, 0), DOUBLINGS_MAX)

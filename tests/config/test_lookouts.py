@@ -52,12 +52,29 @@ def test_a_status_page_is_one_lookout_of_its_provider() -> None:
     )
 
 
-def test_each_target_is_one_lookout_however_often_it_is_named() -> None:
-    targets = ["https://one.example/ok", "tcp://192.0.2.1:53", "dns://two.example", "tcp://192.0.2.1:53"]
+def test_each_target_is_one_lookout_named_by_where_it_is() -> None:
+    targets = ["https://one.example/ok", "tcp://192.0.2.1:53", "dns://two.example", "https://one.example/other"]
     lookouts = config(check=f"{{targets: {targets}}}").lookouts
-    assert list(lookouts) == [f"self:{target}" for target in targets[:3]]
+    names = ["self:https://one.example", "self:tcp://192.0.2.1:53", "self:dns://two.example"]
+    assert list(lookouts) == [*names, "self:https://one.example#2"]
+    assert [look.endpoint.id for look in lookouts.values()] == list(lookouts)
+    assert [look.endpoint.base_url for look in lookouts.values()] == targets
+
+
+def test_what_the_environment_puts_behind_a_host_is_a_secret_and_no_name() -> None:
+    held = {"HOST": "status.example", "TOKEN": "tok-123456789", "PART": "part-987654321", "FLAG": "eu"}
+    url = "https://${HOST}/${PART}/${FLAG}?key=${TOKEN}"
+    lookouts = config(f"{{url: '{url}'}}", f"{{targets: ['{url}']}}", **held).lookouts
+    assert list(lookouts) == ["status_page:a", "self:https://status.example"]
+    for look in lookouts.values():
+        assert {secret.reveal() for secret in look.settings.variables} == {held["TOKEN"], held["PART"]}
+
+
+def test_the_lookouts_of_targets_are_alike_but_for_their_proxies() -> None:
+    targets = ["https://one.example/ok", "tcp://192.0.2.1:53", "dns://two.example"]
+    lookouts = config(check=f"{{targets: {targets}}}").lookouts
     for target, look in zip(targets, lookouts.values(), strict=False):
-        assert (look.endpoint.id, look.endpoint.base_url) == (f"self:{target}", target)
+        assert look.endpoint.base_url == target
         assert look.endpoint.provider == "self"
         assert look.settings.kind == "self"
         assert (look.settings.interval, look.settings.suspect_interval, look.settings.timeout) == (10.0, 10.0, 3.0)

@@ -17,7 +17,7 @@ SAID = Announcement("partial_outage", "API", 1000.0, 90_000.0)
     ("seen", "now", "counts"),
     [
         (-inf, 1000.0, True),  # nothing was ever seen
-        (900.0, 1000.0, True),  # before the page said it, and not in the last minute
+        (700.0, 1000.0, True),  # before the page said it, and not lately
         (990.0, 1000.0, False),  # who has traffic is judged by it
         (990.0, 990.0 + FRESH, True),
         (1000.0, 1000.0 + FRESH, False),  # seen since the page said it: that is newer

@@ -29,8 +29,8 @@ def tell(probes: str, *, answered: float = inf) -> list[str | None]:
         ("FFFF", 0.5, None),
         ("FFFFF", 0.5, "5 probes failed in a row"),
         ("GFFFFF", 0.5, "5 probes failed in a row"),
-        ("FGFFFF", 2.0, None),
-        ("FGFFFF", 3.0, "3 of the last 5 probes failed"),
+        ("FGFF", 0.5, "3 of the last 5 probes failed"),  # it answered itself, between
+        ("FGFGF", 0.5, "3 of the last 5 probes failed"),
     ],
 )
 def test_three_of_the_last_five_eject_or_all_where_nobody_answers(
@@ -50,7 +50,15 @@ def test_a_recount_finds_the_same(probes: str) -> None:
         assert (found is not None) is (last.endswith("F") and last.count("F") >= FAILURES)
     for number, found in enumerate(tell(probes, answered=-1.0), 1):
         last = probes[:number][-LAST:]
-        assert (found is not None) is (last == "F" * LAST)
+        enough = last.endswith("F") and last.count("F") >= (FAILURES if "G" in last.lstrip("G") else LAST)
+        assert (found is not None) is enough
+
+
+def test_an_answer_counts_from_the_oldest_failure_that_counts() -> None:
+    cheap = Cheap()
+    # Results are told a moment after they ended, so the newest answer is always a little older than a failure.
+    assert [cheap.record(False, now, answered=now - 0.5) for now in (1.0, 2.0)] == [None, None]
+    assert cheap.record(False, 3.0, answered=1.5) == "3 probes failed in a row"
 
 
 def test_a_failure_postpones_a_trial_until_it_is_old_or_the_ejection_is() -> None:

@@ -339,7 +339,7 @@ def test_reporters_are_forgotten_with_their_names_and_doubts_with_time(table: Ba
     for name in ("one", "two"):
         for number, tag in enumerate(("b", "c", "d", "b", "c")):
             tell(table, tag, at=10.0 + number, reporter=name)
-    table.retain_reporters(["two"], now=20.0)
+    table.retain(reporters=["two"], targets=(), pages=(), now=20.0)
     assert [each.name for each in table.reporters(20.0)] == ["two"]
     table.settle(now=20.0)
     table.settle(now=1000.0)
@@ -348,14 +348,14 @@ def test_reporters_are_forgotten_with_their_names_and_doubts_with_time(table: Ba
 
 def test_a_reporter_that_is_configured_is_shown_however_long_it_is_silent(table: Balancer) -> None:
     configured = [f"token {number}" for number in range(WITNESSES_MAX + 50)]
-    table.retain_reporters(configured, now=0.0)
+    table.retain(reporters=configured, targets=(), pages=(), now=0.0)
     for number, name in enumerate(configured):
         tell(table, "b", "success", at=float(number), reporter=name)
     for number in range(WITNESSES_MAX + 1):
         tell(table, "b", "success", at=1000.0 + number, reporter=f"user {number}")
     users = [f"user {number}" for number in range(1, WITNESSES_MAX + 1)]
     assert [each.name for each in table.reporters(2000.0)] == [*configured, *users]
-    table.retain_reporters(configured[:2], now=2000.0)
+    table.retain(reporters=configured[:2], targets=(), pages=(), now=2000.0)
     assert [each.name for each in table.reporters(2000.0)] == configured[:2]
 
 

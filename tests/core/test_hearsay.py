@@ -24,7 +24,7 @@ def pair(endpoint: Callable[..., Endpoint], catalog: Callable[..., Any]) -> Bala
     """Two idle endpoints, the first the cheaper one; both answered long ago."""
     table = Balancer(catalog(endpoint("a"), endpoint("b", price=1.1)), seed=1)
     for key in (A, B):
-        table.record(key, OK, now=10.0)
+        table.record(key, OK, now=-1000.0)
     return table
 
 
@@ -121,7 +121,7 @@ def test_a_worse_word_weighs_more(pair: Balancer) -> None:
 def test_a_prober_looks_sooner(pair: Balancer) -> None:
     assert pair.evidence(A, now=100.0).urgency == "calm"
     pair.announce("a", "degraded_performance", now=100.0, lasting=1e6)
-    assert pair.evidence(A, now=100.0).urgency == "suspect"
+    assert pair.evidence(A, now=100.0).urgency == "warned"
     assert pair.evidence(B, now=100.0).urgency == "calm"
 
 
@@ -145,6 +145,20 @@ def test_a_reload_hands_it_to_new_endpoints_and_forgets_it_with_the_provider(
     table.apply(catalog(endpoint("a")), now=102.0)
     table.apply(catalog(endpoint("a"), endpoint("b")), now=103.0)
     assert table.endpoint(B, now=103.0).state == "unverified"
+
+
+def test_a_page_that_is_asked_no_more_says_nothing(pair: Balancer) -> None:
+    for provider in ("a", "b"):
+        pair.announce(provider, "major_outage", now=100.0, lasting=1e6)
+    pair.retain(reporters=(), targets=(), pages=["b"], now=101.0)
+    assert list(pair.view(now=101.0).announcements) == ["b"]
+    assert pair.endpoint(A, now=101.0).state == "healthy"
+    assert ("provider.announced", "a", None, "its status page is not asked any more") in events(pair)
+
+
+def test_nobody_speaks_for_a_provider_that_is_not_there(pair: Balancer) -> None:
+    with pytest.raises(KeyError):
+        pair.announce("c", "major_outage", now=100.0, lasting=1e6)
 
 
 def test_readers_who_ask_about_the_same_moment_see_the_same(pair: Balancer) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
-from balancer.core.doubt import SILENCE, Doubt
+from balancer.core.doubt import SILENCE, UNREACHED_MAX, Doubt
 from balancer.core.outcome import Kind, Outcome
 from balancer.core.reach import Reach, Unreached
 from balancer.core.witness import Cleared, Suspicion
@@ -12,49 +14,62 @@ from balancer.core.witness import Cleared, Suspicion
 TWO = ("tcp://one:443", "tcp://two:443")
 
 
-def test_the_last_hope_that_fails_is_told_with_the_last_answer_of_any() -> None:
+def reach_of(*targets: str) -> Reach:
     reach = Reach()
-    reach.answered(5.0)
-    assert reach.failed(TWO[0], "connect", TWO, began=10.0) is None
-    found = reach.failed(TWO[1], "timeout", TWO, began=11.0)
-    assert found == Unreached(10.0, 5.0, "none of the 2 targets of self_check answers (connect, timeout)")
+    assert reach.retain(targets)
+    assert not reach.retain(targets)
+    return reach
+
+
+def test_the_last_hope_that_fails_twice_is_told_with_the_last_answer_of_any() -> None:
+    reach = reach_of(*TWO)
+    reach.good(5.0)
+    assert reach.failed(TWO[0], "connect", began=10.0) is None
+    assert reach.failed(TWO[1], "timeout", began=11.0) is None
+    assert reach.failed(TWO[0], "connect", began=20.0) is None, "a lost packet takes one check with it"
+    found = reach.failed(TWO[1], "timeout", began=21.0)
+    assert found == Unreached(20.0, 5.0, "none of the 2 targets of self_check answers (connect, timeout)")
 
 
 def test_where_none_ever_answered_it_begins_with_the_first_check() -> None:
-    found = Reach().failed("dns://one", "dns", ["dns://one"], began=3.0)
-    assert found == Unreached(3.0, 3.0, "the target of self_check does not answer (dns)")
-
-
-def test_each_target_counts_by_its_newest_check() -> None:
-    reach = Reach()
-    reach.failed(TWO[0], "connect", TWO, began=10.0)
-    reach.failed(TWO[0], "connect", TWO, began=20.0)
-    found = reach.failed(TWO[1], "connect", TWO, began=21.0)
-    assert found is not None
-    assert found.began == 20.0
+    reach = reach_of("dns://one")
+    reach.failed("dns://one", "dns", began=3.0)
+    found = reach.failed("dns://one", "dns", began=13.0)
+    assert found == Unreached(13.0, 3.0, "the target of self_check does not answer (dns)")
 
 
 def test_one_answer_makes_all_begin_anew() -> None:
-    reach = Reach()
-    reach.failed(TWO[0], "connect", TWO, began=10.0)
-    reach.answered(12.0)
-    assert reach.failed(TWO[1], "connect", TWO, began=13.0) is None
+    reach = reach_of(*TWO)
+    for began in (10.0, 20.0):
+        reach.failed(TWO[0], "connect", began=began)
+    reach.good(21.0)
+    for began in (22.0, 32.0):
+        assert reach.failed(TWO[1], "connect", began=began) is None
 
 
-def test_targets_that_are_gone_are_no_hope_and_no_fault() -> None:
-    reach = Reach()
-    assert reach.failed("tcp://gone:1", "connect", [*TWO, "tcp://gone:1"], began=1.0) is None
-    assert reach.failed(TWO[0], "connect", TWO, began=2.0) is None
-    assert reach.failed(TWO[1], "connect", TWO, began=3.0) is not None
+def test_of_other_targets_nothing_is_known() -> None:
+    reach = reach_of(*TWO)
+    reach.good(1.0)
+    for began in (2.0, 12.0):
+        reach.failed(TWO[0], "connect", began=began)
+    assert reach.retain([TWO[1]])
+    assert reach.answered == -inf
+    for began in (22.0, 32.0):
+        assert reach.failed(TWO[0], "connect", began=began) is None, "a check that was under way"
+    assert reach.failed(TWO[1], "connect", began=22.0) is None
+    assert reach.failed(TWO[1], "connect", began=32.0) is not None
+    assert reach.retain([])
+    assert reach.failed(TWO[1], "connect", began=42.0) is None
 
 
 @pytest.mark.parametrize("answered", [False, True])
 def test_targets_that_are_refuted_say_nothing_until_one_answers(answered: bool) -> None:
-    reach = Reach()
+    reach = reach_of("dns://one")
     reach.refuted = True
     if answered:
-        reach.answered(1.0)
-    assert (reach.failed("dns://one", "dns", ["dns://one"], began=3.0) is not None) is answered
+        reach.good(1.0)
+    reach.failed("dns://one", "dns", began=3.0)
+    assert (reach.failed("dns://one", "dns", began=13.0) is not None) is answered
 
 
 # ---- our own reach -----------------------------------------------------------------------------------
@@ -69,6 +84,7 @@ class Court:
     def __init__(self) -> None:
         self.doubt = Doubt()
         self.doubt.apply(FATES)
+        self.doubt.retain_targets(TARGETS, 0.0)
         self.now = 0.0
         self.told: list[Suspicion | Cleared] = []
 
@@ -105,10 +121,11 @@ def court() -> Court:
 
 
 def check(court: Court, *targets: str, at: float, fault: str | None = "connect", took: float = 1.0) -> None:
-    """One check of each, which ends then."""
+    """The last two checks of each, which end then, or one that was answered."""
     court.now = at
-    for target in targets:
-        court.doubt.checked(target, fault, targets=TARGETS, began=at - took, now=at)
+    for number, target in enumerate((*targets, *targets) if fault is not None else targets):
+        began = at - took + number / 1000
+        court.doubt.checked(target, fault, began=began, now=at)
     court.note()
 
 
@@ -133,7 +150,7 @@ def test_a_target_that_answers_ends_it_and_what_hung_meanwhile_is_still_doubted(
     check(court, *TARGETS, at=20.0)
     assert court.suspect
     check(court, TARGETS[0], at=30.0, fault=None)
-    assert court.told[-1] == Cleared(None, f"{TARGETS[0]} answers again")
+    assert court.told[-1] == Cleared(None, f"{TARGETS[0]} answers")
     assert court.hear("b", "timeout", began=25.0, at=35.0) == "doubted"
     assert court.hear("b", "timeout", began=31.0, at=41.0) == "evidence"
 
@@ -163,6 +180,62 @@ def test_a_provider_that_answered_meanwhile_speaks_against_checks_that_failed(co
     court.hear("a1", "success", at=20.5)
     check(court, TARGETS[1], at=21.0)
     assert court.told == []
+
+
+def test_who_answered_last_before_the_cut_is_not_said_to_answer_through_it(court: Court) -> None:
+    court.hear("a1", "success", at=11.0)
+    check(court, *TARGETS, at=20.0)
+    assert court.suspect
+    assert court.hear("a1", "timeout", at=22.0) == "doubted"
+    court.hear("b", "success", at=23.0)
+    assert court.suspect, "that is one"
+
+
+def test_one_provider_that_goes_on_answering_for_a_quarter_of_an_hour_ends_it(court: Court) -> None:
+    check(court, *TARGETS, at=20.0)
+    for now in range(30, 20 + int(UNREACHED_MAX) + 30, 30):
+        court.hear("a1", "success", at=float(now))
+    assert not court.suspect
+    assert court.hear("b", at=court.now + 1.0) == "evidence"
+
+
+def test_other_targets_end_it(court: Court) -> None:
+    check(court, *TARGETS, at=20.0)
+    court.doubt.retain_targets((), 21.0)
+    court.note()
+    assert court.told[-1] == Cleared(None, "other targets are checked now")
+    assert not court.suspect
+
+
+def test_it_takes_the_place_of_a_stall(court: Court) -> None:
+    court.doubt.stalled(since=10.0, now=70.0)
+    check(court, *TARGETS, at=90.0)
+    found = court.doubt.own(90.0)
+    assert found is not None
+    assert found.rule == "unreached"
+
+
+def test_while_a_target_answers_two_providers_that_do_not_are_down(court: Court) -> None:
+    check(court, TARGETS[0], at=5.0, fault=None)
+    told = []
+    for number in range(12):
+        told.append(court.hear("a1" if number % 2 else "b", at=10.0 + number))
+        check(court, TARGETS[0], at=10.5 + number, fault=None)
+    assert told == ["evidence"] * 12
+
+
+def test_a_target_that_answers_ends_a_doubt_that_providers_raised_unless_it_is_of_this_machine(
+    court: Court,
+) -> None:
+    for number in range(5):
+        court.hear("a1" if number % 2 else "b", at=10.0 + number)
+    assert court.suspect
+    check(court, TARGETS[0], at=20.0, fault=None)
+    assert not court.suspect
+    court.hear("c", "local", at=30.0)
+    assert court.suspect
+    check(court, TARGETS[0], at=31.0, fault=None)
+    assert court.suspect
 
 
 def test_checks_that_stood_still_with_us_say_nothing(court: Court) -> None:

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from balancer.core.balancer import Balancer
-from balancer.core.model import Catalog, Endpoint, HealthPolicy, Model
+from balancer.core.model import Catalog, Endpoint, HealthPolicy, Model, Provider
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -30,6 +30,7 @@ def _catalog(
         for provider in providers
     }
     return Catalog(
+        providers={each.provider: Provider(key=each.provider, name=each.provider) for each in endpoints.values()},
         models={model: Model(id=model, name="Small", endpoints=tuple(endpoints))},
         endpoints=endpoints,
         health=HealthPolicy(windows=windows, enforce=enforce),

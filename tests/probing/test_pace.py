@@ -26,6 +26,7 @@ URGENCIES: tuple[Urgency, ...] = get_args(Urgency)
         ("held", True, 30.0),
         ("misconfigured", False, 30.0),
         ("misconfigured", True, 30.0),  # it waits for a person
+        ("warned", False, 10.0),
         ("suspect", False, 10.0),
         ("trial", False, 10.0),
         ("awaited", False, 10.0),
@@ -70,6 +71,7 @@ def undecided(times: int, *, decided: bool = False) -> Bought:
         (None, 1.0, "misconfigured", failed(3), 120.0, True),
         (None, None, "held", failed(1), 3599.0, False),
         (None, None, "out", failed(1), 3599.0, False),
+        (None, None, "warned", FINE, 3599.0, False),  # a page is no reason to pay
         (None, None, "trial", FINE, 10.0, True),  # nobody else will try it
         (None, None, "trial", FINE, 9.0, False),
         (None, 299.0, "trial", FINE, 3599.0, False),  # a request will

@@ -16,7 +16,7 @@ async def ask(lab, target, environ=None):
         "self_check": {"targets": [target], "timeout": "2s"},
     }
     config = parse_config(json.dumps(tree), source="t.yaml", environ={} if environ is None else environ)
-    look = config.lookouts[f"self:{target}"]
+    (look,) = config.lookouts.values()
     result = await probe(look.endpoint, look.settings, None, connections=lab.connections)
     assert result.bug is None
     assert result.outcome.shallow
