@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -24,6 +25,7 @@ from typing import Final, Literal, Protocol
 from balancer.config.settings import IpVersion
 from balancer.probing.aside import aside
 from balancer.probing.failure import Failure, of
+from balancer.probing.room import MakeRoom, roomy
 from balancer.probing.trace import Trace
 
 Entry = tuple[int, int, int, str, tuple[str | int | bytes, ...]]  # of which the last begins with the address
@@ -45,12 +47,18 @@ class Lookup(Protocol):
 
 
 class Names:
-    """A lookup, and which names it found last."""
+    """A lookup, and which names it found last. It opens files, and `make_room` closes some that are kept."""
 
-    def __init__(self, lookup: Lookup, *, clock: Callable[[], float]) -> None:
+    def __init__(self, lookup: Lookup, *, clock: Callable[[], float], make_room: MakeRoom) -> None:
         self.lookup = lookup
         self._clock = clock
+        self._make_room = make_room
         self._found: dict[str, float] = {}  # at most two: beside any name there is another
+
+    async def ask(self, host: str, port: int, *, ip_version: IpVersion = "any") -> Sequence[Entry]:
+        """Look a host up, aside. Raises: OSError, UnicodeError, Failure."""
+        asked = partial(self.lookup, host, port, family=_FAMILIES[ip_version], type=socket.SOCK_STREAM)
+        return await roomy(lambda: aside(partial(_with_files, asked), name="lookup"), self._make_room)
 
     def found(self, host: str) -> None:
         """Note that a name was resolved just now."""
@@ -64,6 +72,19 @@ class Names:
         now = self._clock()
         others = (at for name, at in self._found.items() if name != host)
         return "dns" if any(now - at <= LATELY for at in others) else "local"
+
+
+def _with_files(asked: Callable[[], Sequence[Entry]]) -> Sequence[Entry]:
+    """Look up. Raises: what the lookup raises, and OSError where no file could be opened before or after it.
+
+    Source: where glibc cannot open /etc/hosts it goes on without, and says that there is no such name.
+    """
+    os.close(os.open(os.devnull, os.O_RDONLY))
+    try:
+        return asked()
+    except socket.gaierror:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+        raise
 
 
 def literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -80,9 +101,8 @@ async def resolved(host: str, port: int, names: Names, trace: Trace, *, ip_versi
     Raises: Failure. Cancelled, it leaves in the trace whose fault the waiting was.
     """
     trace.enter("resolve")
-    asked = partial(names.lookup, host, port, family=_FAMILIES[ip_version], type=socket.SOCK_STREAM)
     try:
-        found = await aside(asked, name="lookup")
+        found = await names.ask(host, port, ip_version=ip_version)
     except asyncio.CancelledError:
         trace.unresolved = names.blame(host)
         raise

@@ -12,8 +12,12 @@ from balancer.probing.lookup import LATELY, Names, literal, resolved
 from balancer.probing.trace import Trace
 
 
+async def no_room():
+    return False
+
+
 def names(lookup=socket.getaddrinfo, clock=lambda: 0.0):
-    return Names(lookup, clock=clock)
+    return Names(lookup, clock=clock, make_room=no_room)
 
 
 def known(host, family):
