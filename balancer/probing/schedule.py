@@ -343,7 +343,10 @@ class Scheduler:
             self._running[endpoint.provider] -= 1
             self._wake.set()
         if hold is not None:
-            self._budgets.settle(hold, usd=result.cost, sent=result.outcome.kind not in UNSENT)
+            sent = result.outcome.kind not in UNSENT
+            self._budgets.settle(hold, usd=result.cost, sent=sent)
+            if not sent:
+                bought.hand_back()
         if result.outcome.kind == "timeout" and ours(self._lag.total - lag, settings.timeout):
             result = replace(result, overslept=True)
         self._settle(row, settings, bought, result, started=started)
