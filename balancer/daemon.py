@@ -104,6 +104,7 @@ class Daemon:
             rng=Random(seed),
             on_result=self._looked_out,
             look=_calm,
+            stretches=False,  # they are few, and needed most where we are in trouble
         )
         self._server = Server(
             Hands(

@@ -28,6 +28,7 @@ from balancer.config.proxies import Proxy
 from balancer.config.settings import IpVersion
 from balancer.probing.failure import Failure, of
 from balancer.probing.lookup import Lookup, Names
+from balancer.probing.room import kept_max
 from balancer.probing.trace import Trace
 from balancer.probing.trust import Contexts, Trust, default_tls
 
@@ -268,8 +269,9 @@ def known(problem: OSError, trace: Trace, *, answered: bool) -> Failure:
 class Connections:
     """The connections of a process's probes: how names and trust become one, and the idle ones, by endpoint id.
 
-    Shape: at most one idle connection per endpoint. Every `SWEEP` seconds those are closed that the server closed,
-    or that nobody took for `IDLE_MAX`; for that, connections are kept in a running loop.
+    Shape: at most one idle connection per endpoint, and `kept_max` in all. Every `SWEEP` seconds those are
+    closed that the server closed, or that nobody took for `IDLE_MAX`; for that, connections are kept in a running
+    loop.
     """
 
     def __init__(
@@ -278,8 +280,10 @@ class Connections:
         clock: Callable[[], float],
         tls: Callable[[], ssl.SSLContext] | ssl.SSLContext = default_tls,
         lookup: Lookup = socket.getaddrinfo,
+        kept_max: Callable[[], float] = kept_max,
     ) -> None:
-        self.names = Names(lookup, clock=clock)
+        self.names = Names(lookup, clock=clock, make_room=self.make_room)
+        self._kept_max = kept_max
         self._clock = clock
         self._contexts = Contexts(tls)
         self._idle: dict[str, tuple[Route, Connection]] = {}  # those kept longest first
@@ -314,6 +318,8 @@ class Connections:
             older[1].abort()
         connection.kept_at = self._clock()
         self._idle[endpoint] = (route, connection)
+        while len(self._idle) > self._kept_max():
+            self._oldest().abort()
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
@@ -337,9 +343,13 @@ class Connections:
         """Close the connection that is kept longest; false where none is."""
         if not self._idle:
             return False
-        _, connection = self._idle.pop(next(iter(self._idle)))
-        await connection.close()
+        await self._oldest().close()
         return True
+
+    def _oldest(self) -> Connection:
+        """Take out the connection that is kept longest."""
+        _, connection = self._idle.pop(next(iter(self._idle)))
+        return connection
 
     def _sweep(self) -> None:
         now = self._clock()

@@ -10,13 +10,14 @@ What this module does not know: what is said over the connection.
 from __future__ import annotations
 
 import asyncio
-import errno
 import ssl
+from functools import partial
 from typing import Final
 
 from balancer.probing.connection import Connection, Connections, Handshake, Origin, Route, known
 from balancer.probing.failure import Failure
 from balancer.probing.lookup import Names, literal, resolved
+from balancer.probing.room import roomy
 from balancer.probing.trace import Trace
 from balancer.probing.tunnel import tunnel
 
@@ -58,14 +59,7 @@ async def _direct(
     trace.enter("connect")
     trace.say(f"* connecting to {address} port {port}")
     try:
-        while True:
-            try:
-                reader, writer = await asyncio.open_connection(address, port)
-                break
-            except OSError as problem:
-                # What is kept between probes is worth less than a probe.
-                if problem.errno not in (errno.EMFILE, errno.ENFILE) or not await connections.make_room():
-                    raise
+        reader, writer = await roomy(partial(asyncio.open_connection, address, port), connections.make_room)
     except OSError as problem:
         failure = known(problem, trace, answered=False)
         said = f"; not tried: {', '.join(others[:ADDRESSES_SAID_MAX])}" if others else ""

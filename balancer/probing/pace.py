@@ -12,7 +12,7 @@ request will go there, if only to explore. And at the slow `floor`, so that an e
 to answer before it is needed. One that refused us is asked again, or it would never be found to take us back.
 Nothing at all is bought of one that is drained, nor while it is to be left alone after a 429.
 
-Each one that was bought since the endpoint was last calm doubles the wait until the next, whatever it found: what
+Each one that was sent since the endpoint was last calm doubles the wait until the next, whatever it found: what
 one probe cannot find out a hundred will not, and soon the wait is so long that requests wait no more. But a good
 one is followed at once where that is a trial: who went out again and again needs two in a row.
 
@@ -35,7 +35,7 @@ DOUBLINGS_MAX: Final = 32  # past it any floor is reached, and a float stays a n
 class Bought:
     """The paid probes of one endpoint.
 
-    `at` is when the last one began (`None`: there was none), `count` how many there were since the endpoint was
+    `at` is when the last one began (`None`: there was none), `count` how many were sent since the endpoint was
     last calm, `last` what the last one told, and `decided` whether any told that it works or fails.
     """
 
@@ -48,6 +48,10 @@ class Bought:
         """Note that one begins."""
         self.at = now
         self.count += 1
+
+    def hand_back(self) -> None:
+        """Note that the last one was not sent: it cost nothing, and the next is not to wait longer for it."""
+        self.count = max(self.count - 1, 0)
 
     def learn(self, told: Count) -> None:
         """Note what one found."""

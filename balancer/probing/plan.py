@@ -7,8 +7,10 @@ firing all that is late at once would measure our own stampede.
 
 A daemon that is late again and again has more to do than it can: it stretches all intervals, step by step while it
 is late, rather than be late for everything. It takes a step back only when it was in time for some minutes: else it
-would swing between too much and too little. How late it is is a moving average over the times that turns were
-taken, so that one pause is no overload, however many turns fell into it.
+would swing between too much and too little. How late it is is a moving average over time, and no single time that
+turns are taken moves it by much: one pause is no overload, however many turns fell into it, and neither are the few
+late turns of a daemon that has little to do. A suspended machine is none at all: turns that were not taken say
+nothing of those that are.
 
 What this module does not know: what a turn is used for, asyncio, and any clock but `now`.
 """
@@ -20,6 +22,7 @@ import random
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 from itertools import count
+from math import exp
 from typing import Final, Literal
 
 from balancer.config.secret import Secret
@@ -31,7 +34,8 @@ from balancer.probing.probe import ProbeResult
 JITTER: Final = 0.1  # of the interval, to both sides: enough to drift apart, too little to notice
 LATE_MAX: Final = 5.0  # seconds; a busy loop is late by fractions of one, a suspended machine by minutes
 
-LATE_SHARE: Final = 0.02  # of the average is the newest: one pause of five seconds moves it by a tenth
+LATE_MEMORY: Final = 60.0  # s; what was a minute ago has lost two thirds of its weight
+LATE_SHARE: Final = 0.02  # of the average is the newest, at most: a pause of five seconds makes it a tenth
 OVERLOADED: Final = 0.25  # s of average lateness; a healthy daemon is late by milliseconds
 RELAXED: Final = 0.1  # s; below it what was stretched is taken back
 STRETCH_STEP: Final = 1.25
@@ -101,17 +105,19 @@ class Row:
 class Plan:
     """Every scheduled endpoint by id, and when each is due. `not_run` counts the turns that came too late.
 
-    `stretch` is what all intervals are multiplied with, 1 as a rule.
+    `stretch` is what all intervals are multiplied with, 1 as a rule, and always where `stretches` is false.
     """
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, *, stretches: bool = True) -> None:
         self.rows: dict[str, Row] = {}
         self.not_run = 0
         self.stretch = 1.0
         self._rng = rng
+        self._stretches = stretches
         self._heap: list[tuple[float, int, Row]] = []
         self._numbers = count()
         self._late = 0.0
+        self._heeded = float("-inf")
         self._stepped = float("-inf")
         self._strained = float("-inf")
 
@@ -160,28 +166,33 @@ class Plan:
     def take(self, now: float) -> list[Row]:
         """Take out all whose turn has come."""
         found: list[Row] = []
-        latest: float | None = None
+        latest = None
         while self._heap and (not self._counts(self._heap[0]) or self._heap[0][0] <= now):
             entry = heappop(self._heap)
             if not self._counts(entry):
                 continue
             row = entry[2]
             late = now - row.due
-            # However long a pause was, it was one: only the next ones show whether it is an overload.
-            latest = max(min(late, LATE_MAX), 0.0 if latest is None else latest)
+            latest = late if latest is None else max(late, latest)
             if late > LATE_MAX:
                 self.miss(row, now)
             else:
                 found.append(row)
-        if latest is not None:
-            self._late += LATE_SHARE * (latest - self._late)
+        if latest is not None and latest <= LATE_MAX:
+            self._heed(latest, now)
             self._stretch(now)
         return found
+
+    def _heed(self, late: float, now: float) -> None:
+        """Take a lateness into the average, with the weight of the time since the one before."""
+        kept = exp((self._heeded - now) / LATE_MEMORY)
+        self._late = kept * self._late + min(1.0 - kept, LATE_SHARE) * late
+        self._heeded = now
 
     def _stretch(self, now: float) -> None:
         if self._late >= RELAXED:
             self._strained = now
-        if self._late > OVERLOADED and now - self._stepped >= STRETCH_EVERY:
+        if self._stretches and self._late > OVERLOADED and now - self._stepped >= STRETCH_EVERY:
             self.stretch = min(self.stretch * STRETCH_STEP, STRETCH_MAX)
             self._stepped = now
         elif self.stretch > 1.0 and now - max(self._stepped, self._strained) >= RELAX_EVERY:
@@ -195,11 +206,6 @@ class Plan:
         return self._rng.uniform(0.0, row.wait * self.stretch)
 
     # ---- reading -------------------------------------------------------------------------------------
-
-    @property
-    def in_time(self) -> bool:
-        """Whether turns were taken lately when they came: else our own lag is in all that is measured."""
-        return self._late <= RELAXED
 
     def next(self, now: float) -> float | None:
         """Seconds until somebody's turn comes; `None` where nobody's does."""

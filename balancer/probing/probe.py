@@ -29,14 +29,11 @@ from balancer.probing.client import Client
 from balancer.probing.connection import Connections
 from balancer.probing.failure import Failure, of
 from balancer.probing.kinds import KINDS, Check
+from balancer.probing.lag import ours
 from balancer.probing.trace import Trace
 
 DETAIL_MAX: Final = 400  # characters: a reason and the 200 of a body's snippet
 BUG_MAX: Final = 10_000  # characters of a traceback
-
-# A timeout that fired later than this was ours: the loop stood still, and with it whoever was to read the answer.
-OVERSLEPT: Final = 0.05  # s; a busy loop is late by that
-OVERSLEPT_SHARE: Final = 0.1  # of a long timeout, which is no exact figure either
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +44,8 @@ class ProbeResult:
     bought. `phases` has those that happened, the one that failed included. `bug` is the traceback of an
     exception of ours. Neither it nor `transcript` nor the outcome's detail carries the credential.
     `certificate_expires` is Unix time, `None` where no TLS connection was opened or kept. `announced` is what a
-    status page says, and its words; `None` where none was read. `overslept` is a timeout that fired so late that it
-    says more of us than of the provider.
+    status page says, and its words; `None` where none was read. `overslept` is a timeout that fired so late, or
+    during which our loop stood still for so long, that it says more of us than of the provider.
     """
 
     endpoint: str
@@ -141,7 +138,7 @@ async def probe(
         certificate_expires=trace.certificate_expires,
         announced=trace.announced,
         began=began,
-        overslept=outcome.kind == "timeout" and late > max(OVERSLEPT, OVERSLEPT_SHARE * settings.timeout),
+        overslept=outcome.kind == "timeout" and ours(late, settings.timeout),
         ended=ended,
         cost=_spent([*client.discarded, outcome], endpoint.pricing),
         prompt_tokens=outcome.prompt_tokens,

@@ -11,9 +11,9 @@ is not spent. Else that is told as `left_out`, and the endpoint's free kind is p
 not wait for the next purchase. What that finds is no answer to what only a paid probe can ask, and changes nothing
 about when the next one is bought.
 
-A failed probe is a result like any other, but for a timeout that our own lag may have caused: that probe was not
-run, and only who asked for it by name is told. An exception from `on_result` or `look` is a programmer's error and
-ends `run`.
+A failed probe is a result like any other, but for a timeout while our loop stood still or the machine slept: that
+probe was not run, and only who asked for it by name is told. While probes run, `run` looks twice a second whether
+it is woken in time. An exception from `on_result` or `look` is a programmer's error and ends `run`.
 
 What this module does not know: what a result means, and what is known of an endpoint without asking it.
 """
@@ -25,6 +25,7 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Literal
 
@@ -36,6 +37,7 @@ from balancer.core.outcome import COUNTS, Kind
 from balancer.probing.budget import Budgets, BudgetSpent, Hold, Spent
 from balancer.probing.connection import Connections
 from balancer.probing.kinds import KINDS, Check
+from balancer.probing.lag import Lag, ours
 from balancer.probing.pace import Bought, turn, worth_paying
 from balancer.probing.plan import LATE_MAX, Plan, Row
 from balancer.probing.probe import ProbeResult, probe
@@ -44,6 +46,7 @@ LeftOut = Literal["late", "busy", "fresh", "budget"]
 """Why a turn was not used: it came much too late, or its provider's slots were taken for so long; a paid probe was
 worth nothing, or the money is spent."""
 NAP_MAX: Final = 10.0  # s; a timer of the loop sleeps on after a suspend, and our clock says by how much it is late
+LISTEN: Final = 0.5  # s; the same while probes run: what their timeouts are compared with is a second or more
 UNSENT: Final = frozenset[Kind]({"local", "dns", "connect", "tls"})
 """How a probe ends that could not even send its request, which then costs nothing."""
 LEFT_OUT: Final[tuple[LeftOut, ...]] = ("late", "busy", "fresh", "budget")
@@ -59,7 +62,7 @@ class Scheduler:
     `on_spent` is told once a day of each provider whose budget is used up, with the figures in words.
 
     `left_out` counts the turns without the probe that they were for; `lateness` is how late the last probe was
-    started, in seconds.
+    started, in seconds. Without `stretches` it keeps its intervals however late it is.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Scheduler:
         on_spent: Callable[[str, str], None] = _nothing,
         connections: Connections | None = None,
         kinds: Mapping[ProbeKind, Check] = KINDS,
+        stretches: bool = True,
     ) -> None:
         self._clock = clock
         self._wall = wall
@@ -81,7 +85,8 @@ class Scheduler:
         self._on_spent = on_spent
         self._connections = Connections(clock=clock) if connections is None else connections
         self._kinds = kinds
-        self._plan = Plan(rng)
+        self._plan = Plan(rng, stretches=stretches)
+        self._lag = Lag()
         self._budgets = Budgets(wall=wall)
         self._queues: dict[str, deque[Row]] = {}
         self._running: Counter[str] = Counter()
@@ -185,13 +190,7 @@ class Scheduler:
             async with asyncio.TaskGroup() as self._group:
                 while True:
                     self._wake.clear()
-                    delay = self._advance(self._clock())
-                    nap = None if delay is None else min(delay, NAP_MAX)
-                    try:
-                        async with asyncio.timeout(nap):
-                            await self._wake.wait()
-                    except TimeoutError:
-                        pass  # something is due, or may be
+                    await self._sleep(self._advance(self._clock()))
         finally:
             self._group = None
             self._running.clear()
@@ -200,6 +199,16 @@ class Scheduler:
                 self._refuse(row, RuntimeError("the probe schedule has stopped"))
                 if row.place != "planned":
                     self._plan.at(row, row.due)
+
+    async def _sleep(self, delay: float | None) -> None:
+        """Sleep until something is due or may be, and note by how much that was too long."""
+        nap = LISTEN if self.in_flight else NAP_MAX
+        nap = nap if delay is None else min(delay, nap)
+        until = self._clock() + nap
+        with suppress(TimeoutError):
+            async with asyncio.timeout(nap):
+                await self._wake.wait()
+        self._lag.woken(self._clock() - until)
 
     async def probe_now(self, endpoint_id: str) -> ProbeResult:
         """Probe out of turn, within the same concurrency and budget; one that runs already is waited for.
@@ -314,6 +323,7 @@ class Scheduler:
         self, row: Row, endpoint: Endpoint, settings: ProbeSettings, hold: Hold | None, *, started: float
     ) -> None:
         bought = row.bought
+        lag = self._lag.total
         try:
             result = await probe(
                 endpoint,
@@ -333,7 +343,12 @@ class Scheduler:
             self._running[endpoint.provider] -= 1
             self._wake.set()
         if hold is not None:
-            self._budgets.settle(hold, usd=result.cost, sent=result.outcome.kind not in UNSENT)
+            sent = result.outcome.kind not in UNSENT
+            self._budgets.settle(hold, usd=result.cost, sent=sent)
+            if not sent:
+                bought.hand_back()
+        if result.outcome.kind == "timeout" and ours(self._lag.total - lag, settings.timeout):
+            result = replace(result, overslept=True)
         self._settle(row, settings, bought, result, started=started)
 
     def _settle(
@@ -341,15 +356,14 @@ class Scheduler:
     ) -> None:
         """Hand a result to all who wait for it, and plan the next turn."""
         told = COUNTS[result.outcome.kind]
-        ours = result.overslept or (result.outcome.kind == "timeout" and not self._plan.in_time)
         if self._paid(settings):
-            bought.learn("none" if ours else told)
+            bought.learn("none" if result.overslept else told)
         if self._plan.rows.get(result.endpoint) is not row:
             # It led elsewhere when it began: its connection and its evidence belong to nobody now.
             self._connections.forget([result.endpoint])
             self._answer(row, result)
             return
-        if ours:
+        if result.overslept:
             self._plan.miss(row, self._clock())
         else:
             self._unseen.discard(result.endpoint)

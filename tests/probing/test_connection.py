@@ -167,6 +167,21 @@ async def test_room_is_made_by_the_connection_that_is_kept_longest(lab):
     assert not await connections.make_room()
 
 
+async def test_no_more_are_kept_than_there_is_room_for(lab):
+    server = await lab.serve_raw(silent)
+    room = {"for": 2.0}
+    connections = Connections(clock=Clock(), kept_max=lambda: room["for"])
+    kept = {name: await opened(route_to(server.port), connections) for name in "abcd"}
+    for name in "abc":
+        connections.keep(name, route_to(server.port), kept[name])
+    assert [name for name in "abcd" if kept[name].usable] == ["b", "c", "d"]
+    room["for"] = 0.5
+    connections.keep("d", route_to(server.port), kept["d"])
+    assert connections.idle == 0
+    assert not any(connection.usable for connection in kept.values())
+    await connections.close()
+
+
 async def test_closing_closes_all(lab):
     server = await lab.serve_raw(silent)
     connections = Connections(clock=Clock())

@@ -3,9 +3,12 @@
 import asyncio
 import os
 import resource
+import socket
 import sys
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+
+import pytest
 
 # In a process of its own: it needs as many files as we do.
 SERVER = """
@@ -79,6 +82,40 @@ async def test_where_no_more_files_may_be_open_a_kept_connection_makes_room(lab)
                 result = await lab.probe(url, "models", endpoint={"id": f"author/model@{number}"})
                 assert (number, result.outcome.kind) == (number, "success")
         assert 0 < lab.connections.idle <= 20
+
+
+def opens(path):
+    """A lookup that reads a file, as a resolver does."""
+
+    def lookup(host, port, *, family, type):  # noqa: A002  # getaddrinfo's own word
+        with Path(path).open():
+            return [(family, type, 6, "", ("127.0.0.1", port))]
+
+    return lookup
+
+
+def unknown(host, port, *, family, type):  # noqa: A002
+    """A lookup that takes it for granted that a file which it cannot open has no such name."""
+    try:
+        return opens("/dev/null")(host, port, family=family, type=type)
+    except OSError:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
+
+
+@pytest.mark.parametrize("lookup", [opens("/dev/null"), unknown, socket.getaddrinfo])
+@pytest.mark.parametrize("kind", ["models", "dns"])
+async def test_where_no_more_files_may_be_open_a_kept_connection_makes_room_for_a_lookup(lab, lookup, kind):
+    lab.connections.names.lookup = lookup
+    async with another_process() as url:
+        named = url.replace("127.0.0.1", "localhost")
+        # Once before: what is imported and looked at by the first lookup of a process stays open.
+        assert (await lab.probe(named, "dns", ip_version="4")).outcome.kind == "success"
+        with few_files(10):
+            for number in range(40):
+                endpoint = {"id": f"author/model@{number}"}
+                assert (await lab.probe(url, "models", endpoint=endpoint)).outcome.kind == "success"
+                result = await lab.probe(named, kind, endpoint=endpoint, ip_version="4")
+                assert (number, result.outcome.kind) == (number, "success")
 
 
 async def test_where_nothing_is_kept_that_no_file_can_be_opened_is_our_own_trouble(lab):

@@ -125,6 +125,17 @@ def test_the_doubling_is_forgotten_when_all_is_calm_after_a_good_one_and_not_bef
     assert (bought.at, bought.count, bought.decided) == (30.0, 0, True)
 
 
+def test_what_was_not_sent_does_not_make_the_next_one_wait_longer() -> None:
+    bought = Bought()
+    bought.hand_back()
+    for moment, sent in ((0.0, True), (30.0, False), (60.0, False), (90.0, True)):
+        bought.buy(moment)
+        bought.learn("none")
+        if not sent:
+            bought.hand_back()
+    assert (bought.at, bought.count) == (90.0, 2)
+
+
 @pytest.mark.parametrize(("told", "decided"), [("success", True), ("failure", True), ("rate_limited", False)])
 def test_a_paid_probe_decides_when_it_works_or_fails(told: Count, decided: bool) -> None:
     bought = Bought()

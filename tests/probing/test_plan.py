@@ -147,7 +147,28 @@ def test_a_daemon_that_is_always_late_stretches_its_intervals_and_takes_it_back_
     assert plan.stretch == 1.0
 
 
-def test_a_daemon_whose_every_turn_comes_much_too_late_is_overloaded_too() -> None:
-    plan, _ = planned(200)
-    run(plan, start=0.0, seconds=3600.0, late=LATE_MAX + 1.0)
-    assert plan.stretch == STRETCH_MAX
+@pytest.mark.parametrize("late", [LATE_MAX, LATE_MAX + 1.0, 60.0])
+@pytest.mark.parametrize("count", [1, 3, 200])
+def test_pauses_and_suspends_now_and_then_are_no_overload(count: int, late: float) -> None:
+    plan, _ = planned(count)
+    now = run(plan, start=0.0, seconds=600.0, late=0.001)
+    for _ in range(20):
+        now += late
+        again(plan, plan.take(now), now)
+        now = run(plan, start=now, seconds=2 * INTERVAL, late=0.001)
+    assert plan.stretch == 1.0
+
+
+def test_few_turns_that_come_late_are_no_overload_and_many_are() -> None:
+    for count, overloaded in ((1, False), (20, True)):
+        plan, _ = planned(count)
+        run(plan, start=0.0, seconds=3600.0, late=2.0)
+        assert (plan.stretch > 1.0) is overloaded
+
+
+def test_a_plan_that_does_not_stretch_keeps_its_intervals_however_late_it_is() -> None:
+    plan = Plan(random.Random(1), stretches=False)
+    for number in range(200):
+        plan.add(row(number), 0.0)
+    run(plan, start=0.0, seconds=600.0, late=2.0)
+    assert plan.stretch == 1.0

@@ -12,6 +12,7 @@ from balancer.config.settings import Budget, ProbeSettings
 from balancer.core.evidence import Evidence
 from balancer.core.outcome import Outcome
 from balancer.probing import KINDS, BudgetSpent, Check, Spent
+from balancer.probing.schedule import LISTEN
 
 FAST = ProbeSettings(kind="models", interval=0.02, floor=0.02, timeout=2.0)
 NOTHING = Evidence(None, None, "calm")
@@ -374,16 +375,40 @@ async def test_a_timeout_that_fired_late_is_not_run_and_told_only_to_who_asked(l
     assert not desk.scheduler.first_picture
 
 
-@pytest.mark.parametrize(("outcome", "taken"), [("timeout", False), ("server_error", True)])
-async def test_while_we_are_late_ourselves_a_timeout_is_nobodys_failure(lab, outcome, taken):
-    desk = lab.desk(now=0.0, kinds=lab.counted(Outcome(kind=outcome))[1])
+async def test_a_timeout_after_suspends_is_a_failure_like_any_other(lab):
+    desk = lab.desk(now=0.0, kinds=lab.counted(Outcome(kind="timeout"))[1])
     desk.apply(desk.endpoints(1), ProbeSettings(interval=60.0))
     async with desk.running():
-        for missed in (1, 2):
-            desk.now += 1000.0
+        for missed in range(1, 6):
+            desk.now += 61.0
             desk.apply(desk.endpoints(1), ProbeSettings(interval=60.0))  # which wakes it
             await lab.until(lambda count=missed: desk.scheduler.left_out["late"] == count)
-        await desk.scheduler.probe_now("model@door/0")
+        assert not (await desk.scheduler.probe_now("model@door/0")).overslept
+    assert len(desk.results) == 1
+    assert desk.scheduler.stretch == 1.0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "stood_still", "taken"),
+    [("timeout", 3.0, False), ("timeout", 0.3, True), ("server_error", 3.0, True)],
+)
+async def test_a_timeout_while_our_loop_stood_still_is_nobodys_failure(lab, outcome, stood_still, taken):
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def ends(client):
+        begun.set()
+        await go.wait()
+        return Outcome(kind=outcome)
+
+    desk = lab.desk(now=0.0, kinds={**KINDS, "models": Check(run=ends, shallow=True)})
+    desk.apply(desk.endpoints(1), ProbeSettings(interval=60.0, timeout=10.0))
+    async with desk.running(), asyncio.TaskGroup() as group:
+        asked = group.create_task(desk.scheduler.probe_now("model@door/0"), name="asks")
+        await begun.wait()
+        desk.now += LISTEN + stood_still  # it was to be woken before
+        desk.apply(desk.endpoints(1), ProbeSettings(interval=60.0, timeout=10.0))  # which wakes it
+        go.set()
+        assert (await asked).overslept is not taken
     assert len(desk.results) == taken
 
 
