@@ -44,11 +44,11 @@ class ProbeResult:
     """What one probe found.
 
     Units: seconds; `began` and `ended` are monotonic; `cost` is USD, `None` where it is unknown or nothing was
-    bought. `phases` has those that happened, the one that failed included. `bug` is the traceback of an
-    exception of ours. Neither it nor `transcript` nor the outcome's detail carries the credential.
-    `certificate_expires` is Unix time, `None` where no TLS connection was opened or kept. `announced` is what a
-    status page says, and its words; `None` where none was read. `overslept` is a timeout that fired so late that it
-    says more of us than of the provider.
+    bought; `sent` is how many requests went out that may have to be paid for. `phases` has those that happened, the
+    one that failed included. `bug` is the traceback of an exception of ours. Neither it nor `transcript` nor the
+    outcome's detail carries the credential. `certificate_expires` is Unix time, `None` where no TLS connection was
+    opened or kept. `announced` is what a status page says, and its words; `None` where none was read. `overslept`
+    is a timeout that fired so late that it says more of us than of the provider.
     """
 
     endpoint: str
@@ -63,6 +63,7 @@ class ProbeResult:
     began: float
     ended: float
     cost: float | None = None
+    sent: int = 0
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     bug: str | None = None
@@ -143,6 +144,7 @@ async def probe(
         began=began,
         overslept=outcome.kind == "timeout" and late > max(OVERSLEPT, OVERSLEPT_SHARE * settings.timeout),
         ended=ended,
+        sent=client.sent,
         cost=_spent([*client.discarded, outcome], endpoint.pricing),
         prompt_tokens=outcome.prompt_tokens,
         completion_tokens=outcome.completion_tokens,

@@ -32,7 +32,7 @@ from balancer.config.secret import Secret
 from balancer.config.settings import Budget, ProbeKind, ProbeSettings
 from balancer.core.evidence import Evidence
 from balancer.core.model import Endpoint
-from balancer.core.outcome import COUNTS, Kind
+from balancer.core.outcome import COUNTS
 from balancer.probing.budget import Budgets, BudgetSpent, Hold, Spent
 from balancer.probing.connection import Connections
 from balancer.probing.kinds import KINDS, Check
@@ -44,8 +44,6 @@ LeftOut = Literal["late", "busy", "fresh", "budget"]
 """Why a turn was not used: it came much too late, or its provider's slots were taken for so long; a paid probe was
 worth nothing, or the money is spent."""
 NAP_MAX: Final = 10.0  # s; a timer of the loop sleeps on after a suspend, and our clock says by how much it is late
-UNSENT: Final = frozenset[Kind]({"local", "dns", "connect", "tls"})
-"""How a probe ends that could not even send its request, which then costs nothing."""
 LEFT_OUT: Final[tuple[LeftOut, ...]] = ("late", "busy", "fresh", "budget")
 
 
@@ -327,13 +325,13 @@ class Scheduler:
         except asyncio.CancelledError:
             self._refuse(row, RuntimeError("the probe schedule has stopped"))
             if hold is not None:
-                self._budgets.settle(hold, usd=None, sent=True)
+                self._budgets.settle(hold, usd=None, sent=1)
             raise
         finally:
             self._running[endpoint.provider] -= 1
             self._wake.set()
         if hold is not None:
-            self._budgets.settle(hold, usd=result.cost, sent=result.outcome.kind not in UNSENT)
+            self._budgets.settle(hold, usd=result.cost, sent=result.sent)
         self._settle(row, settings, bought, result, started=started)
 
     def _settle(

@@ -120,7 +120,7 @@ class Laboratory:
         self.trusting = ssl.create_default_context(cafile=str(PEM))
         self.connections = Connections(clock=time.monotonic, tls=self.trusting)
         self.servers: list[Server] = []
-        self._listening: list[asyncio.Server] = []
+        self._listening: dict[int, asyncio.Server] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sockets: list[socket.socket] = []
 
@@ -185,10 +185,14 @@ class Laboratory:
                     writer.close()
 
         listening = await asyncio.start_server(guarded, host, 0, ssl=context)
-        self._listening.append(listening)
         server = Server(port=listening.sockets[0].getsockname()[1], tls=tls)
+        self._listening[server.port] = listening
         self.servers.append(server)
         return server
+
+    def stop(self, server: Server) -> None:
+        """Let nobody connect to a server any more; who is there stays."""
+        self._listening[server.port].close()
 
     def endpoint(self, url: str, **changes: Any) -> Endpoint:
         values: dict[str, Any] = {
@@ -238,7 +242,7 @@ class Laboratory:
 
     async def close(self) -> None:
         await self.connections.close()
-        for listening in (*self._listening, *self._sockets):
+        for listening in (*self._listening.values(), *self._sockets):
             listening.close()
         tasks = list(self._tasks)
         for task in tasks:
@@ -324,6 +328,7 @@ def counted(outcome: Outcome | None = None, *, paid: bool = False) -> tuple[list
 
     async def run(client):
         done.append(client.endpoint.id)
+        client.sent += 1 if paid else 0
         return Outcome(kind="success") if outcome is None else outcome
 
     if not paid:

@@ -124,7 +124,7 @@ async def test_it_is_asked_by_the_chosen_method(lab, method):
     server = await lab.serve(talk)
     for _ in range(2):  # the second over the kept connection: the first was read as HTTP wants it
         assert (await lab.probe(server.url, "http", method=method)).outcome.kind == "success"
-    assert server.connections == 1
+    assert server.connections == (2 if method in ("POST", "PUT") else 1)  # what acts is sent on a fresh one
     assert [seen.method for seen in server.requests] == [method, method]
     assert ("content-length" in server.requests[0].headers) is (method in ("POST", "PUT"))
 

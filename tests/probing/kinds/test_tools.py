@@ -233,7 +233,6 @@ async def test_a_model_that_thinks_longer_than_was_thought_has_more_room_once(la
     result = await lab.probe(server.url, "tools", api=api)
     assert (result.outcome.kind, result.outcome.tool_call_errors) == ("success", 0)
     assert [json.loads(seen.body)["max_tokens"] for seen in server.requests] == [512, 2048]
-    assert server.connections == 1
     once = cost_of(result.outcome, lab.endpoint(server.url).pricing)
     assert result.cost == pytest.approx(2 * once)  # both answers were paid for
 
