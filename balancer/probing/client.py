@@ -167,17 +167,19 @@ class Client:
         trace: Trace,
         clock: Callable[[], float],
         wall: Callable[[], float],
+        another: Callable[[], bool],
     ) -> None:
         self.endpoint = endpoint
         self.settings = settings
         self.trace = trace
         self.clock = clock
         self.wall = wall
+        self.another = another  # counts a second request that costs money, or says that none is left
         self._began = clock()
         self._credential = credential
         self._last: Connection | None = None
         self.sent = 0  # requests that may have to be paid for, whether an answer came or not
-        self.discarded: list[Outcome] = []  # answers that were paid for and asked for once more
+        self.discarded: list[Outcome] = []  # what was paid for besides the answer that is told
         self._connections = connections
 
     @property

@@ -104,10 +104,23 @@ async def probe(
     clock: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
     kinds: Mapping[ProbeKind, Check] = KINDS,
+    another: Callable[[], bool] = lambda: True,
 ) -> ProbeResult:
-    """Probe once. Raises: nothing but `CancelledError`."""
+    """Probe once. Raises: nothing but `CancelledError`.
+
+    Shape: `another` is asked before a second request that costs money, and says whether there is any left for it.
+    """
     trace = Trace(clock=clock, credential=credential, others=_secrets(settings))
-    client = Client(endpoint, settings, credential, connections=connections, trace=trace, clock=clock, wall=wall)
+    client = Client(
+        endpoint,
+        settings,
+        credential,
+        connections=connections,
+        trace=trace,
+        clock=clock,
+        wall=wall,
+        another=another,
+    )
     began = clock()
     bug: str | None = None
     try:

@@ -321,11 +321,12 @@ class Scheduler:
                 clock=self._clock,
                 wall=self._wall,
                 kinds=self._kinds,
+                another=lambda: hold is None or self._budgets.extend(hold, settings.budget),
             )
         except asyncio.CancelledError:
             self._refuse(row, RuntimeError("the probe schedule has stopped"))
             if hold is not None:
-                self._budgets.settle(hold, usd=None, sent=1)
+                self._budgets.settle(hold, usd=None, sent=hold.requests)
             raise
         finally:
             self._running[endpoint.provider] -= 1

@@ -86,6 +86,23 @@ def test_what_was_sent_is_counted_in_place_of_the_one_that_was_to_be_on_its_own_
     assert budgets.spent("one") == Spent()
 
 
+def test_a_second_request_of_a_probe_is_counted_before_it_is_sent_and_not_beyond_the_budget() -> None:
+    wall = [10 * DAY]
+    budgets = Budgets(wall=lambda: wall[0])
+    hold = budgets.begin("one", priced=True)
+    assert budgets.extend(hold, Budget(requests=2))
+    assert budgets.spent("one") == Spent(requests=2)
+    assert not budgets.extend(hold, Budget(requests=2))
+    budgets.settle(hold, usd=0.5, sent=1)
+    assert budgets.spent("one") == Spent(requests=1, usd=0.5)
+    hold = budgets.begin("one", priced=True)
+    assert not budgets.extend(hold, Budget(requests=9, usd=0.5))
+    wall[0] += DAY
+    assert budgets.extend(hold, Budget(requests=9, usd=0.5))
+    budgets.settle(hold, usd=None, sent=2)
+    assert budgets.spent("one") == Spent(requests=1)
+
+
 @pytest.mark.parametrize(
     ("requests", "usd", "exceeded"),
     [(4, 0.99, False), (5, 0.0, True), (0, 1.0, True), (6, 2.0, True)],

@@ -568,3 +568,20 @@ async def test_a_paid_request_counts_once_it_is_sent_however_it_ends_and_not_bef
         assert (await desk.scheduler.probe_now(name)).outcome.kind == "connect"
         assert desk.scheduler.spent("door") == Spent(requests=1)
     assert [seen.method for seen in server.requests].count("POST") == 1
+
+
+@pytest.mark.parametrize("limit", [1, 3, 4])
+async def test_a_probe_that_asks_twice_keeps_to_the_budget_too(lab, limit):
+    cut = {"message": {"content": "hm"}, "finish_reason": "length"}
+    said = {"model": "model-1", "choices": [cut], "usage": {"prompt_tokens": 10, "completion_tokens": 10}}
+
+    async def thinks_too_long(seen):
+        await seen.answer(200, said if seen.method == "POST" else {"data": []})
+
+    server = await lab.serve(thinks_too_long)
+    desk = lab.desk()
+    desk.apply(desk.endpoints(1, server.url), replace(FAST, kind="tools", budget=Budget(requests=limit)))
+    async with desk.running():
+        await lab.until(lambda: desk.spent)
+    assert [seen.method for seen in server.requests].count("POST") == limit
+    assert desk.scheduler.spent("door").requests == limit
