@@ -93,12 +93,17 @@ class Server:
 
     port: int
     tls: bool
+    listening: asyncio.Server
     requests: list[Seen] = field(default_factory=list)
     connections: int = 0
 
     @property
     def url(self) -> str:
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/v1"
+
+    def stop(self) -> None:
+        """Let nobody connect any more; who is there stays."""
+        self.listening.close()
 
 
 class Laboratory:
@@ -120,7 +125,7 @@ class Laboratory:
         self.trusting = ssl.create_default_context(cafile=str(PEM))
         self.connections = Connections(clock=time.monotonic, tls=self.trusting)
         self.servers: list[Server] = []
-        self._listening: dict[int, asyncio.Server] = {}
+        self._listening: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sockets: list[socket.socket] = []
 
@@ -185,14 +190,10 @@ class Laboratory:
                     writer.close()
 
         listening = await asyncio.start_server(guarded, host, 0, ssl=context)
-        server = Server(port=listening.sockets[0].getsockname()[1], tls=tls)
-        self._listening[server.port] = listening
+        self._listening.append(listening)
+        server = Server(port=listening.sockets[0].getsockname()[1], tls=tls, listening=listening)
         self.servers.append(server)
         return server
-
-    def stop(self, server: Server) -> None:
-        """Let nobody connect to a server any more; who is there stays."""
-        self._listening[server.port].close()
 
     def endpoint(self, url: str, **changes: Any) -> Endpoint:
         values: dict[str, Any] = {
@@ -242,7 +243,7 @@ class Laboratory:
 
     async def close(self) -> None:
         await self.connections.close()
-        for listening in (*self._listening.values(), *self._sockets):
+        for listening in (*self._listening, *self._sockets):
             listening.close()
         tasks = list(self._tasks)
         for task in tasks:

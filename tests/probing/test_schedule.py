@@ -553,7 +553,7 @@ async def test_a_paid_request_counts_once_it_is_sent_however_it_ends_and_not_bef
         if seen.method == "GET":
             await seen.answer(200, {"data": []})
         else:
-            lab.stop(server)  # nobody listens any more
+            server.stop()  # nobody listens any more
             seen.reset()
 
     server = await lab.serve(works_on_it_and_leaves)

@@ -261,7 +261,7 @@ async def test_a_second_request_that_broke_may_have_cost_all_that_it_was_allowed
             seen.reset()
             return
         if not sends:
-            lab.stop(server)
+            server.stop()
         await seen.answer(200, openai('{"day": "satur', reason="length"))
 
     server = await lab.serve(breaks)
