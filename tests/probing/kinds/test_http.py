@@ -1,6 +1,7 @@
 """A URL of the operator's choice: statuses, headers, body, and who gets the credential."""
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -100,6 +101,15 @@ async def test_an_expression_that_never_ends_is_no_fault_of_the_provider(lab, se
     result = await lab.probe(server.url, "http", timeout=0.8, **settings)
     assert (result.outcome.kind, result.bug) == ("probe_invalid", None)
     assert "the search was not done after" in result.outcome.detail
+
+
+async def test_a_path_that_never_ends_is_a_wrong_recipe_and_leaves_no_thread_behind(lab):
+    server = await lab.serve(lambda seen: seen.answer(200, [[[[[[1] * 20] * 20]]]] * 20))
+    for path in ("$..*..*..*..*", "$..*..*..*.nothing"):
+        result = await lab.probe(server.url, "http", json={path: "nothing"}, timeout=1.0)
+        assert (result.outcome.kind, result.bug) == ("probe_invalid", None)
+        assert f"probe.json {path}: the search was not done after" in result.outcome.detail
+    await lab.until(lambda: all(thread.name != "probe.json" for thread in threading.enumerate()))
 
 
 async def test_a_redirect_is_not_followed(lab):
