@@ -3,7 +3,8 @@
 Theory of operation: a request that may be repeated takes the endpoint's kept connection, if there is one. A server
 may close it at any moment, so a kept connection that breaks before the first byte of an answer (or says 408, which
 is what some servers say on their way out) is tried once more on a fresh one before it counts. So is one that stays
-silent: the network may have forgotten it. That takes a share of the probe's time.
+silent: the network may have forgotten it. That takes a share of the probe's time, and where it would leave none for
+an answer as slow as the slowest, a fresh connection is opened at once.
 
 What costs money or acts is sent once, and always on a fresh connection: of a kept one that breaks nobody can tell
 whether the server had begun with it, or had closed it already.
@@ -306,20 +307,27 @@ class Client:
         kept.probes += 1
         return kept
 
-    def _patience(self, kept: Connection) -> float:
-        """How long a kept connection may be silent: half of what is left, or twice what it took before."""
+    def _patience(self, kept: Connection) -> float | None:
+        """How long a kept connection may be silent: half of what is left, or twice what it took before.
+
+        Shape: `None` where too little would be left for another to answer.
+        """
         left = self.settings.timeout - (self.clock() - self._began)
-        return max(left / 2, 2 * kept.slowest)
+        patience = max(left / 2, 2 * kept.slowest)
+        return patience if patience + kept.slowest <= left else None
 
     async def _answered(self, route: Route, request: h11.Request, body: bytes) -> tuple[Connection, Answer]:
         repeatable = request.method.decode() in _REPEATABLE
         kept = self._kept(route) if repeatable else None
-        if kept is not None:
+        patience = None if kept is None else self._patience(kept)
+        if kept is not None and patience is None:
+            self.trace.say(f"* the kept connection once took {kept.slowest:.2f} s: no time to try another after it")
+            await kept.close()
+        elif kept is not None:
             self.trace.address = kept.address
             self.trace.certificate_expires = None if kept.agreed is None else kept.agreed.certificate_expires
             self.trace.say(f"* kept connection to {kept.address} port {route.origin.port}")
             self._last = kept
-            patience = self._patience(kept)
             try:
                 async with asyncio.timeout(patience):
                     return kept, await self._exchange(kept, request, body)

@@ -170,15 +170,29 @@ async def test_what_was_answered_well_leaves_its_connection_to_requests_that_may
     assert lab.connections.idle == 1
 
 
-async def test_a_kept_connection_to_a_slow_server_is_waited_for(lab):
+@pytest.mark.parametrize(("took", "connections"), [(0.3, 1), (0.6, 2)])
+async def test_a_slow_server_is_waited_for_on_a_connection_that_leaves_the_time(lab, took, connections):
     async def slow(seen):
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(took)
         await listing(seen)
 
     server = await lab.serve(slow)
     for _ in range(2):
         assert (await lab.probe(server.url, "models", timeout=1.0)).outcome.kind == "success"
-    assert (len(server.requests), server.connections) == (2, 1)
+    assert (len(server.requests), server.connections) == (2, connections)
+
+
+async def test_a_forgotten_connection_is_no_timeout_although_it_once_was_slow(lab):
+    async def slow_and_then_forgotten(seen):
+        if len(server.requests) == 1:
+            await asyncio.sleep(0.6)
+        elif seen.connection == 1:
+            await seen.hang()
+        await listing(seen)
+
+    server = await lab.serve(slow_and_then_forgotten)
+    for _ in range(2):
+        assert (await lab.probe(server.url, "models", timeout=1.0)).outcome.kind == "success"
 
 
 async def test_a_goodbye_408_on_a_kept_connection_is_retried_too(lab):
