@@ -117,7 +117,7 @@ def _paths() -> JSONPathEnvironment:
             if isinstance(held, str) or not isinstance(value, str):
                 return False  # as the RFC wants it
             search = held.fullmatch if self.whole else held.search
-            return search(value, timeout=_left(), concurrent=True) is not None
+            return search(value, timeout=min(_left(), SEARCH_MAX), concurrent=True) is not None
 
     class Paths(JSONPathEnvironment):
         match_class = Step

@@ -25,6 +25,7 @@ from balancer.probing.patterns import SEARCH_MAX, compiled, endless, found, node
 
 MATCH_MAX: Final = 4096  # bytes: the time of a pattern like `a.*b` grows with the square of the text
 JSON_MAX: Final = 262_144  # bytes; status pages of the largest providers have half of it, and a path reads it all
+PATH_MAX: Final = 3.0  # seconds; a path that comes by every value of the largest body takes half of one
 FOUND_MAX: Final = 100  # characters of a value that is told instead of the wanted one
 
 
@@ -79,7 +80,7 @@ async def _compare_json(client: Client, answer: Answer, body: bytes) -> None:
         raise Failure("malformed", f"the body is {problem}", status=answer.status) from None
     for path, wanted in client.settings.json.items():
         # In a thread, where decisions need not wait for it: a filter looks at every value of the body.
-        limit = client.spare(SEARCH_MAX)
+        limit = client.spare(PATH_MAX)
         follow = partial(_found, path, document, wanted, limit=limit)
         try:
             async with asyncio.timeout(limit):
