@@ -1,11 +1,11 @@
 """What paid probes may cost: counted per provider and UTC day.
 
-Theory of operation: a request is counted when a probe begins, and given back where it could not be sent. What it
-costs is known after it, so until then the most that one of that provider cost today is set aside, and no probe
-begins for which that would not be there. While nobody knows what one costs, one goes alone, but for those that
-somebody asks for by name: a budget of USD is exceeded by the first probe of a day at the most, and by those. An
-answer without usage, or an endpoint without prices, costs requests and no USD. All of it lives in memory: a restart
-begins anew.
+Theory of operation: a request is counted when a probe begins, and what it has sent in its place once it ends; one
+that needs a second request has that counted before it is sent, or does without. What a probe costs is known after
+it, so until then the most that one of that provider cost today is set aside, and no probe begins for which that
+would not be there. While nobody knows what one costs, one goes alone, but for those that somebody asks for by
+name: a budget of USD is exceeded by the first probe of a day at the most, and by those. An answer without usage,
+or an endpoint without prices, costs requests and no USD. All of it lives in memory: a restart begins anew.
 
 What this module does not know: which probes are paid, and monotonic time.
 """
@@ -41,13 +41,14 @@ class Spent:
         return f"{self.requests} of {budget.requests} requests, {self.usd:.4f} of {budget.usd:g} USD"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Hold:
-    """What is set aside for a probe under way. Units: USD; `None` where nobody knows what one costs."""
+    """What is counted and set aside for a probe under way. Units: USD; `None` where nobody knows what one costs."""
 
     provider: str
     day: int
     usd: float | None
+    requests: int = 1
 
 
 class Budgets:
@@ -97,15 +98,24 @@ class Budgets:
         self._add(provider, requests=1)
         return hold
 
-    def settle(self, hold: Hold, *, usd: float | None, sent: bool) -> None:
-        """Count what a probe cost in place of what was set aside; give its request back where it was not sent."""
+    def extend(self, hold: Hold, budget: Budget) -> bool:
+        """Count one more request of a probe under way; false where nothing is left for it."""
+        self._turn_day()
+        if self.spent(hold.provider).exceeds(budget):
+            return False
+        hold.requests += 1
+        self._add(hold.provider, requests=1)
+        return True
+
+    def settle(self, hold: Hold, *, usd: float | None, sent: int) -> None:
+        """Count what a probe sent and cost in place of what was counted and set aside when it began."""
         self._turn_day()
         held = self._held[hold.provider]
         held.remove(hold)
         if not held:
             del self._held[hold.provider]
-        if not sent and hold.day == self._day:
-            self._add(hold.provider, requests=-1)
+        if hold.day == self._day:
+            self._add(hold.provider, requests=sent - hold.requests)
         if usd is not None:
             self._dearest[hold.provider] = max(usd, self._dearest.get(hold.provider, 0.0))
             self._add(hold.provider, usd=usd)

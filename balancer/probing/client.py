@@ -1,10 +1,13 @@
 """One probe's HTTP/1.1 client: requests go out, answers come in bounded pieces, connections go back.
 
-Theory of operation: a request takes the endpoint's kept connection, if there is one. A server may close it at
-any moment, so a kept connection that breaks before the first byte of an answer (or says 408, which is what
-some servers say on their way out) is tried once more on a fresh one before it counts. So is one that stays silent:
-the network may have forgotten it. That takes a share of the probe's time, and is not for what costs money or acts:
-such a request goes out on a kept connection only soon after the last one. Nothing else is tried twice here.
+Theory of operation: a request that may be repeated takes the endpoint's kept connection, if there is one. A server
+may close it at any moment, so a kept connection that breaks before the first byte of an answer (or says 408, which
+is what some servers say on their way out) is tried once more on a fresh one before it counts. So is one that stays
+silent: the network may have forgotten it. That takes a share of the probe's time, and where it would leave none for
+an answer as slow as the slowest, a fresh connection is opened at once.
+
+What costs money or acts is sent once, and always on a fresh connection: of a kept one that breaks nobody can tell
+whether the server had begun with it, or had closed it already.
 
 The credential goes only into `identity`, and a kind decides whom it sends that to. `Accept-Encoding:
 identity` asks for plain bodies; gzip and deflate are read all the same, since a server that compresses unasked
@@ -50,8 +53,6 @@ ERROR_BODY_MAX: Final = 16_384  # bytes of an error's body that are looked at: t
 ERROR_BODY_WAIT: Final = 1.0  # seconds; the status is the verdict, its explanation is not worth a timeout
 INFORMATIONAL_MAX: Final = 20  # 1xx answers before the real one; more is a game
 DRAIN_WAIT: Final = 0.25  # seconds given to an answer's end so that its connection can be kept
-# Seconds without traffic after which the least patient NATs and firewalls forget a connection; most take minutes.
-FORGOTTEN: Final = 30.0
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS"})  # Source: RFC 9110, 9.2.2
 _URL_SAFE: Final = "%/:=&?~#+!$,;'@()*[]"  # what may stand in a target as it is; source: RFC 3986
 
@@ -167,16 +168,19 @@ class Client:
         trace: Trace,
         clock: Callable[[], float],
         wall: Callable[[], float],
+        another: Callable[[], bool],
     ) -> None:
         self.endpoint = endpoint
         self.settings = settings
         self.trace = trace
         self.clock = clock
         self.wall = wall
+        self.another = another  # counts a second request that costs money, or says that none is left
         self._began = clock()
         self._credential = credential
         self._last: Connection | None = None
-        self.discarded: list[Outcome] = []  # answers that were paid for and asked for once more
+        self.sent = 0  # requests that may have to be paid for, whether an answer came or not
+        self.discarded: list[Outcome] = []  # what was paid for besides the answer that is told
         self._connections = connections
 
     @property
@@ -291,7 +295,7 @@ class Client:
             raise Failure("probe_invalid", proxy.why)
         return Route(origin=origin, ip_version=settings.ip_version, trust=trust, proxy=proxy)
 
-    def _kept(self, route: Route, *, repeatable: bool) -> Connection | None:
+    def _kept(self, route: Route) -> Connection | None:
         """Take the endpoint's kept connection, unless it has served all the probes that it may."""
         kept = self._connections.take(self.endpoint.id, route) if self._reuses else None
         if kept is None or kept is self._last:  # one probe's requests count once
@@ -300,30 +304,32 @@ class Client:
             self.trace.say(f"* the kept connection has served {kept.probes} probes (probe.fresh_every)")
             kept.abort()
             return None
-        idle = 0.0 if kept.kept_at is None else self.clock() - kept.kept_at
-        if not repeatable and idle > FORGOTTEN:
-            self.trace.say(f"* the kept connection was idle for {idle:.0f} s, too long for what is sent once")
-            kept.abort()
-            return None
         kept.probes += 1
         return kept
 
-    def _patience(self, kept: Connection) -> float:
-        """How long a kept connection may be silent: half of what is left, or twice what it took before."""
+    def _patience(self, kept: Connection) -> float | None:
+        """How long a kept connection may be silent: half of what is left, or twice what it took before.
+
+        Shape: `None` where too little would be left for another to answer.
+        """
         left = self.settings.timeout - (self.clock() - self._began)
-        return max(left / 2, 2 * kept.slowest)
+        patience = max(left / 2, 2 * kept.slowest)
+        return patience if patience + kept.slowest <= left else None
 
     async def _answered(self, route: Route, request: h11.Request, body: bytes) -> tuple[Connection, Answer]:
         repeatable = request.method.decode() in _REPEATABLE
-        kept = self._kept(route, repeatable=repeatable)
-        if kept is not None:
+        kept = self._kept(route) if repeatable else None
+        patience = None if kept is None else self._patience(kept)
+        if kept is not None and patience is None:
+            self.trace.say(f"* the kept connection once took {kept.slowest:.2f} s: no time to try another after it")
+            await kept.close()
+        elif kept is not None:
             self.trace.address = kept.address
             self.trace.certificate_expires = None if kept.agreed is None else kept.agreed.certificate_expires
             self.trace.say(f"* kept connection to {kept.address} port {route.origin.port}")
             self._last = kept
-            patience = self._patience(kept)
             try:
-                async with asyncio.timeout(patience if repeatable else None):
+                async with asyncio.timeout(patience):
                     return kept, await self._exchange(kept, request, body)
             except TimeoutError:
                 said = f"* no answer on the kept connection after {patience:.2f} s"
@@ -337,6 +343,7 @@ class Client:
         secure = route.origin.scheme == "https"
         fresh = await open_connection(route, connections=self._connections, secure=secure, trace=self.trace)
         self._last = fresh
+        self.sent += 0 if repeatable else 1
         return fresh, await self._exchange(fresh, request, body)
 
     async def _exchange(self, connection: Connection, request: h11.Request, body: bytes) -> Answer:

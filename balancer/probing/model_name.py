@@ -9,7 +9,8 @@ dates; what only adorns (`preview`, `instruct`, `:free`) is left out. Then three
 - *other*: they differ in a word that says how big or of what kind a model is (`mini`, `flash`, `coder`), in a size
   or in the version, or each has a word that the other lacks;
 - *doubtful*: the rest, such as a version that only one of them names. Aliases are like that, and so are
-  substitutes. A doubt must not eject anybody; `probe.answer_model` is for who wants to know it exactly.
+  substitutes; so is a server that says its own name. A doubt must not eject anybody; `probe.answer_model` is for
+  who wants to know it exactly.
 
 An alias may mean a later version (`grok-4` and `grok-4.3`), so the direction counts: it is doubtful when the answer
 names the longer version, and another model when it names the shorter.
@@ -30,9 +31,10 @@ _ORDER: Final[tuple[Relation, ...]] = get_args(Relation)  # from the best to the
 _AUTHORS: Final = re.compile(r"(?:[a-z]+\.)+(?=[a-z])")
 _REVISION: Final = re.compile(r"-v[0-9]+(?::[0-9]+)?$")  # and Bedrock's own count, at the end of such a name
 
-# `2025-04-14`, `20250514`, `preview-09-2025`, `preview-06-05`; Google's `001`, Mistral's `2411`, OpenAI's `0613`.
+# `2025-04-14`, `20250514`, Doubao's `250615`, `preview-09-2025`, `preview-06-05`; Google's `001`, Mistral's `2411`,
+# OpenAI's `0613`.
 _DATE: Final = re.compile(
-    r"(?<![a-z0-9.])(?:20[0-9]{2}-[0-9]{2}-[0-9]{2}|20[0-9]{6}|(?:0[1-9]|1[0-2])-20[0-9]{2}"
+    r"(?<![a-z0-9.])(?:20[0-9]{2}-[0-9]{2}-[0-9]{2}|20[0-9]{6}|2[0-9](?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])|(?:0[1-9]|1[0-2])-20[0-9]{2}"
     r"|(?:(?<=preview-)|(?<=exp-))[0-9]{2}-[0-9]{2}|[0-9]{3,4})(?![a-z0-9])"
 )
 # `70b`, `1.5b`, `8x7b`, `a22b` (those that work at a time), `128e` (experts), `32k` (context).
@@ -65,6 +67,12 @@ _CLASSES: Final = frozenset(
 )  # fmt: skip
 
 _LATEST: Final = "latest"
+# Azure's own spelling of `gpt-3.5`, whose names of deployments once took no dot; and the name of what ChatGPT has.
+_SPELLINGS: Final = (
+    (re.compile(r"(?<![a-z0-9])gpt-35(?![a-z0-9])"), "gpt-3-5"),
+    (re.compile(r"^chatgpt-"), "gpt-"),
+)
+_NAMELESS: Final = frozenset({"tgi"})  # what Text Generation Inference says, whichever model it serves
 _ROUTERS: Final = frozenset({"auto", "model-router"})  # OpenRouter's `openrouter/auto`, Azure's
 
 
@@ -83,6 +91,8 @@ def relation(asked: str, found: str) -> Relation:
     """Say how the model that answered is related to the one that was asked for."""
     if _bare(asked) == _bare(found) or not _ROUTERS.isdisjoint((_bare(asked), _bare(found))):
         return "same"
+    if _bare(found) in _NAMELESS:
+        return "doubtful"
     one, other = _taken_apart(asked), _taken_apart(found)
     relations = (_of_words(one, other), _of_versions(one, other), _of_sizes(one, other), _of_dates(one, other))
     return max(relations, key=_ORDER.index)
@@ -131,6 +141,8 @@ def _bare(name: str) -> str:
 
 def _taken_apart(name: str) -> _Name:
     rest = re.sub(r"(?<=[0-9])p(?=[0-9])", "-", _bare(name))  # Fireworks' `v3p3`
+    for spelling, usual in _SPELLINGS:
+        rest = spelling.sub(usual, rest)
     rest = _PACKED.sub("", rest)
     dates = frozenset(date.replace("-", "") for date in _DATE.findall(rest))
     rest = _DATE.sub("", rest)

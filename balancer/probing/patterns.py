@@ -2,8 +2,9 @@
 
 Theory of operation: an expression like `(a+)+$` takes time that doubles with each letter of the text, Python's
 `re` cannot be interrupted, and it holds up every thread of the process. `regex`, which reads the same
-expressions, has a timeout and lets other threads run. A search that does not end says nothing about the
-provider: the expression is ours.
+expressions, has a timeout and lets other threads run. A path like `$..*..*..*` is as bad: it has one deadline for
+all of its steps and searches. A search that does not end says nothing about the provider: the expression is ours.
+Its thread ends with it, or each probe would leave one behind.
 
 What this module does not know: where the text is from.
 """
@@ -11,10 +12,14 @@ What this module does not know: where the text is from.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Awaitable, Iterator
+from contextlib import suppress
+from contextvars import ContextVar
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
-from balancer.probing.aside import aside
+from balancer.probing.aside import SEARCHES, aside
 from balancer.probing.failure import Failure
 
 if TYPE_CHECKING:
@@ -23,6 +28,10 @@ if TYPE_CHECKING:
 
 SEARCH_MAX: Final = 1.0  # seconds; a search that has an end takes thousandths of it in the text that is looked at
 KNOWN_MAX: Final = 256  # expressions that are remembered compiled
+
+T = TypeVar("T")
+
+_ends_at: Final[ContextVar[float]] = ContextVar("ends_at")
 
 
 def compiled(text: str) -> Pattern[str]:
@@ -38,7 +47,7 @@ async def found(expression: Pattern[str], text: str, *, limit: float) -> bool:
     search = partial(expression.search, text, timeout=limit, concurrent=True)
     try:
         async with asyncio.timeout(limit):  # `regex` counts time on the processor, which may be less
-            return await aside(search, name="probe.body") is not None
+            return await aside(search, name="probe.body", slots=SEARCHES) is not None
     except TimeoutError:
         raise endless("probe.body", limit) from None
 
@@ -48,14 +57,53 @@ def endless(what: str, limit: float) -> Failure:
     return Failure("probe_invalid", f"{what}: the search was not done after {limit:.3g} s; use a simpler one")
 
 
-@lru_cache(maxsize=1)
-def paths() -> JSONPathEnvironment:
-    """JSONPath as RFC 9535 has it, whose `match` and `search` end too.
+def nodes(path: str, document: object, *, limit: float) -> Iterator[object]:
+    """Follow a path through a document, for `limit` seconds; it does not wait and is to be called aside.
 
-    Raises: nothing; a path that is followed raises TimeoutError where one of them has no end.
+    Raises: JSONPathError; TimeoutError where the path, or a search in it, has no end.
     """
-    from jsonpath import JSONPathEnvironment  # slow to import, and few probes need it
+    before = _ends_at.set(time.monotonic() + limit)
+    try:
+        # Only the asynchronous half of the library makes all of its steps by `match_class`.
+        found = aiter(_done(_paths().finditer_async(path, document)))  # type: ignore[arg-type]  # it is JSON
+        with suppress(StopAsyncIteration):
+            while True:
+                yield _done(anext(found)).value
+    finally:
+        _ends_at.reset(before)
+
+
+def _done(work: Awaitable[T]) -> T:
+    """Do work that is asynchronous in form only."""
+    try:
+        next(iter(work.__await__()))
+    except StopIteration as end:
+        return cast("T", end.value)
+    raise AssertionError("a path waits for nothing")
+
+
+def _left() -> float:
+    """Seconds until the path that this thread follows must have come to its end. Raises: TimeoutError."""
+    left = _ends_at.get() - time.monotonic()
+    if left <= 0.0:
+        raise TimeoutError
+    return left
+
+
+@lru_cache(maxsize=1)
+def _paths() -> JSONPathEnvironment:
+    """JSONPath as RFC 9535 has it, but each step of it, and each `match` and `search`, looks at the time."""
+    from jsonpath import JSONPathEnvironment, JSONPathMatch  # slow to import, and few probes need it
     from jsonpath.function_extensions import ExpressionType, FilterFunction
+
+    class Step(JSONPathMatch):
+        """A value that a path comes by: `..` comes by them all, each `..` after it by all of these again."""
+
+        __slots__ = ()
+
+        def __init__(self, **facts: Any) -> None:
+            _left()
+            super().__init__(**facts)
 
     class Searches(FilterFunction):
         arg_types: ClassVar[list[ExpressionType]] = [ExpressionType.VALUE, ExpressionType.VALUE]
@@ -69,9 +117,12 @@ def paths() -> JSONPathEnvironment:
             if isinstance(held, str) or not isinstance(value, str):
                 return False  # as the RFC wants it
             search = held.fullmatch if self.whole else held.search
-            return search(value, timeout=SEARCH_MAX, concurrent=True) is not None
+            return search(value, timeout=min(_left(), SEARCH_MAX), concurrent=True) is not None
 
-    environment = JSONPathEnvironment(strict=True)
+    class Paths(JSONPathEnvironment):
+        match_class = Step
+
+    environment = Paths(strict=True)
     environment.function_extensions |= {"search": Searches(whole=False), "match": Searches(whole=True)}
     return environment
 

@@ -41,11 +41,12 @@ class ProbeResult:
     """What one probe found.
 
     Units: seconds; `began` and `ended` are monotonic; `cost` is USD, `None` where it is unknown or nothing was
-    bought. `phases` has those that happened, the one that failed included. `bug` is the traceback of an
-    exception of ours. Neither it nor `transcript` nor the outcome's detail carries the credential.
-    `certificate_expires` is Unix time, `None` where no TLS connection was opened or kept. `announced` is what a
-    status page says, and its words; `None` where none was read. `overslept` is a timeout that fired so late, or
-    during which our loop stood still for so long, that it says more of us than of the provider.
+    bought; `sent` is how many requests went out that may have to be paid for. `phases` has those that happened, the
+    one that failed included. `bug` is the traceback of an exception of ours. Neither it nor `transcript` nor the
+    outcome's detail carries the credential. `certificate_expires` is Unix time, `None` where no TLS connection was
+    opened or kept. `announced` is what a status page says, and its words; `None` where none was read. `overslept`
+    is a timeout that fired so late, or during which our loop stood still for so long, that it says more of us than
+    of the provider.
     """
 
     endpoint: str
@@ -60,6 +61,7 @@ class ProbeResult:
     began: float
     ended: float
     cost: float | None = None
+    sent: int = 0
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     bug: str | None = None
@@ -100,10 +102,23 @@ async def probe(
     clock: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
     kinds: Mapping[ProbeKind, Check] = KINDS,
+    another: Callable[[], bool] = lambda: True,
 ) -> ProbeResult:
-    """Probe once. Raises: nothing but `CancelledError`."""
+    """Probe once. Raises: nothing but `CancelledError`.
+
+    Shape: `another` is asked before a second request that costs money, and says whether there is any left for it.
+    """
     trace = Trace(clock=clock, credential=credential, others=_secrets(settings))
-    client = Client(endpoint, settings, credential, connections=connections, trace=trace, clock=clock, wall=wall)
+    client = Client(
+        endpoint,
+        settings,
+        credential,
+        connections=connections,
+        trace=trace,
+        clock=clock,
+        wall=wall,
+        another=another,
+    )
     began = clock()
     bug: str | None = None
     try:
@@ -140,6 +155,7 @@ async def probe(
         began=began,
         overslept=outcome.kind == "timeout" and ours(late, settings.timeout),
         ended=ended,
+        sent=client.sent,
         cost=_spent([*client.discarded, outcome], endpoint.pricing),
         prompt_tokens=outcome.prompt_tokens,
         completion_tokens=outcome.completion_tokens,

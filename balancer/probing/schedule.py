@@ -33,7 +33,7 @@ from balancer.config.secret import Secret
 from balancer.config.settings import Budget, ProbeKind, ProbeSettings
 from balancer.core.evidence import Evidence
 from balancer.core.model import Endpoint
-from balancer.core.outcome import COUNTS, Kind
+from balancer.core.outcome import COUNTS
 from balancer.probing.budget import Budgets, BudgetSpent, Hold, Spent
 from balancer.probing.connection import Connections
 from balancer.probing.kinds import KINDS, Check
@@ -47,8 +47,6 @@ LeftOut = Literal["late", "busy", "fresh", "budget"]
 worth nothing, or the money is spent."""
 NAP_MAX: Final = 10.0  # s; a timer of the loop sleeps on after a suspend, and our clock says by how much it is late
 LISTEN: Final = 0.5  # s; the same while probes run: what their timeouts are compared with is a second or more
-UNSENT: Final = frozenset[Kind]({"local", "dns", "connect", "tls"})
-"""How a probe ends that could not even send its request, which then costs nothing."""
 LEFT_OUT: Final[tuple[LeftOut, ...]] = ("late", "busy", "fresh", "budget")
 
 
@@ -333,19 +331,19 @@ class Scheduler:
                 clock=self._clock,
                 wall=self._wall,
                 kinds=self._kinds,
+                another=lambda: hold is None or self._budgets.extend(hold, settings.budget),
             )
         except asyncio.CancelledError:
             self._refuse(row, RuntimeError("the probe schedule has stopped"))
             if hold is not None:
-                self._budgets.settle(hold, usd=None, sent=True)
+                self._budgets.settle(hold, usd=None, sent=hold.requests)
             raise
         finally:
             self._running[endpoint.provider] -= 1
             self._wake.set()
         if hold is not None:
-            sent = result.outcome.kind not in UNSENT
-            self._budgets.settle(hold, usd=result.cost, sent=sent)
-            if not sent:
+            self._budgets.settle(hold, usd=result.cost, sent=result.sent)
+            if not result.sent:
                 bought.hand_back()
         if result.outcome.kind == "timeout" and ours(self._lag.total - lag, settings.timeout):
             result = replace(result, overslept=True)

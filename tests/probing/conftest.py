@@ -93,12 +93,17 @@ class Server:
 
     port: int
     tls: bool
+    listening: asyncio.Server
     requests: list[Seen] = field(default_factory=list)
     connections: int = 0
 
     @property
     def url(self) -> str:
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/v1"
+
+    def stop(self) -> None:
+        """Let nobody connect any more; who is there stays."""
+        self.listening.close()
 
 
 class Laboratory:
@@ -186,7 +191,7 @@ class Laboratory:
 
         listening = await asyncio.start_server(guarded, host, 0, ssl=context)
         self._listening.append(listening)
-        server = Server(port=listening.sockets[0].getsockname()[1], tls=tls)
+        server = Server(port=listening.sockets[0].getsockname()[1], tls=tls, listening=listening)
         self.servers.append(server)
         return server
 
@@ -324,6 +329,7 @@ def counted(outcome: Outcome | None = None, *, paid: bool = False) -> tuple[list
 
     async def run(client):
         done.append(client.endpoint.id)
+        client.sent += 1 if paid else 0
         return Outcome(kind="success") if outcome is None else outcome
 
     if not paid:

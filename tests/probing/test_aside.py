@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from balancer.probing.aside import THREADS_MAX, aside
+from balancer.probing.aside import SEARCHES, SEARCHES_MAX, THREADS_MAX, aside
 from balancer.probing.failure import Failure
 
 
@@ -37,6 +37,19 @@ async def test_what_hangs_holds_up_neither_the_loop_nor_the_others_up_to_a_limit
     assert {task.result() for task in waiting} == {"done"}
     assert (caught.value.kind, caught.value.detail) == ("local", "this machine: 256 threads wait already (other)")
     assert await aside(lambda: "again", name="other") == "again"
+
+
+async def test_searches_that_do_not_end_take_no_place_of_the_others(lab):
+    go = threading.Event()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(SEARCHES_MAX):
+            group.create_task(aside(lambda: go.wait(10), name="search", slots=SEARCHES), name="search")
+        await asyncio.sleep(0)
+        with pytest.raises(Failure) as caught:
+            await aside(lambda: "too many", name="search", slots=SEARCHES)
+        assert await aside(lambda: "found", name="lookup") == "found"
+        go.set()
+    assert caught.value.detail == "this machine: 16 threads wait already (search)"
 
 
 async def test_a_cancelled_wait_ends_at_once_and_its_thread_is_given_back(lab):

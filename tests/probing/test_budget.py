@@ -11,7 +11,7 @@ ONE = Budget(requests=5, usd=1.0)
 
 
 def buy(budgets: Budgets, provider: str, usd: float | None = None) -> None:
-    budgets.settle(budgets.begin(provider, priced=True), usd=usd, sent=True)
+    budgets.settle(budgets.begin(provider, priced=True), usd=usd, sent=1)
 
 
 def test_each_provider_has_a_day_of_its_own_and_the_next_one_begins_anew() -> None:
@@ -51,7 +51,7 @@ def test_while_nobody_knows_what_one_costs_one_goes_alone() -> None:
     assert budgets.lack("one", ONE, priced=False) is None
     assert budgets.lack("two", ONE, priced=True) is None
     assert not budgets.is_news("one")
-    budgets.settle(hold, usd=0.1, sent=True)
+    budgets.settle(hold, usd=0.1, sent=1)
     assert budgets.lack("one", ONE, priced=True) is None
 
 
@@ -64,7 +64,7 @@ def test_what_is_under_way_is_set_aside_at_the_highest_cost_of_the_day() -> None
     while budgets.lack("one", ONE, priced=True) is None:
         holds.append(budgets.begin("one", priced=True))
     assert [hold.usd for hold in holds] == [0.3]  # 0.45 are spent; with another it could be 1.05
-    budgets.settle(holds.pop(), usd=0.1, sent=True)
+    budgets.settle(holds.pop(), usd=0.1, sent=1)
     assert budgets.lack("one", ONE, priced=True) is None
     assert budgets.spent("one").usd == pytest.approx(0.55)
     buy(budgets, "one", 0.3)
@@ -74,15 +74,33 @@ def test_what_is_under_way_is_set_aside_at_the_highest_cost_of_the_day() -> None
     assert budgets.lack("one", Budget(usd=0.2), priced=True) is None  # what it costs is found out again
 
 
-def test_a_request_that_was_not_sent_is_given_back_on_its_own_day() -> None:
+@pytest.mark.parametrize("sent", [0, 1, 3])
+def test_what_was_sent_is_counted_in_place_of_the_one_that_was_to_be_on_its_own_day(sent: int) -> None:
     wall = [10 * DAY]
     budgets = Budgets(wall=lambda: wall[0])
-    budgets.settle(budgets.begin("one", priced=True), usd=None, sent=False)
-    assert budgets.spent("one") == Spent()
+    budgets.settle(budgets.begin("one", priced=True), usd=None, sent=sent)
+    assert budgets.spent("one") == Spent(requests=sent)
     hold = budgets.begin("one", priced=True)
     wall[0] += DAY
-    budgets.settle(hold, usd=None, sent=False)
+    budgets.settle(hold, usd=None, sent=sent)
     assert budgets.spent("one") == Spent()
+
+
+def test_a_second_request_of_a_probe_is_counted_before_it_is_sent_and_not_beyond_the_budget() -> None:
+    wall = [10 * DAY]
+    budgets = Budgets(wall=lambda: wall[0])
+    hold = budgets.begin("one", priced=True)
+    assert budgets.extend(hold, Budget(requests=2))
+    assert budgets.spent("one") == Spent(requests=2)
+    assert not budgets.extend(hold, Budget(requests=2))
+    budgets.settle(hold, usd=0.5, sent=1)
+    assert budgets.spent("one") == Spent(requests=1, usd=0.5)
+    hold = budgets.begin("one", priced=True)
+    assert not budgets.extend(hold, Budget(requests=9, usd=0.5))
+    wall[0] += DAY
+    assert budgets.extend(hold, Budget(requests=9, usd=0.5))
+    budgets.settle(hold, usd=None, sent=2)
+    assert budgets.spent("one") == Spent(requests=1)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import zlib
 import pytest
 
 from balancer.config.secret import Absent, Secret
-from balancer.probing import Connections, probe
 
 
 async def listing(seen):
@@ -134,34 +133,66 @@ async def test_a_kept_connection_that_stays_silent_leaves_time_for_a_fresh_one(l
     assert any("no answer on the kept connection after 0.50 s" in line for line in result.transcript)
 
 
-async def test_what_costs_money_is_not_sent_again_because_of_a_silence(lab):
-    server = await lab.serve(forgets(lambda: server))
-    await lab.probe(server.url, "models")
-    result = await lab.probe(server.url, "completion", timeout=0.4)
-    assert (result.outcome.kind, len(server.requests), server.connections) == ("timeout", 2, 1)
+@pytest.mark.parametrize("ends", ["reset", "closed", "408", "silent"])
+@pytest.mark.parametrize(
+    "probed", [{"kind": "completion"}, {"kind": "http", "method": "POST"}, {"kind": "http", "method": "PUT"}]
+)
+async def test_what_costs_money_or_acts_is_sent_once_and_on_a_fresh_connection(lab, probed, ends):
+    async def works_on_it_and_breaks(seen):
+        if seen.method == "GET":
+            await listing(seen)
+        elif ends == "silent":
+            await seen.hang()
+        elif ends == "408":
+            await seen.answer(408, connection="close")
+        elif ends == "closed":
+            seen.writer.close()
+        else:
+            seen.reset()
+
+    server = await lab.serve(works_on_it_and_breaks)
+    assert (await lab.probe(server.url, "models")).outcome.kind == "success"
+    settings = dict(probed)
+    result = await lab.probe(server.url, settings.pop("kind"), timeout=0.4, **settings)
+    assert result.outcome.kind == {"408": "server_error", "silent": "timeout"}.get(ends, "reset")
+    assert [seen.connection for seen in server.requests] == [1, 2]
+    assert result.sent == 1
 
 
-async def test_what_costs_money_takes_no_connection_that_may_be_forgotten(lab):
-    now = [100.0]
-    connections = Connections(clock=lambda: now[0])
+async def test_what_was_answered_well_leaves_its_connection_to_requests_that_may_be_repeated(lab):
     server = await lab.serve(listing)
-    for idle, method, connected in ((0, "GET", 1), (30, "POST", 1), (31, "GET", 1), (31, "POST", 2)):
-        now[0] += idle
-        settings = lab.settings("http", url="/x", method=method)
-        await probe(lab.endpoint(server.url), settings, None, connections=connections, clock=lambda: now[0])
-        assert (method, server.connections) == (method, connected)
-    await connections.close()
+    connected = []
+    for method in ("POST", "GET", "GET", "PUT", "GET", "POST"):
+        result = await lab.probe(server.url, "http", url="/x", method=method)
+        connected.append(server.connections)
+        assert result.sent == (method != "GET")
+    assert connected == [1, 1, 1, 2, 2, 3]
+    assert lab.connections.idle == 1
 
 
-async def test_a_kept_connection_to_a_slow_server_is_waited_for(lab):
+@pytest.mark.parametrize(("took", "connections"), [(0.3, 1), (0.6, 2)])
+async def test_a_slow_server_is_waited_for_on_a_connection_that_leaves_the_time(lab, took, connections):
     async def slow(seen):
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(took)
         await listing(seen)
 
     server = await lab.serve(slow)
     for _ in range(2):
         assert (await lab.probe(server.url, "models", timeout=1.0)).outcome.kind == "success"
-    assert (len(server.requests), server.connections) == (2, 1)
+    assert (len(server.requests), server.connections) == (2, connections)
+
+
+async def test_a_forgotten_connection_is_no_timeout_although_it_once_was_slow(lab):
+    async def slow_and_then_forgotten(seen):
+        if len(server.requests) == 1:
+            await asyncio.sleep(0.6)
+        elif seen.connection == 1:
+            await seen.hang()
+        await listing(seen)
+
+    server = await lab.serve(slow_and_then_forgotten)
+    for _ in range(2):
+        assert (await lab.probe(server.url, "models", timeout=1.0)).outcome.kind == "success"
 
 
 async def test_a_goodbye_408_on_a_kept_connection_is_retried_too(lab):

@@ -93,7 +93,9 @@ class Day:
         key = client.endpoint.id
         self.bought[key] += 1
         await asyncio.sleep(1.0)
-        return self.outcome(key, prompt_tokens=10, completion_tokens=16)
+        outcome = self.outcome(key, prompt_tokens=10, completion_tokens=16)
+        client.sent += outcome.kind != "local"  # what could not be sent
+        return outcome
 
     async def _listed(self, client):
         """Lists models for as long as the endpoint is there at all."""

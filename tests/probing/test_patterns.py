@@ -6,7 +6,7 @@ import time
 import pytest
 
 from balancer.probing.failure import Failure
-from balancer.probing.patterns import compiled, found, paths
+from balancer.probing.patterns import compiled, found, nodes
 
 ENDLESS = "(a|a)+$"
 TEXT = "a" * 40 + "!"
@@ -56,9 +56,30 @@ async def test_a_search_without_an_end_ends_and_the_loop_goes_on_meanwhile():
     ],
 )
 def test_paths_search_and_match_as_the_rfc_says(path, found_in_it):
-    assert [node.value for node in paths().finditer(path, ["abcde", 7, None])] == found_in_it
+    assert list(nodes(path, ["abcde", 7, None], limit=1.0)) == found_in_it
 
 
-def test_a_search_within_a_path_ends_too():
+DEEP = [[[[[[number] for number in range(20)] for _ in range(20)]]] for _ in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("path", "document"),
+    [
+        (f"$[?search(@, '{ENDLESS}')]", [TEXT] * 1000),  # one deadline for all of them
+        ("$..*..*..*..*", DEEP),  # that finds something all the time
+        ("$..*..*..*.nothing", DEEP),
+        ("$[?count(@..*..*..*..*) < 0]", DEEP),
+    ],
+)
+def test_a_path_without_an_end_ends_and_so_do_the_searches_in_it(path, document):
+    began = time.monotonic()
     with pytest.raises(TimeoutError):
-        list(paths().finditer(f"$[?search(@, '{ENDLESS}')]", [TEXT]))
+        list(nodes(path, document, limit=0.3))
+    assert 0.2 < time.monotonic() - began < 5.0
+
+
+def test_a_path_that_ends_leaves_no_deadline_to_the_next_one():
+    assert list(nodes("$[0]", [1], limit=60.0)) == [1]
+    with pytest.raises(TimeoutError):
+        list(nodes("$[0]", [1], limit=0.0))
+    assert list(nodes("$[0]", [1], limit=60.0)) == [1]

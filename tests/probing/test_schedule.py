@@ -310,6 +310,7 @@ async def test_probes_of_one_provider_that_run_together_do_not_exceed_its_budget
     async def dear(client):
         entered.append(client.endpoint.id)
         await go.wait()
+        client.sent += 1
         return Outcome(kind="success", prompt_tokens=10_000, completion_tokens=0)  # 0.02 USD
 
     desk = lab.desk(kinds={**lab.counted(paid=True)[1], "completion": Check(run=dear, shallow=False, paid=True)})
@@ -570,3 +571,42 @@ async def test_a_thousand_endpoints_are_cheap_to_follow_and_to_run(lab):
         await lab.until(lambda: desk.scheduler.first_picture)
     assert set(done) == set(endpoints)
     assert time.process_time() - began < 5.0  # some tenths of a second; the limit is for a busy machine
+
+
+async def test_a_paid_request_counts_once_it_is_sent_however_it_ends_and_not_before(lab):
+    async def works_on_it_and_leaves(seen):
+        if seen.method == "GET":
+            await seen.answer(200, {"data": []})
+        else:
+            server.stop()  # nobody listens any more
+            seen.reset()
+
+    server = await lab.serve(works_on_it_and_leaves)
+    desk = lab.desk(look=lambda *_: HEARD)
+    endpoints = desk.endpoints(1, server.url)
+    desk.apply(endpoints, replace(FAST, kind="completion", interval=0.5))
+    async with desk.running():
+        await lab.until(lambda: desk.results)  # and its connection is kept
+        (name,) = endpoints
+        assert (await desk.scheduler.probe_now(name)).outcome.kind == "reset"
+        assert desk.scheduler.spent("door") == Spent(requests=1)
+        assert (await desk.scheduler.probe_now(name)).outcome.kind == "connect"
+        assert desk.scheduler.spent("door") == Spent(requests=1)
+    assert [seen.method for seen in server.requests].count("POST") == 1
+
+
+@pytest.mark.parametrize("limit", [1, 3, 4])
+async def test_a_probe_that_asks_twice_keeps_to_the_budget_too(lab, limit):
+    cut = {"message": {"content": "hm"}, "finish_reason": "length"}
+    said = {"model": "model-1", "choices": [cut], "usage": {"prompt_tokens": 10, "completion_tokens": 10}}
+
+    async def thinks_too_long(seen):
+        await seen.answer(200, said if seen.method == "POST" else {"data": []})
+
+    server = await lab.serve(thinks_too_long)
+    desk = lab.desk()
+    desk.apply(desk.endpoints(1, server.url), replace(FAST, kind="tools", budget=Budget(requests=limit)))
+    async with desk.running():
+        await lab.until(lambda: desk.spent)
+    assert [seen.method for seen in server.requests].count("POST") == limit
+    assert desk.scheduler.spent("door").requests == limit

@@ -1,8 +1,9 @@
 """What the paid kinds have in common: asking a model, and judging what its answer says about itself.
 
 Theory of operation: a refusal that names a parameter is followed (`amended`), each body is sent once, and so
-asking ends. An answer that our own limit cut is asked for once more, with more room. An error inside a 200 is
-what it would have been with its own status. An answer that is good otherwise is `malformed` where it is of
+asking ends. An answer that our own limit cut is asked for once more, with more room, where the budget has another
+request; if nobody hears what that came to, it has cost all that it was allowed. An error inside a 200 is what it
+would have been with its own status. An answer that is good otherwise is `malformed` where it is of
 another model, and what clients can live with (no usage, an unknown finish reason, a model whose name leaves a
 doubt) is said in the detail of the success.
 
@@ -17,11 +18,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from balancer.core.outcome import Outcome, classify
 from balancer.probing.client import Answer, Client
 from balancer.probing.dialects.azure import names_deployments
-from balancer.probing.dialects.interface import FINISH_REASONS, Trouble
+from balancer.probing.dialects.interface import FINISH_REASONS, MORE_TOKENS, Trouble
+from balancer.probing.failure import Failure
 from balancer.probing.kinds.interface import good, refusal, refused
 from balancer.probing.model_name import Relation, relation
 
@@ -53,17 +56,22 @@ async def asked(client: Client, body: Mapping[str, Any], judged: Judge, *, accep
         return await _followed(client, sent, judged, accept)
     except UsedUp as cut:
         more = client.dialect.roomier(sent[-1])
-        if more is None:
+        if more is None or not client.another():
             return cut.outcome
         client.trace.say(f"* {cut}; trying once more with more room")
         client.discarded.append(cut.outcome)
+        before = client.sent
         try:
             async with asyncio.timeout(client.spare(client.settings.timeout)):
                 return await _followed(client, [*sent, more], judged, accept)
         except UsedUp as again:
             return again.outcome
-        except TimeoutError:
-            client.discarded.clear()
+        except (Failure, TimeoutError) as problem:
+            if client.sent > before:  # the provider may be at it still, and will want to be paid
+                client.discarded.append(replace(cut.outcome, completion_tokens=MORE_TOKENS))
+            if isinstance(problem, Failure):
+                raise
+            client.discarded.remove(cut.outcome)  # it is the one that is told
             return cut.outcome
 
 
@@ -86,6 +94,7 @@ async def _followed(client: Client, sent: list[Mapping[str, Any]], judged: Judge
                 if amended is None or amended in sent or len(sent) >= TRIES_MAX:
                     return refusal(client, answer, complaint)
                 client.trace.say(f"< {complaint}")
+                client.sent -= 1  # nobody asks money for a refusal
                 sent.append(amended)
         if cut is not None:  # raised only here, so that its connection may be kept
             raise cut

@@ -15,16 +15,17 @@ import msgspec
 
 from balancer.config.secret import Secret
 from balancer.core.outcome import Outcome
-from balancer.probing.aside import aside
+from balancer.probing.aside import SEARCHES, aside
 from balancer.probing.client import Answer, Client
 from balancer.probing.connection import origin_of
 from balancer.probing.dialects.interface import parsed
 from balancer.probing.failure import Failure
 from balancer.probing.kinds.interface import Check, good, refusal
-from balancer.probing.patterns import SEARCH_MAX, compiled, endless, found, paths
+from balancer.probing.patterns import SEARCH_MAX, compiled, endless, found, nodes
 
 MATCH_MAX: Final = 4096  # bytes: the time of a pattern like `a.*b` grows with the square of the text
 JSON_MAX: Final = 262_144  # bytes; status pages of the largest providers have half of it, and a path reads it all
+PATH_MAX: Final = 3.0  # seconds; a path that comes by every value of the largest body takes half of one
 FOUND_MAX: Final = 100  # characters of a value that is told instead of the wanted one
 
 
@@ -79,10 +80,11 @@ async def _compare_json(client: Client, answer: Answer, body: bytes) -> None:
         raise Failure("malformed", f"the body is {problem}", status=answer.status) from None
     for path, wanted in client.settings.json.items():
         # In a thread, where decisions need not wait for it: a filter looks at every value of the body.
-        limit = client.spare(client.settings.timeout)
+        limit = client.spare(PATH_MAX)
+        follow = partial(_found, path, document, wanted, limit=limit)
         try:
             async with asyncio.timeout(limit):
-                first = await aside(partial(_found, path, document, wanted), name="probe.json")
+                first = await aside(follow, name="probe.json", slots=SEARCHES)
         except TimeoutError:
             raise endless(f"probe.json {path}", limit) from None
         if first is None:
@@ -92,15 +94,18 @@ async def _compare_json(client: Client, answer: Answer, body: bytes) -> None:
         raise Failure("malformed", f"probe.json {path} {said}{want}", status=answer.status)
 
 
-def _found(path: str, document: Any, wanted: str | None) -> str | None:
-    """Give what a path finds instead of what is wanted: a value or "" for none; `None` where all is well."""
+def _found(path: str, document: Any, wanted: str | None, *, limit: float) -> str | None:
+    """Give what a path finds instead of what is wanted: a value or "" for none; `None` where all is well.
+
+    Raises: Failure; TimeoutError after `limit` seconds.
+    """
     from jsonpath import JSONPathError  # slow to import, and few probes need it
 
     first = ""
     try:
-        for node in paths().finditer(path, document):
-            text = msgspec.json.encode(node.value).decode()
-            if wanted is None or wanted in (text, node.value):
+        for value in nodes(path, document, limit=limit):
+            text = msgspec.json.encode(value).decode()
+            if wanted is None or wanted in (text, value):
                 return None
             first = text if first == "" else first
     except JSONPathError as problem:

@@ -125,6 +125,7 @@ async def test_a_refusal_is_followed_until_it_asks_for_what_was_sent_before(lab)
     result = await lab.probe(server.url, "completion")
     assert result.outcome.kind == "probe_invalid"
     assert len(server.requests) == 2
+    assert result.sent == 1  # the other was followed, and cost nothing
 
 
 async def test_a_limit_that_is_too_low_for_the_thoughts_is_raised(lab):

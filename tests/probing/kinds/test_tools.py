@@ -233,7 +233,6 @@ async def test_a_model_that_thinks_longer_than_was_thought_has_more_room_once(la
     result = await lab.probe(server.url, "tools", api=api)
     assert (result.outcome.kind, result.outcome.tool_call_errors) == ("success", 0)
     assert [json.loads(seen.body)["max_tokens"] for seen in server.requests] == [512, 2048]
-    assert server.connections == 1
     once = cost_of(result.outcome, lab.endpoint(server.url).pricing)
     assert result.cost == pytest.approx(2 * once)  # both answers were paid for
 
@@ -250,7 +249,26 @@ async def test_more_room_takes_half_of_the_time_that_is_left_and_its_end_is_no_v
     assert result.outcome.kind == "probe_invalid"
     assert "used up its tokens" in result.outcome.detail
     assert (len(server.requests), result.bug) == (2, None)
-    assert result.cost == pytest.approx(cost_of(result.outcome, lab.endpoint(server.url).pricing))
+    once, prompt = cost_of(result.outcome, lab.endpoint(server.url).pricing), result.prompt_tokens
+    assert result.cost == pytest.approx(once + (prompt * 2.0 + 2048 * 8.0) / 1e6)  # all that it was allowed
+    assert result.sent == 2
+
+
+@pytest.mark.parametrize("sends", [True, False])
+async def test_a_second_request_that_broke_may_have_cost_all_that_it_was_allowed(lab, sends):
+    async def breaks(seen):
+        if json.loads(seen.body)["max_tokens"] == 2048:
+            seen.reset()
+            return
+        if not sends:
+            server.stop()
+        await seen.answer(200, openai('{"day": "satur', reason="length"))
+
+    server = await lab.serve(breaks)
+    result = await lab.probe(server.url, "tools")
+    assert (result.outcome.kind, result.sent) == (("reset", 2) if sends else ("connect", 1))
+    first, second = (80 * 2.0 + 20 * 8.0) / 1e6, (80 * 2.0 + 2048 * 8.0) / 1e6
+    assert result.cost == pytest.approx(first + second if sends else first)
 
 
 @pytest.mark.parametrize(
