@@ -93,6 +93,7 @@ class Daemon:
             on_result=self._probed,
             look=lambda key, now: self.balancer.evidence(key, now=now),
             on_spent=lambda provider, said: self._log.warning("probe.budget_spent", provider=provider, spent=said),
+            on_start=self._metrics.probe_started,
         )
         self._lookouts = Scheduler(
             clock=clock.monotonic,
@@ -303,7 +304,6 @@ class Daemon:
         schedule = self._scheduler
         self._metrics.scheduler(
             in_flight=schedule.in_flight,
-            lateness=schedule.lateness,
             stretch=schedule.stretch,
             left_out=schedule.left_out,
             spent={key: (spent.requests, spent.usd) for key, spent in schedule.all_spent().items()},

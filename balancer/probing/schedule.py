@@ -12,7 +12,7 @@ not wait for the next purchase. What that finds is no answer to what only a paid
 about when the next one is bought.
 
 A failed probe is a result like any other, but for a timeout that our own lag may have caused: that probe was not
-run, and only who asked for it by name is told. An exception from `on_result` or `look` is a programmer's error and
+run, and only who asked for it by name is told. An exception from `look` or any `on_…` is a programmer's error and
 ends `run`.
 
 What this module does not know: what a result means, and what is known of an endpoint without asking it.
@@ -49,17 +49,17 @@ UNSENT: Final = frozenset[Kind]({"local", "dns", "connect", "tls"})
 LEFT_OUT: Final[tuple[LeftOut, ...]] = ("late", "busy", "fresh", "budget")
 
 
-def _nothing(provider: str, said: str) -> None:
-    del provider, said
+def _nothing(*_told: object) -> None:
+    pass
 
 
 class Scheduler:
     """Probes every endpoint at its time, within each provider's limits. `look` tells what is known of one.
 
-    `on_spent` is told once a day of each provider whose budget is used up, with the figures in words.
+    `on_spent` is told once a day of each provider whose budget is used up, with the figures in words. `on_start` is
+    told of each probe how many seconds after its time it began, the wait for one of its provider's slots included.
 
-    `left_out` counts the turns without the probe that they were for; `lateness` is how late the last probe was
-    started, in seconds.
+    `left_out` counts the turns without the probe that they were for.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Scheduler:
         on_result: Callable[[ProbeResult], None],
         look: Callable[[str, float], Evidence],
         on_spent: Callable[[str, str], None] = _nothing,
+        on_start: Callable[[float], None] = _nothing,
         connections: Connections | None = None,
         kinds: Mapping[ProbeKind, Check] = KINDS,
     ) -> None:
@@ -79,6 +80,7 @@ class Scheduler:
         self._on_result = on_result
         self._look = look
         self._on_spent = on_spent
+        self._on_start = on_start
         self._connections = Connections(clock=clock) if connections is None else connections
         self._kinds = kinds
         self._plan = Plan(rng)
@@ -89,7 +91,6 @@ class Scheduler:
         self._left_out: Counter[LeftOut] = Counter()
         self._wake = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
-        self.lateness = 0.0
 
     # ---- reading -------------------------------------------------------------------------------------
 
@@ -180,7 +181,7 @@ class Scheduler:
     # ---- running -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Probe until cancelled. Raises: ExceptionGroup around what `on_result` or `look` raised."""
+        """Probe until cancelled. Raises: ExceptionGroup around what `look` or any `on_…` raised."""
         try:
             async with asyncio.TaskGroup() as self._group:
                 while True:
@@ -300,7 +301,6 @@ class Scheduler:
     def _start(self, row: Row, settings: ProbeSettings, now: float) -> None:
         assert self._group is not None  # only `run` advances
         row.place = "running"
-        self.lateness = max(0.0, self._clock() - row.due)
         self._running[row.endpoint.provider] += 1
         hold = None
         if self._paid(settings):
@@ -315,6 +315,8 @@ class Scheduler:
     ) -> None:
         bought = row.bought
         try:
+            # Told here and not where the task was made: of those that are made together the last begins later.
+            self._on_start(max(0.0, self._clock() - row.due))
             result = await probe(
                 endpoint,
                 settings,
