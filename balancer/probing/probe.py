@@ -103,9 +103,10 @@ async def probe(
     clock: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
     kinds: Mapping[ProbeKind, Check] = KINDS,
+    transcribed: bool = True,
 ) -> ProbeResult:
-    """Probe once. Raises: nothing but `CancelledError`."""
-    trace = Trace(clock=clock, credential=credential, others=_secrets(settings))
+    """Probe once, writing a transcript where somebody will read it. Raises: nothing but `CancelledError`."""
+    trace = Trace(clock=clock, credential=credential, others=_secrets(settings), transcribed=transcribed)
     client = Client(endpoint, settings, credential, connections=connections, trace=trace, clock=clock, wall=wall)
     began = clock()
     bug: str | None = None

@@ -26,6 +26,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import inf
 from typing import Final, Literal
 
 from balancer.config.secret import Secret
@@ -43,6 +44,7 @@ from balancer.probing.probe import ProbeResult, probe
 LeftOut = Literal["late", "busy", "fresh", "budget"]
 """Why a turn was not used: it came much too late, or its provider's slots were taken for so long; a paid probe was
 worth nothing, or the money is spent."""
+NAP_MIN: Final = 0.001  # s; uvloop rounds to such steps, and naps of none would follow each other until the turn
 NAP_MAX: Final = 10.0  # s; a timer of the loop sleeps on after a suspend, and our clock says by how much it is late
 UNSENT: Final = frozenset[Kind]({"local", "dns", "connect", "tls"})
 """How a probe ends that could not even send its request, which then costs nothing."""
@@ -90,6 +92,7 @@ class Scheduler:
         self._unseen: set[str] = set()
         self._left_out: Counter[LeftOut] = Counter()
         self._wake = asyncio.Event()
+        self._sleeps_until = inf
         self._group: asyncio.TaskGroup | None = None
 
     # ---- reading -------------------------------------------------------------------------------------
@@ -182,17 +185,21 @@ class Scheduler:
 
     async def run(self) -> None:
         """Probe until cancelled. Raises: ExceptionGroup around what `look` or any `on_…` raised."""
+        loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as self._group:
                 while True:
                     self._wake.clear()
-                    delay = self._advance(self._clock())
-                    nap = None if delay is None else min(delay, NAP_MAX)
+                    now = self._clock()
+                    delay = self._advance(now)
+                    nap = inf if delay is None else min(max(delay, NAP_MIN), NAP_MAX)
+                    self._sleeps_until = now + nap
+                    alarm = None if delay is None else loop.call_later(nap, self._wake.set)
                     try:
-                        async with asyncio.timeout(nap):
-                            await self._wake.wait()
-                    except TimeoutError:
-                        pass  # something is due, or may be
+                        await self._wake.wait()
+                    finally:
+                        if alarm is not None:
+                            alarm.cancel()
         finally:
             self._group = None
             self._running.clear()
@@ -270,9 +277,9 @@ class Scheduler:
             if self._running[provider] >= row.settings.concurrency:
                 return
             line.popleft()
-            seen = self._look(row.endpoint.id, now)
             settings = row.settings
-            if self._paid(settings) and self._leaves_out(row, seen, now):
+            seen = self._look(row.endpoint.id, now) if self._paid(settings) else None
+            if seen is not None and self._leaves_out(row, seen, now):
                 if settings.free_kind == "none":
                     self._unseen.discard(row.endpoint.id)
                     self._plan.again(row, started=now, now=now, wait=turn(settings, seen, failing=row.failing))
@@ -325,6 +332,7 @@ class Scheduler:
                 clock=self._clock,
                 wall=self._wall,
                 kinds=self._kinds,
+                transcribed=False,  # nobody reads it
             )
         except asyncio.CancelledError:
             self._refuse(row, RuntimeError("the probe schedule has stopped"))
@@ -333,7 +341,8 @@ class Scheduler:
             raise
         finally:
             self._running[endpoint.provider] -= 1
-            self._wake.set()
+            if endpoint.provider in self._queues:
+                self._wake.set()  # somebody waits for the slot
         if hold is not None:
             self._budgets.settle(hold, usd=result.cost, sent=result.outcome.kind not in UNSENT)
         self._settle(row, settings, bought, result, started=started)
@@ -365,6 +374,8 @@ class Scheduler:
             self._queue(row)  # they asked for the paid kind, and came while a free one ran in its place
         else:
             self._answer(row, result)
+        if row.due < self._sleeps_until:
+            self._wake.set()
 
     def _answer(self, row: Row, result: ProbeResult) -> None:
         waiters, row.waiters = row.waiters, []
