@@ -5,8 +5,7 @@ probing, HTTP and metrics do not know of each other. `running()` binds the socke
 and the ticker inside one TaskGroup, and ends all of them on the way out; a crash of any of them ends the
 daemon, because a daemon that decides without probes and does not say so would be a lie.
 
-Status pages and our own reach are probed beside the endpoints, by a schedule of their own: nothing that they do may
-wait for a provider's slots, nor a provider for theirs.
+Status pages and our own reach are probed by a schedule of their own: they wait for no provider's slots.
 
 After every write to the table somebody calls `_changed`: new transitions become log lines, and readers of the
 event stream are woken. They read the table's own memory of transitions, so nothing is queued per reader.
@@ -97,6 +96,7 @@ class Daemon:
             on_result=self._probed,
             look=lambda key, now: self.balancer.evidence(key, now=now),
             on_spent=lambda provider, said: self._log.warning("probe.budget_spent", provider=provider, spent=said),
+            on_start=self._metrics.probe_started,
         )
         self._lookouts = Scheduler(
             clock=clock.monotonic,
@@ -313,7 +313,6 @@ class Daemon:
         schedule = self._scheduler
         self._metrics.scheduler(
             in_flight=schedule.in_flight,
-            lateness=schedule.lateness,
             stretch=schedule.stretch,
             left_out=schedule.left_out,
             spent={key: (spent.requests, spent.usd) for key, spent in schedule.all_spent().items()},

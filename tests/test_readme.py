@@ -83,9 +83,7 @@ def test_every_metric_is_documented_and_the_other_way_round():
     metrics.providers(["p"])
     metrics.certificate("a/m@p", 1.0)
     metrics.lag(0.0)
-    metrics.scheduler(
-        in_flight=0, lateness=0.0, stretch=1.0, left_out={}, spent={"p": (0, 0.0)}, limits={"p": (1, 1.0)}
-    )
+    metrics.scheduler(in_flight=0, stretch=1.0, left_out={}, spent={"p": (0, 0.0)}, limits={"p": (1, 1.0)})
     metrics.reloaded(successful=True, wall=1.0)
     table.record("a/m@p", Outcome(kind="success"), now=1.0, reporter="proxy")
     metrics.reporters(["proxy"])

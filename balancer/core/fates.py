@@ -60,6 +60,8 @@ class Kin:
         elif row in self._own:  # all that was seen of it was taken back
             self._sum -= self._own.pop(row)
         usual = self._sum / len(self._own) if self._own else None
+        if usual is None and self.usual is None:
+            return  # where only cheap probes come nothing is seen of anybody, and there may be thousands to tell it
         if usual is None or self.usual is None or abs(usual - self.usual) >= KIN_STEP:
             self.usual = usual
             self._tell()

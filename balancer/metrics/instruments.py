@@ -35,13 +35,15 @@ _DECISION_BUCKETS: Final = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3
 # From a loopback connect to the default timeout of a whole probe (10 s); few, as each is five lines a provider.
 _PROBE_BUCKETS: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+# Of a healthy loop milliseconds; beyond 5 s a turn is not taken at all.
+_LATE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
+
 LeftOut = Literal["late", "busy", "fresh", "budget"]
 """Why a turn was not used for the probe that it was for: the closed set behind the label `reason`."""
 
 _GAUGES: Final[Mapping[str, str]] = {
     "balancer_event_loop_lag_seconds": "How late the event loop ran a timer, measured last.",
     "balancer_probes_in_flight": "Probes that run now.",
-    "balancer_probe_lateness_seconds": "How long after its due time a probe was started, measured last.",
     "balancer_probe_stretch_ratio": "What all probe intervals are multiplied with, as we are overloaded.",
     "balancer_config_last_reload_successful": "1 if the newest configuration was taken, 0 if it was refused.",
     "balancer_config_last_reload_success_timestamp_seconds": "When a configuration was last taken, in Unix time.",
@@ -56,6 +58,7 @@ class Metrics:
         self._build = line("balancer_build_info", {"version": version, "python": python_version()}, 1)
         self._process = ProcessCollector(registry=None)
         self._decisions = Histogram("balancer_decision_duration_seconds", {}, _DECISION_BUCKETS)
+        self._late = Histogram("balancer_probe_lateness_seconds", {}, _LATE_BUCKETS)
         self._reports = dict.fromkeys(REPORT_RESULTS, 0)
         self._phases: dict[str, dict[str, Histogram]] = {}
         self._costs: dict[str, float] = {}
@@ -68,6 +71,10 @@ class Metrics:
         self._lookouts: dict[str, bool | None] = {}
 
     # ---- counting ------------------------------------------------------------------------------------
+
+    def probe_started(self, late: float) -> None:
+        """Count one probe that began, so many seconds after its turn had come."""
+        self._late.observe(late)
 
     def probed(self, provider: str, phases: Mapping[str, float], cost: float | None) -> None:
         """Count one finished probe: seconds by phase, and its price in USD (`None`: unknown or free)."""
@@ -104,7 +111,6 @@ class Metrics:
         self,
         *,
         in_flight: int,
-        lateness: float,
         stretch: float,
         left_out: Mapping[LeftOut, int],
         spent: Mapping[str, tuple[int, float]],
@@ -115,7 +121,6 @@ class Metrics:
         Shape: `left_out` by `LeftOut`; `spent` and its `limits` are a number of requests, and USD.
         """
         self._gauges["balancer_probes_in_flight"] = in_flight
-        self._gauges["balancer_probe_lateness_seconds"] = lateness
         self._gauges["balancer_probe_stretch_ratio"] = stretch
         self._left_out.update(left_out)
         self._spent = dict(spent)
@@ -196,6 +201,12 @@ class Metrics:
                 kind="histogram",
                 help="Time that probes spent in each of their phases; a phase that did not happen is not counted.",
                 lines=[text for series in durations for text in series.lines()],
+            ),
+            Family(
+                name="balancer_probe_lateness_seconds",
+                kind="histogram",
+                help="How long after its due time each probe began.",
+                lines=self._late.lines(),
             ),
             Family(
                 name="balancer_probe_cost_usd",

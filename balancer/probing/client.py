@@ -23,7 +23,6 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
-from urllib.parse import quote, urlunsplit
 
 import h11
 
@@ -36,8 +35,9 @@ from balancer.probing.connection import (
     Connections,
     Handshake,
     Route,
+    below,
     origin_of,
-    split,
+    target_of,
 )
 from balancer.probing.dialects import DIALECTS, DialectRules
 from balancer.probing.failure import Failure
@@ -54,7 +54,6 @@ ERROR_BODY_WAIT: Final = 1.0  # seconds; the status is the verdict, its explanat
 INFORMATIONAL_MAX: Final = 20  # 1xx answers before the real one; more is a game
 DRAIN_WAIT: Final = 0.25  # seconds given to an answer's end so that its connection can be kept
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS"})  # Source: RFC 9110, 9.2.2
-_URL_SAFE: Final = "%/:=&?~#+!$,;'@()*[]"  # what may stand in a target as it is; source: RFC 3986
 
 
 class Answer:
@@ -131,6 +130,8 @@ class Answer:
 
     async def ends_soon(self) -> bool:
         """Wait a moment for the body's end, throwing away what comes. Raises: nothing."""
+        if self._ended:
+            return True
         try:
             async with asyncio.timeout(self._spare(DRAIN_WAIT)):
                 while await self.chunk():
@@ -213,13 +214,8 @@ class Client:
         return headers
 
     def below(self, path: str) -> str:
-        """Name a URL below the endpoint's `base_url`, with both queries; what both give, `path` has the word on."""
-        base, wanted = split(self.endpoint.base_url), split(path)
-        whole = f"{base.path.rstrip('/')}/{wanted.path.lstrip('/')}"
-        given = {part.partition("=")[0] for part in wanted.query.split("&")}
-        kept = [part for part in base.query.split("&") if part and part.partition("=")[0] not in given]
-        query = "&".join([*filter(None, [wanted.query]), *kept])
-        return urlunsplit((base.scheme, base.netloc, whole, query, ""))
+        """Name a URL below the endpoint's `base_url`. Raises: Failure."""
+        return below(self.endpoint.base_url, path)
 
     @asynccontextmanager
     async def request(
@@ -230,10 +226,7 @@ class Client:
         Raises: Failure.
         """
         route = self._route(url)
-        parts = split(url)
-        target = quote(parts.path, safe=_URL_SAFE) or "/"
-        if parts.query:
-            target += f"?{quote(parts.query, safe=_URL_SAFE)}"
+        target = target_of(url)
         lines = {"host": str(route.origin), "user-agent": USER_AGENT, "accept-encoding": "identity", **headers}
         lines |= self._sent_headers()
         if route.proxy is not None and not route.tunnels:

@@ -103,12 +103,13 @@ async def probe(
     wall: Callable[[], float] = time.time,
     kinds: Mapping[ProbeKind, Check] = KINDS,
     another: Callable[[], bool] = lambda: True,
+    transcribed: bool = True,
 ) -> ProbeResult:
-    """Probe once. Raises: nothing but `CancelledError`.
+    """Probe once, writing a transcript where somebody will read it. Raises: nothing but `CancelledError`.
 
     Shape: `another` is asked before a second request that costs money, and says whether there is any left for it.
     """
-    trace = Trace(clock=clock, credential=credential, others=_secrets(settings))
+    trace = Trace(clock=clock, credential=credential, others=_secrets(settings), transcribed=transcribed)
     client = Client(
         endpoint,
         settings,

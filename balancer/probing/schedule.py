@@ -2,20 +2,18 @@
 
 Theory of operation: an endpoint is *planned* (`plan` says when its turn comes), *queued* (due, waiting for one of
 its provider's slots) or *running*. The next turn is counted from the start of the last probe: one that takes longer
-than its interval delays itself and nobody else. Who waits too long in a line is not run, and has another turn: a
-provider that is slow to answer is asked less often, and what is asked is asked in time. Whoever asks by name goes
-first and is never dropped.
+than its interval delays itself and nobody else. Who waits too long in a line is not run, and has another turn: what
+is asked is asked in time. Whoever asks by name goes first and is never dropped.
 
 At its turn a free kind is probed; a paid one only where `pace` finds it worth its money and its provider's `budget`
 is not spent. Else that is told as `left_out`, and the endpoint's free kind is probed in its place: an outage must
-not wait for the next purchase. What that finds is no answer to what only a paid probe can ask, and changes nothing
-about when the next one is bought.
+not wait for the next purchase. What that finds changes nothing about when that is.
 
 A failed probe is a result like any other, but for a timeout while our loop stood still or the machine slept: that
 probe was not run, and only who asked for it by name is told. While probes run, `run` looks twice a second whether
-it is woken in time. An exception from `on_result` or `look` is a programmer's error and ends `run`.
+it is woken in time. An exception from `look` or any `on_…` is a programmer's error and ends `run`.
 
-What this module does not know: what a result means, and what is known of an endpoint without asking it.
+What this module does not know: what a result means, and what is known of an endpoint.
 """
 
 from __future__ import annotations
@@ -25,8 +23,8 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from typing import Final, Literal
 
 from balancer.config.secret import Secret
@@ -43,24 +41,24 @@ from balancer.probing.plan import LATE_MAX, Plan, Row
 from balancer.probing.probe import ProbeResult, probe
 
 LeftOut = Literal["late", "busy", "fresh", "budget"]
-"""Why a turn was not used: it came much too late, or its provider's slots were taken for so long; a paid probe was
-worth nothing, or the money is spent."""
+"""Why a turn was not used: much too late, its provider's slots taken; a paid probe worth nothing, no money left."""
+NAP_MIN: Final = 0.001  # s; uvloop rounds to such steps, and naps of none would follow each other until the turn
 NAP_MAX: Final = 10.0  # s; a timer of the loop sleeps on after a suspend, and our clock says by how much it is late
 LISTEN: Final = 0.5  # s; the same while probes run: what their timeouts are compared with is a second or more
 LEFT_OUT: Final[tuple[LeftOut, ...]] = ("late", "busy", "fresh", "budget")
 
 
-def _nothing(provider: str, said: str) -> None:
-    del provider, said
+def _nothing(*_told: object) -> None:
+    pass
 
 
 class Scheduler:
     """Probes every endpoint at its time, within each provider's limits. `look` tells what is known of one.
 
-    `on_spent` is told once a day of each provider whose budget is used up, with the figures in words.
+    `on_spent` is told once a day of each provider whose budget is used up, with the figures in words. `on_start` is
+    told of each probe how many seconds after its time it began, the wait for one of its provider's slots included.
 
-    `left_out` counts the turns without the probe that they were for; `lateness` is how late the last probe was
-    started, in seconds. Without `stretches` it keeps its intervals however late it is.
+    Without `stretches` it keeps its intervals however late it is.
     """
 
     def __init__(
@@ -72,6 +70,7 @@ class Scheduler:
         on_result: Callable[[ProbeResult], None],
         look: Callable[[str, float], Evidence],
         on_spent: Callable[[str, str], None] = _nothing,
+        on_start: Callable[[float], None] = _nothing,
         connections: Connections | None = None,
         kinds: Mapping[ProbeKind, Check] = KINDS,
         stretches: bool = True,
@@ -81,6 +80,7 @@ class Scheduler:
         self._on_result = on_result
         self._look = look
         self._on_spent = on_spent
+        self._on_start = on_start
         self._connections = Connections(clock=clock) if connections is None else connections
         self._kinds = kinds
         self._plan = Plan(rng, stretches=stretches)
@@ -91,8 +91,8 @@ class Scheduler:
         self._unseen: set[str] = set()
         self._left_out: Counter[LeftOut] = Counter()
         self._wake = asyncio.Event()
+        self._sleeps_until = inf
         self._group: asyncio.TaskGroup | None = None
-        self.lateness = 0.0
 
     # ---- reading -------------------------------------------------------------------------------------
 
@@ -183,7 +183,7 @@ class Scheduler:
     # ---- running -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Probe until cancelled. Raises: ExceptionGroup around what `on_result` or `look` raised."""
+        """Probe until cancelled. Raises: ExceptionGroup around what `look` or any `on_…` raised."""
         try:
             async with asyncio.TaskGroup() as self._group:
                 while True:
@@ -201,11 +201,13 @@ class Scheduler:
     async def _sleep(self, delay: float | None) -> None:
         """Sleep until something is due or may be, and note by how much that was too long."""
         nap = LISTEN if self.in_flight else NAP_MAX
-        nap = nap if delay is None else min(delay, nap)
-        until = self._clock() + nap
-        with suppress(TimeoutError):
-            async with asyncio.timeout(nap):
-                await self._wake.wait()
+        nap = max(NAP_MIN, nap if delay is None else min(delay, nap))
+        until = self._sleeps_until = self._clock() + nap
+        alarm = asyncio.get_running_loop().call_later(nap, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            alarm.cancel()
         self._lag.woken(self._clock() - until)
 
     async def probe_now(self, endpoint_id: str) -> ProbeResult:
@@ -276,9 +278,9 @@ class Scheduler:
             if self._running[provider] >= row.settings.concurrency:
                 return
             line.popleft()
-            seen = self._look(row.endpoint.id, now)
             settings = row.settings
-            if self._paid(settings) and self._leaves_out(row, seen, now):
+            seen = self._look(row.endpoint.id, now) if self._paid(settings) else None
+            if seen is not None and self._leaves_out(row, seen, now):
                 if settings.free_kind == "none":
                     self._unseen.discard(row.endpoint.id)
                     self._plan.again(row, started=now, now=now, wait=turn(settings, seen, failing=row.failing))
@@ -307,7 +309,6 @@ class Scheduler:
     def _start(self, row: Row, settings: ProbeSettings, now: float) -> None:
         assert self._group is not None  # only `run` advances
         row.place = "running"
-        self.lateness = max(0.0, self._clock() - row.due)
         self._running[row.endpoint.provider] += 1
         hold = None
         if self._paid(settings):
@@ -323,6 +324,8 @@ class Scheduler:
         bought = row.bought
         lag = self._lag.total
         try:
+            # Told here and not where the task was made: of those that are made together the last begins later.
+            self._on_start(max(0.0, self._clock() - row.due))
             result = await probe(
                 endpoint,
                 settings,
@@ -332,6 +335,7 @@ class Scheduler:
                 wall=self._wall,
                 kinds=self._kinds,
                 another=lambda: hold is None or self._budgets.extend(hold, settings.budget),
+                transcribed=False,  # nobody reads it
             )
         except asyncio.CancelledError:
             self._refuse(row, RuntimeError("the probe schedule has stopped"))
@@ -340,7 +344,8 @@ class Scheduler:
             raise
         finally:
             self._running[endpoint.provider] -= 1
-            self._wake.set()
+            if endpoint.provider in self._queues:
+                self._wake.set()  # somebody waits for the slot
         if hold is not None:
             self._budgets.settle(hold, usd=result.cost, sent=result.sent)
             if not result.sent:
@@ -375,6 +380,8 @@ class Scheduler:
             self._queue(row)  # they asked for the paid kind, and came while a free one ran in its place
         else:
             self._answer(row, result)
+        if row.due < self._sleeps_until:
+            self._wake.set()
 
     def _answer(self, row: Row, result: ProbeResult) -> None:
         waiters, row.waiters = row.waiters, []

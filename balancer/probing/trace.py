@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Final, Literal
 
 from balancer.config.secret import Secret
 from balancer.core.announcement import Level
-from balancer.probing.redaction import BEGINNING_MAX, HIDDEN, redaction
+from balancer.probing.redaction import BEGINNING_MAX, HIDDEN, Redaction, redaction
 
 Phase = Literal["resolve", "connect", "tls", "request", "first_byte", "first_token", "transfer"]
 
@@ -36,13 +37,19 @@ _MORE_EVENTS: Final = re.compile(r"[\r\n]data:")
 
 
 class Trace:
-    """The notes of one probe."""
+    """The notes of one probe. One that is not `transcribed` drops its lines: nobody will read them."""
 
     def __init__(
-        self, *, clock: Callable[[], float], credential: Secret | None, others: Iterable[Secret] = ()
+        self,
+        *,
+        clock: Callable[[], float],
+        credential: Secret | None,
+        others: Iterable[Secret] = (),
+        transcribed: bool = True,
     ) -> None:
         self._clock = clock
-        self._redaction = redaction((*others,) if credential is None else (credential, *others))
+        self._secrets = (*others,) if credential is None else (credential, *others)
+        self._transcribed = transcribed
         self._phases: dict[str, float] = {}
         self._entered = 0.0
         self._lines: list[str] = []
@@ -61,6 +68,8 @@ class Trace:
 
     @property
     def transcript(self) -> tuple[str, ...]:
+        if not self._transcribed:
+            return ()
         lines = list(self._lines)
         for number in self._telling():
             lines[number] = f"< {HIDDEN}"
@@ -90,6 +99,8 @@ class Trace:
 
     def say(self, line: str) -> None:
         """Add one line to the transcript; past the limit lines are dropped, and the last one says so."""
+        if not self._transcribed:
+            return
         if len(self._lines) < LINES_MAX - 1:
             self._lines.append(self.clean(line, LINE_MAX))
         elif len(self._lines) == LINES_MAX - 1:
@@ -97,12 +108,14 @@ class Trace:
 
     def say_body(self, body: bytes) -> None:
         """Add the beginning of a body to the transcript, and how long the whole is."""
-        if body:
+        if body and self._transcribed:
             self.say(f"< {body[:BODY_MAX].decode('utf-8', 'replace')}")
         self.say(f"< ({len(body)} bytes)")
 
     def say_event(self, data: str) -> None:
         """Add one event of a stream to the transcript."""
+        if not self._transcribed:
+            return
         near = self._redaction.length_max
         if near > 0 and len(self._lines) < LINES_MAX - 1:
             words = "".join(_WORDS.findall(data[: LINE_MAX * CLEANED]))
@@ -113,6 +126,8 @@ class Trace:
 
     def clean(self, text: str, length_max: int) -> str:
         """Make text fit to show: no secret, one printable line, at most `length_max` characters."""
+        if not text:
+            return text
         # Of megabytes only the beginning is looked at, and as much more as tells a secret that begins there.
         seen = length_max * CLEANED
         text = _first_event(text[: seen + BEGINNING_MAX])
@@ -124,6 +139,10 @@ class Trace:
     def redacted(self, text: str) -> str:
         """Replace the credential and other secrets by `***`, leaving the rest of the text as it is."""
         return self._redaction.of(text)
+
+    @cached_property
+    def _redaction(self) -> Redaction:
+        return redaction(self._secrets)  # most good probes have no text at all
 
     def _telling(self) -> Iterator[int]:
         """The numbers of the lines of which the words are part of a secret that others go on with."""

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 
 import pytest
@@ -15,6 +15,7 @@ from balancer.core.row import Row
 MakeEndpoint = Callable[..., Endpoint]
 POLICY = HealthPolicy()
 OK = Outcome(kind="success", latency=0.0)
+OK_SHALLOW = Outcome(kind="success", shallow=True)
 BAD = Outcome(kind="server_error", status=500)
 
 
@@ -94,6 +95,32 @@ def test_of_whom_nothing_was_seen_nothing_is_usual(endpoint: MakeEndpoint) -> No
     kin = Kin(rows)
     assert (kin.usual, {row.kin for row in rows}) == (None, {None})
     assert not any(row.news for row in rows)
+
+
+def test_while_nothing_is_seen_of_anybody_nobody_is_looked_through(endpoint: MakeEndpoint) -> None:
+    class Counted(list[Row]):
+        times = 0
+
+        def __iter__(self) -> Iterator[Row]:
+            self.times += 1
+            return super().__iter__()
+
+    rows = Counted(rows_of(endpoint, 3))
+    kin = Kin(rows)
+    before = rows.times
+    for now in range(1, 100):
+        rows[0].record(
+            OK_SHALLOW,
+            source="probe",
+            ended=float(now),
+            duration=0.1,
+            now=float(now),
+            decision=None,
+            policy=POLICY,
+            random=Random(1),
+        )
+        kin.take(rows[0])
+    assert (kin.usual, rows.times) == (None, before)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.floats(0, 600)), max_size=60))

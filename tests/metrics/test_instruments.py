@@ -60,9 +60,10 @@ def busy(metrics: Metrics, table: Balancer) -> None:
     metrics.decided(3e-5)
     metrics.reported("recorded", 3)
     metrics.lag(0.002)
+    metrics.probe_started(0.01)
+    metrics.probe_started(0.0101)
     metrics.scheduler(
         in_flight=2,
-        lateness=0.01,
         stretch=1.25,
         left_out={"fresh": 7},
         spent={"near": (3, 0.5)},
@@ -114,7 +115,7 @@ def test_the_rims_counts_start_at_zero(metrics: Metrics, samples: Read) -> None:
 
 def test_a_gauge_that_nobody_has_set_has_no_sample(metrics: Metrics) -> None:
     text = metrics.render("")[0].decode()
-    for name in ("event_loop_lag", "probes_in_flight", "probe_lateness", "config_last_reload"):
+    for name in ("event_loop_lag", "probes_in_flight", "probe_stretch", "config_last_reload"):
         assert f"balancer_{name}" not in text
 
 
@@ -139,7 +140,9 @@ def test_what_the_rims_tell_is_shown(metrics: Metrics, table: Balancer, samples:
     assert value("event_loop_lag_seconds") == 0.002
     assert value("probe_certificate_expiry_timestamp_seconds", endpoint="acme/small@near") == 1_800_000_000.0
     assert value("probes_in_flight") == 2
-    assert value("probe_lateness_seconds") == 0.01
+    assert value("probe_lateness_seconds_bucket", le="0.01") == 1
+    assert value("probe_lateness_seconds_bucket", le="0.02") == 2
+    assert value("probe_lateness_seconds_sum") == pytest.approx(0.0201)
     assert value("probe_stretch_ratio") == 1.25
     assert value("probe_turns_left_out_total", reason="fresh") == 7
     assert value("probe_turns_left_out_total", reason="late") == 0

@@ -261,6 +261,7 @@ class Desk:
         self.wall = 1_000_000.0
         self.results = []
         self.spent = []
+        self.late = []
         self.scheduler = Scheduler(
             clock=self.clock,
             wall=lambda: self.wall,
@@ -268,6 +269,7 @@ class Desk:
             on_result=self.results.append if on_result is None else on_result,
             look=(lambda *_: NOTHING) if look is None else look,
             on_spent=lambda *said: self.spent.append(said),
+            on_start=self.late.append,
             connections=Connections(clock=self.clock, tls=lab.trusting),
             kinds=kinds,
         )

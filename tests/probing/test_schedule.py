@@ -1,6 +1,7 @@
 """When endpoints are probed: spread, limits, budgets, reloads, and a schedule that nothing but a bug can stop."""
 
 import asyncio
+import random
 import time
 from dataclasses import replace
 from itertools import pairwise
@@ -11,7 +12,7 @@ from balancer.config.secret import Secret
 from balancer.config.settings import Budget, ProbeSettings
 from balancer.core.evidence import Evidence
 from balancer.core.outcome import Outcome
-from balancer.probing import KINDS, BudgetSpent, Check, Spent
+from balancer.probing import KINDS, BudgetSpent, Check, Scheduler, Spent
 from balancer.probing.schedule import LISTEN
 
 FAST = ProbeSettings(kind="models", interval=0.02, floor=0.02, timeout=2.0)
@@ -106,7 +107,62 @@ async def test_endpoints_are_probed_again_and_again_with_jitter(lab):
     gaps = [later - earlier for earlier, later in pairwise(began)]
     assert min(gaps) >= 0.0899
     assert len({round(gap, 4) for gap in gaps}) > 1
-    assert desk.scheduler.lateness < 1.0
+    assert len(desk.late) >= 6
+    assert 0.0 <= min(desk.late) <= max(desk.late) < 1.0
+
+
+async def test_how_late_each_probe_begins_is_told_and_the_wait_for_a_slot_is_part_of_it(lab):
+    state, kinds = lab.gate()
+    desk = lab.desk(now=100.0, kinds=kinds)
+    desk.apply(desk.endpoints(2), ProbeSettings(interval=3600.0, concurrency=1))
+    async with desk.running(), asyncio.TaskGroup() as group:
+        for name in ("model@door/0", "model@door/1"):
+            group.create_task(desk.scheduler.probe_now(name), name="asks")
+        await lab.until(lambda: state["inside"] == 1)
+        assert desk.late == [0.0]
+        desk.now = 103.0
+        state["open"].set()
+    assert desk.late == [0.0, 3.0]
+
+
+def test_it_sleeps_until_a_turn_and_does_not_look_again_and_again(laboratory):
+    uvloop = pytest.importorskip("uvloop")
+    looks = []
+
+    async def main():
+        lab = laboratory()
+        done, kinds = lab.counted()
+        desk = lab.desk(kinds=kinds)
+        scheduler = Scheduler(
+            clock=lambda: looks.append(None) or time.monotonic(),
+            rng=random.Random(7),
+            on_result=desk.results.append,
+            look=lambda *_: NOTHING,
+            kinds=kinds,
+        )
+        endpoints = desk.endpoints(50)
+        scheduler.apply(endpoints, dict.fromkeys(endpoints, ProbeSettings(interval=1.0, concurrency=50)), {})
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(scheduler.run(), name="probe schedule")
+            await lab.until(lambda: len(done) >= 50)
+            running.cancel()
+        await lab.close()
+        return len(looks) / len(done)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(main()) < 13.0  # a probe reads the clock six times, and a look at the plan four
+
+
+async def test_a_turn_that_is_planned_before_the_one_waited_for_is_not_slept_through(lab):
+    done, kinds = lab.counted()
+    desk = lab.desk(kinds=kinds)
+    endpoints = desk.endpoints(2)
+    often, seldom = endpoints
+    settings = {often: FAST, seldom: ProbeSettings(kind="models", interval=3600.0)}
+    desk.scheduler.apply(endpoints, settings, {})
+    async with desk.running():
+        await lab.until(lambda: done.count(often) >= 5)
+    assert seldom not in done
 
 
 async def test_real_probes_of_a_real_server_reach_on_result_and_complete_the_picture(lab):
@@ -119,6 +175,7 @@ async def test_real_probes_of_a_real_server_reach_on_result_and_complete_the_pic
         await lab.until(lambda: len(desk.results) >= 60)
     assert {result.endpoint for result in desk.results} == set(endpoints)
     assert {result.outcome.kind for result in desk.results} == {"success"}
+    assert {result.transcript for result in desk.results} == {()}, "nobody reads it"
     assert server.connections == 20
     assert desk.scheduler.in_flight == 0
 

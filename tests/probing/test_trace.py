@@ -89,6 +89,13 @@ def test_text_becomes_one_printable_line():
     assert trace.clean("x" * 20, 10) == "x" * 9 + "…"
 
 
+def test_what_nobody_will_read_is_not_written_down():
+    trace = Trace(clock=lambda: 0.0, credential=Secret("sk-secret-0123"), transcribed=False)
+    trace.say("> authorization: Bearer sk-secret-0123")
+    assert trace.transcript == ()
+    assert trace.clean("x sk-secret-0123", 100) == "x ***"
+
+
 def test_a_transcript_is_bounded_and_says_so():
     trace = Trace(clock=lambda: 0.0, credential=None)
     for _ in range(LINES_MAX * 3):

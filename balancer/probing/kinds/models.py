@@ -7,7 +7,7 @@ unless `probe.listed` makes it one. A list that says that it goes on is followed
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import partial
 from itertools import islice
@@ -45,11 +45,12 @@ async def run(client: Client) -> Outcome:
             if status is not None and page.kind == "probe_invalid":
                 break  # this list is not followed as others are: what was read of it stands
             return page
-        status, listing = page
+        status, listing, entries = page
         known = len(names)
-        names |= dict.fromkeys(_named(_entries(listing)))
-        if wanted in names:
-            return Outcome(kind="success", status=status)
+        for name in _named(entries):
+            if name == wanted:
+                return Outcome(kind="success", status=status)
+            names[name] = None
         url = _next(first, listing)
         if url is None or len(names) == known:  # a server that does not know pages sends the same again
             break
@@ -62,8 +63,8 @@ async def run(client: Client) -> Outcome:
     return Outcome(kind="refused" if whole and client.settings.listed else "success", status=status, detail=said)
 
 
-async def _page(client: Client, url: str) -> Outcome | tuple[int, object]:
-    """Ask for one page: what came with a good status, or the outcome of any other. Raises: Failure."""
+async def _page(client: Client, url: str) -> Outcome | tuple[int, object, list[object]]:
+    """Ask for a page: status, answer and the list in it where all is well, or else the outcome. Raises: Failure."""
     headers = {"accept": "application/json", **client.identity}
     async with client.request("GET", url, headers=headers) as answer:
         if not good(answer.status):
@@ -74,10 +75,11 @@ async def _page(client: Client, url: str) -> Outcome | tuple[int, object]:
             listing = parsed(body)
         except ValueError as problem:
             raise Failure("malformed", f"the list of models is {problem}", status=answer.status) from None
-        if _entries(listing) is None:
+        entries = _entries(listing)
+        if entries is None:
             said = client.explained(answer, body[:2000].decode("utf-8", "replace"))
             raise Failure("malformed", f"not a list of models: {said}", status=answer.status)
-        return answer.status, listing
+        return answer.status, listing, entries
 
 
 def _entries(listing: object) -> list[object] | None:
@@ -87,13 +89,14 @@ def _entries(listing: object) -> list[object] | None:
     return listing if isinstance(listing, list) else None
 
 
-def _named(entries: list[object] | None) -> Iterator[str]:
-    for entry in () if entries is None else entries:
-        names = [entry.get(key) for key in _NAMES] if isinstance(entry, Mapping) else [entry]
-        # One name of an entry: the others are its title, or the same again.
-        name = next((name for name in names if isinstance(name, str)), None)
-        if name is not None:
-            yield name.removeprefix(_PREFIX)
+def _named(entries: list[object]) -> Iterator[str]:
+    for entry in entries:
+        # Asked for the very type: for `Mapping` it takes as long as the rest, and a list may have hundreds.
+        names: Iterable[object] = map(entry.get, _NAMES) if isinstance(entry, dict) else (entry,)
+        for name in names:
+            if isinstance(name, str):
+                yield name.removeprefix(_PREFIX)
+                break  # one name of an entry: the others are its title, or the same again
 
 
 def _next(first: str, listing: object) -> str | None:
