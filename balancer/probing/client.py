@@ -176,6 +176,7 @@ class Client:
         self._began = clock()
         self._credential = credential
         self._last: Connection | None = None
+        self.url_good = False  # whether `probe.url` is known to lead somewhere
         self.discarded: list[Outcome] = []  # answers that were paid for and asked for once more
         self._connections = connections
 

@@ -100,10 +100,12 @@ async def probe(
     clock: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
     kinds: Mapping[ProbeKind, Check] = KINDS,
+    url_good: bool = False,
 ) -> ProbeResult:
-    """Probe once. Raises: nothing but `CancelledError`."""
+    """Probe once; `url_good` says that `probe.url` was good before. Raises: nothing but `CancelledError`."""
     trace = Trace(clock=clock, credential=credential, others=_secrets(settings))
     client = Client(endpoint, settings, credential, connections=connections, trace=trace, clock=clock, wall=wall)
+    client.url_good = url_good
     began = clock()
     bug: str | None = None
     try:

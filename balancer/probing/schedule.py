@@ -166,7 +166,7 @@ class Scheduler:
                 plan.add(fresh, now)
                 continue
             if known.asks != fresh.asks:
-                known.bought = Bought()
+                known.forget()
             shorter = fresh.settings.interval < known.settings.interval
             known.endpoint, known.settings = fresh.endpoint, fresh.settings
             if shorter and known.place == "planned":
@@ -333,6 +333,7 @@ class Scheduler:
                 clock=self._clock,
                 wall=self._wall,
                 kinds=self._kinds,
+                url_good=row.url_good,
             )
         except asyncio.CancelledError:
             self._refuse(row, RuntimeError("the probe schedule has stopped"))
@@ -367,7 +368,7 @@ class Scheduler:
             self._plan.miss(row, self._clock())
         else:
             self._unseen.discard(result.endpoint)
-            row.failing = told == "failure"
+            row.learn(result, settings.url)
             self._on_result(result)
             now = self._clock()
             wait = turn(row.settings, self._look(result.endpoint, now), failing=row.failing)
