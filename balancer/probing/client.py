@@ -182,6 +182,7 @@ class Client:
         self._last: Connection | None = None
         self.sent = 0  # requests that may have to be paid for, whether an answer came or not
         self.discarded: list[Outcome] = []  # what was paid for besides the answer that is told
+        self.url_good = False  # whether `probe.url` is known to lead somewhere
         self._connections = connections
 
     @property

@@ -28,6 +28,7 @@ from typing import Final, Literal
 from balancer.config.secret import Secret
 from balancer.config.settings import ProbeSettings
 from balancer.core.model import Endpoint
+from balancer.core.outcome import COUNTS
 from balancer.probing.pace import Bought
 from balancer.probing.probe import ProbeResult
 
@@ -49,7 +50,7 @@ class Row:
     """One scheduled endpoint. `number` is the heap entry that counts; older entries are void.
 
     `started` is when its last turn was taken, `wait` what lies between its turns, without stretch and jitter;
-    `failing` is whether its last probe failed.
+    `failing` is whether its last probe failed, `url_good` whether `probe.url` ever was what it should be.
     """
 
     endpoint: Endpoint
@@ -59,6 +60,7 @@ class Row:
     number: int = -1
     place: Literal["planned", "queued", "running"] = "planned"
     failing: bool = False
+    url_good: bool = False
     started: float = float("-inf")
     wait: float = field(init=False)
     bought: Bought = field(default_factory=Bought)
@@ -66,6 +68,16 @@ class Row:
 
     def __post_init__(self) -> None:
         self.wait = self.settings.interval
+
+    def learn(self, result: ProbeResult, url: str | None) -> None:
+        """Remember how a probe ended that asked for this `probe.url`, which a reload may have changed since."""
+        self.failing = COUNTS[result.outcome.kind] == "failure"
+        if result.kind == "http" and result.outcome.kind == "success" and url == self.settings.url:
+            self.url_good = True
+
+    def forget(self) -> None:
+        """Forget what was found out by asking otherwise than it is asked now."""
+        self.bought, self.url_good = Bought(), False
 
     @property
     def priced(self) -> bool:

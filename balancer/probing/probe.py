@@ -104,10 +104,12 @@ async def probe(
     kinds: Mapping[ProbeKind, Check] = KINDS,
     another: Callable[[], bool] = lambda: True,
     transcribed: bool = True,
+    url_good: bool = False,
 ) -> ProbeResult:
     """Probe once, writing a transcript where somebody will read it. Raises: nothing but `CancelledError`.
 
-    Shape: `another` is asked before a second request that costs money, and says whether there is any left for it.
+    Shape: `another` is asked before a second request that costs money, and says whether there is any left for it;
+    `url_good` says that `probe.url` was good before.
     """
     trace = Trace(clock=clock, credential=credential, others=_secrets(settings), transcribed=transcribed)
     client = Client(
@@ -120,6 +122,7 @@ async def probe(
         wall=wall,
         another=another,
     )
+    client.url_good = url_good
     began = clock()
     bug: str | None = None
     try:

@@ -164,7 +164,7 @@ class Scheduler:
                 plan.add(fresh, now)
                 continue
             if known.asks != fresh.asks:
-                known.bought = Bought()
+                known.forget()
             shorter = fresh.settings.interval < known.settings.interval
             known.endpoint, known.settings = fresh.endpoint, fresh.settings
             if shorter and known.place == "planned":
@@ -336,6 +336,7 @@ class Scheduler:
                 kinds=self._kinds,
                 another=lambda: hold is None or self._budgets.extend(hold, settings.budget),
                 transcribed=False,  # nobody reads it
+                url_good=row.url_good,
             )
         except asyncio.CancelledError:
             self._refuse(row, RuntimeError("the probe schedule has stopped"))
@@ -370,7 +371,7 @@ class Scheduler:
             self._plan.miss(row, self._clock())
         else:
             self._unseen.discard(result.endpoint)
-            row.failing = told == "failure"
+            row.learn(result, settings.url)
             self._on_result(result)
             now = self._clock()
             wait = turn(row.settings, self._look(result.endpoint, now), failing=row.failing)

@@ -470,6 +470,26 @@ async def test_a_timeout_while_our_loop_stood_still_is_nobodys_failure(lab, outc
     assert len(desk.results) == taken
 
 
+async def test_a_health_url_that_is_gone_counts_once_it_was_good_and_until_another_is_configured(lab):
+    state = {"status": 404}
+    server = await lab.serve(lambda seen: seen.answer(state["status"]))
+    desk = lab.desk()
+    settings = ProbeSettings(kind="http", interval=3600.0, url="/health")
+    desk.apply(desk.endpoints(1, server.url), settings)
+
+    async def asked():
+        return (await desk.scheduler.probe_now("model@door/0")).outcome.kind
+
+    async with desk.running():
+        assert await asked() == "probe_invalid"
+        state["status"] = 200
+        assert await asked() == "success"
+        state["status"] = 404
+        assert [await asked(), await asked()] == ["malformed", "malformed"]
+        desk.apply(desk.endpoints(1, server.url), replace(settings, url="/other"))
+        assert await asked() == "probe_invalid"
+
+
 async def test_a_kind_that_raises_counts_for_nothing_and_the_schedule_goes_on(lab):
     async def broken(client):
         raise RuntimeError("oh")

@@ -2,7 +2,8 @@
 
 The credential goes along only to the origin of `base_url`: an absolute URL may lead to a status page of somebody
 else. The operator's own headers go along wherever it leads. Redirects are not followed: what they lead to is
-another URL, which can be configured.
+another URL, which can be configured. A URL of the operator's that is not there (404, 405, 410) is a wrong one, and
+no verdict; but one that was good before is gone, as where a gateway has lost the servers behind it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from balancer.probing.client import Answer, Client
 from balancer.probing.connection import origin_of
 from balancer.probing.dialects.interface import parsed
 from balancer.probing.failure import Failure
-from balancer.probing.kinds.interface import Check, good, refusal
+from balancer.probing.kinds.interface import ABSENT, Check, good, refusal
 from balancer.probing.patterns import SEARCH_MAX, compiled, endless, found, nodes
 
 MATCH_MAX: Final = 4096  # bytes: the time of a pattern like `a.*b` grows with the square of the text
@@ -45,7 +46,8 @@ async def run(client: Client) -> Outcome:
     async with client.request(settings.method, url, headers=headers, body=sent) as answer:
         if answer.status not in settings.status:
             text = await answer.beginning()
-            if not good(answer.status):
+            gone = answer.status in ABSENT and settings.url is not None and client.url_good
+            if not good(answer.status) and not gone:
                 return refusal(client, answer, text, optional=True)
             wanted = ", ".join(str(status) for status in settings.status)
             said = client.explained(answer, text)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 from balancer.core.outcome import Outcome, classify, retry_after
 from balancer.probing.client import Answer, Client
 from balancer.probing.dialects.errors import about_us, delay, regained
 
-_ABSENT = frozenset({404, 405, 410})  # for a model they mean the model; for a list or a page, only that URL
+ABSENT: Final = frozenset({404, 405, 410})  # for a model they mean the model; for a list or a page, only that URL
 # The statuses whose Retry-After is about load or money, and not about the key.
 _HOLDING = frozenset({402, 429, 503, 529})
 
@@ -34,7 +35,7 @@ def refusal(client: Client, answer: Answer, text: str, *, optional: bool = False
     `optional` marks a URL that a provider need not have: that it is missing says that the probe is the wrong one.
     """
     client.trace.say(f"< {text}")
-    if optional and answer.status in _ABSENT:
+    if optional and answer.status in ABSENT:
         said = f"{client.explained(answer, text)}; nothing to probe at this URL, choose another probe.kind"
         return Outcome(kind="probe_invalid", status=answer.status, detail=said)
     return refused(client, answer, answer.status, text, client.explained(answer, text))

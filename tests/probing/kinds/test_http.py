@@ -7,6 +7,7 @@ import time
 import pytest
 
 from balancer.config.secret import Secret
+from balancer.probing.probe import probe
 
 
 async def test_a_path_is_below_the_base_url_and_gets_the_credential(lab):
@@ -48,6 +49,24 @@ async def test_a_good_status_that_was_not_expected_is_malformed(lab):
     result = await lab.probe(server.url, "http", status=(204, 206))
     assert result.outcome.kind == "malformed"
     assert result.outcome.detail == "expected status 204, 206; got 200 Because: fine"
+
+
+@pytest.mark.parametrize("status", [404, 405, 410])
+@pytest.mark.parametrize(
+    ("url", "good_before", "kind"),
+    [("/health", True, "malformed"), ("/health", False, "probe_invalid"), (None, True, "probe_invalid")],
+)
+async def test_a_url_that_is_not_there_is_a_wrong_one_unless_it_was_good_before(
+    lab, status, url, good_before, kind
+):
+    server = await lab.serve(lambda seen: seen.answer(status, "default backend"))
+    settings = lab.settings("http", url=url)
+    result = await probe(
+        lab.endpoint(server.url), settings, None, connections=lab.connections, url_good=good_before
+    )
+    assert (result.outcome.kind, result.outcome.status) == (kind, status)
+    if kind == "malformed":
+        assert result.outcome.detail == f"expected status 200; got {status} Because: default backend"
 
 
 async def test_an_expression_without_end_is_a_wrong_recipe_and_nobody_waits_for_it(lab):
