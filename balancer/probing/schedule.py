@@ -55,10 +55,9 @@ def _nothing(*_told: object) -> None:
 class Scheduler:
     """Probes every endpoint at its time, within each provider's limits. `look` tells what is known of one.
 
-    `on_spent` is told once a day of each provider whose budget is used up, with the figures in words. `on_start` is
-    told of each probe how many seconds after its time it began, the wait for one of its provider's slots included.
-
-    Without `stretches` it keeps its intervals however late it is.
+    `on_spent` is told once a day of each provider whose budget is used up, with the figures in words; `on_start` of
+    each probe how many seconds after its time it began, the wait for a slot included. Without `stretches` it keeps
+    its intervals however late it is.
     """
 
     def __init__(
