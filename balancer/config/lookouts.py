@@ -18,7 +18,6 @@ from msgspec import UnsetType
 
 from balancer.config.beside import SelfCheckShape, StatusPageShape
 from balancer.config.overlay import overlay
-from balancer.config.probes import SECRET_MIN
 from balancer.config.problems import Path
 from balancer.config.proxies import Proxies
 from balancer.config.rules import Sheet
@@ -26,6 +25,7 @@ from balancer.config.secret import Secret
 from balancer.config.sections import ProbeShape
 from balancer.config.settings import Lookout, PageSettings, ProbeSettings, SelfCheck, StatusPage
 from balancer.config.units import duration_text
+from balancer.config.variables import private
 from balancer.core.model import Endpoint
 
 SELF: Final = "self"
@@ -67,9 +67,7 @@ def _name(target: str, taken: Collection[str]) -> str:
 def _variables(sheet: Sheet, path: Path, url: str) -> tuple[Secret, ...]:
     """What the environment put behind the host of an address."""
     node = sheet.written(path)
-    behind = url.partition("://")[2].partition("/")[2] + urlsplit(url).query
-    held = () if node is None else node.held
-    return tuple(Secret(value) for value in held if len(value) >= SECRET_MIN and value in behind)
+    return () if node is None else tuple(map(Secret, private(node.held, url)))
 
 
 def _page(provider: str, page: StatusPage, proxies: Proxies, variables: tuple[Secret, ...]) -> Lookout:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import Final
 from urllib.parse import urlsplit
 
 from msgspec import UnsetType
@@ -27,16 +26,13 @@ from balancer.config.sections import ProbeShape
 from balancer.config.settings import ClientCert, ProbeSettings
 from balancer.config.shape import EndpointShape
 from balancer.config.units import duration_text
+from balancer.config.variables import PRIVATE_MIN, private
 
 _HTTP_KEYS = ("url", "method", "send_body", "status", "headers", "body", "json")
 _BODY_KEYS = ("body", "json")
 _SILENT = ("tls", "tcp", "dns", "none")  # the kinds that send nothing
 
 Headers = Mapping[str, str | Secret | Absent]
-
-
-# Characters of a variable's text from which on it is taken for a secret: what is shorter is a region or a flag.
-SECRET_MIN: Final = 8
 
 
 class Probes:
@@ -99,10 +95,10 @@ class Probes:
     def with_address(self, places: Sequence[Path], settings: ProbeSettings) -> ProbeSettings:
         """Add what the environment put into the query of an address, which is at the first of some places."""
         node = next((node for node in map(self._sheet.written, places) if node is not None), None)
-        query = urlsplit(str(node.value)).query if node is not None else ""
-        held = [value for value in node.held if value in query] if node is not None else []
-        private = [Secret(value) for value in held if len(value) >= SECRET_MIN]
-        return dataclasses.replace(settings, variables=(*settings.variables, *private)) if private else settings
+        held = () if node is None else private(node.held, str(node.value), path=False)
+        return (
+            dataclasses.replace(settings, variables=(*settings.variables, *map(Secret, held))) if held else settings
+        )
 
     def finish(self) -> None:
         """Tell what is wrong at the top level, now that it is known what the endpoints made of it."""
@@ -217,7 +213,7 @@ class Probes:
         """Take text for a secret where a variable is part of it: nobody says whether that holds one."""
         node = self._sheet.written(path)
         variable = node is not None and node.written != text
-        return Secret(text) if variable and len(text) >= SECRET_MIN else text
+        return Secret(text) if variable and len(text) >= PRIVATE_MIN else text
 
     def _variables(self, at: Path, own: ProbeShape) -> tuple[Secret, ...]:
         """What the environment put into what is sent: a server may repeat that and not the rest."""
@@ -227,7 +223,9 @@ class Probes:
             node = self._sheet.written((*place, key))
             nodes = [node] if node is None or not isinstance(node.value, dict) else list(node.value.values())
             held |= dict.fromkeys(value for each in nodes if each is not None for value in each.held)
-        return tuple(Secret(value) for value in held if len(value) >= SECRET_MIN)
+            if key == "url" and node is not None:
+                held |= dict.fromkeys(private(node.held, str(node.value)))
+        return tuple(Secret(value) for value in held if len(value) >= PRIVATE_MIN)
 
     def _body(self, at: Path, own: ProbeShape) -> str | Secret | None:
         place, text = (at, own.send_body) if isinstance(own.send_body, str) else (("probe",), self._top.send_body)

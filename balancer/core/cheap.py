@@ -2,9 +2,9 @@
 
 Theory of operation: a cheap probe (a list of models, a handshake) does no real work. That it fails says much, that
 it succeeds little. Three failures of the last five eject; where nobody at all has answered us since the first of
-them our own network may be cut, and it takes all five. A failure postpones a trial that is due, for a request there
-is likely lost, but not for ever: what is probed may be broken where the model works. If a trial passes in spite of
-it, the cheap probe is refuted, and says nothing until it has succeeded itself.
+those in a row our own network may be cut, and it takes all five. A failure postpones a trial that is due, for a
+request there is likely lost, but not for ever: what is probed may be broken where the model works. If a trial
+passes in spite of it, the cheap probe is refuted, and says nothing until it has succeeded itself.
 
 What this module does not know: phases and holds (`health`).
 """
@@ -56,8 +56,8 @@ class Cheap:
             self.failed_at = -inf
             return None
         self.failed_at = now
-        itself = self.bits & (self.bits + 1) != 0  # a good one lies between
-        needed = FAILURES if itself or answered >= self._failures[0] else LAST
+        row = (self.bits ^ (self.bits + 1)).bit_length() - 1  # failures since the last good one
+        needed = FAILURES if row == 1 or answered >= self._failures[-row] else LAST
         if self.bits.bit_count() < needed:
             return None
         in_a_row = self.bits & (2**needed - 1) == 2**needed - 1

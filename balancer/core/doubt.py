@@ -70,9 +70,6 @@ class Doubt:
         self._several = False  # alone there is nobody to be held against
         self._fates: Mapping[str, int] = {}
         self._reach = Reach()
-        self._of_machine = (
-            False  # whether our last doubt was in this machine: answers from elsewhere do not lift it
-        )
         self._stalls: deque[tuple[float, float]] = deque(maxlen=STALLS_MAX)
         self.news: list[Suspicion | Cleared] = []
 
@@ -148,7 +145,7 @@ class Doubt:
         self._lapse(own, now)
         if fault is None:
             reach.good(now)
-            if self._rule == "unreached" or (self._rule == "severed" and not self._of_machine):
+            if own.suspicion is not None and own.suspicion.of_network:
                 self._clear(own, now, f"{target} answers")
             return
         if any(began <= until and now >= since for since, until in self._stalls):
@@ -253,14 +250,13 @@ class Doubt:
         witness.unanswered(heard, self._fates[heard.endpoint], news=news, recorded=recorded)
         if news and (witness.suspicion is None or witness.suspicion.rule == "stalled"):
             reason = witness.severed(heard, self._fates, now)
-            if reason is not None and not self._online(witness, heard):
-                self._of_machine = heard.kind in MACHINE
+            of_machine = heard.kind in MACHINE
+            if reason is not None and (of_machine or witness is not self._own or not self._reach.online(now)):
                 # One provider that was down before our own network went accounts for itself.
                 run = witness.failures if len(witness.failing) > 1 else []
                 failures = [each for each in run if each is not heard]
-                self._suspect(
-                    witness, self._suspicion(witness, "severed", reason, failures, _onset(failures, heard))
-                )
+                found = self._suspicion(witness, "severed", reason, failures, _onset(failures, heard))
+                self._suspect(witness, replace(found, of_machine=of_machine))
         return self._failed(witness, heard, now)
 
     def _failed(self, witness: Witness, heard: Heard, now: float) -> Verdict:
@@ -297,11 +293,6 @@ class Doubt:
             and witness.reached < suspicion.since
             for suspicion, until in self._own.doubts
         )
-
-    def _online(self, witness: Witness, heard: Heard) -> bool:
-        """Whether a target of ours answered since the run began, so that the way out is not what is broken."""
-        began = min([each.ended for each in (*witness.failures, heard)])
-        return witness.name is None and self._reach.answered > began and heard.kind not in MACHINE
 
     def _answering(self, since: float) -> set[int]:
         """Who answered us since then."""

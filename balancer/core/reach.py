@@ -16,6 +16,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 CHECKS: Final = 2  # that fail in a row; one packet in fifty is lost on a bad day, and takes a check with it
+LATELY: Final = 60.0  # s; as long as one answer speaks for the way out, if nothing speaks against it
 
 
 class Unreached(NamedTuple):
@@ -50,6 +51,11 @@ class Reach:
         self._faults.clear()
         self.answered = max(self.answered, ended)
         self.refuted = False
+
+    def online(self, now: float) -> bool:
+        """Whether a target answered lately, and not each has failed since."""
+        lately = now - self.answered < LATELY
+        return lately and any(not self._faults.get(target) for target in self._targets)
 
     def failed(self, target: str, fault: str, *, began: float) -> Unreached | None:
         """Take a failed check; tell whether that was the last hope."""

@@ -66,7 +66,7 @@ class Suspicion:
 
     `witness` is `None` for the daemon itself. `since` is the onset: when the first of the failures in question
     ended. `failures` were counted against endpoints and are to be taken back; `endpoints` are those whose ejection
-    since the onset stands on its word.
+    since the onset stands on its word. `of_machine`: it is of this machine or its resolver, whoever else answers.
     """
 
     witness: str | None
@@ -75,6 +75,12 @@ class Suspicion:
     since: float
     failures: tuple[Heard, ...] = ()
     endpoints: frozenset[str] = frozenset()
+    of_machine: bool = False
+
+    @property
+    def of_network(self) -> bool:
+        """Whether it is of the way out, which works as soon as anybody out there answers."""
+        return self.rule == "unreached" or (self.rule == "severed" and not self.of_machine)
 
     def covers(self, heard: Heard, until: float = inf) -> bool:
         """Whether a failure falls into this doubt, which ended at `until`.

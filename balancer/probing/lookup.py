@@ -38,9 +38,7 @@ Entry = tuple[int, int, int, str, tuple[str | int | bytes, ...]]  # of which the
 # Seconds that a name found shows that our resolver works: two of the usual intervals, for those who probe few.
 LATELY: Final = 60.0
 DOUBTED: Final = 0.5  # s without an answer, which nearly all have in a tenth of it: time to try another name
-CHECK_MAX: Final = (
-    2.0  # s that a failed lookup waits for the other name; it is known, and so answered soon or never
-)
+CHECK_MAX: Final = 2.0  # s that a failed lookup waits for the other name; it is known: answered soon, or never
 CHECK_EVERY: Final = 5.0  # s between two such lookups: while nobody answers, each holds a thread for as long
 
 ANY_PORT: Final = 0  # where only the name matters

@@ -207,7 +207,8 @@ class Scheduler:
             await self._wake.wait()
         finally:
             alarm.cancel()
-        self._lag.woken(self._clock() - until)
+        now = self._clock()
+        self._lag.woken(now - until, now=now)
 
     async def probe_now(self, endpoint_id: str) -> ProbeResult:
         """Probe out of turn, within the same concurrency and budget; one that runs already is waited for.
@@ -321,7 +322,6 @@ class Scheduler:
         self, row: Row, endpoint: Endpoint, settings: ProbeSettings, hold: Hold | None, *, started: float
     ) -> None:
         bought = row.bought
-        lag = self._lag.total
         try:
             # Told here and not where the task was made: of those that are made together the last begins later.
             self._on_start(max(0.0, self._clock() - row.due))
@@ -350,7 +350,7 @@ class Scheduler:
             self._budgets.settle(hold, usd=result.cost, sent=result.sent)
             if not result.sent:
                 bought.hand_back()
-        if result.outcome.kind == "timeout" and ours(self._lag.total - lag, settings.timeout):
+        if result.outcome.kind == "timeout" and ours(self._lag.longest(started), settings.timeout):
             result = replace(result, overslept=True)
         self._settle(row, settings, bought, result, started=started)
 

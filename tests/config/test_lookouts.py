@@ -70,6 +70,14 @@ def test_what_the_environment_puts_behind_a_host_is_a_secret_and_no_name() -> No
         assert {secret.reveal() for secret in look.settings.variables} == {held["TOKEN"], held["PART"]}
 
 
+def test_of_a_variable_that_holds_the_host_too_what_stands_behind_it_is_a_secret() -> None:
+    url = "https://status.example/hook/tok-123456789?key=sec-987654321"
+    (look,) = config("{url: '${U}'}", U=url).lookouts.values()
+    told = {secret.reveal() for secret in look.settings.variables}
+    assert {"tok-123456789", "sec-987654321", "/hook/tok-123456789"} <= told
+    assert "status.example" not in told
+
+
 def test_the_lookouts_of_targets_are_alike_but_for_their_proxies() -> None:
     targets = ["https://one.example/ok", "tcp://192.0.2.1:53", "dns://two.example"]
     lookouts = config(check=f"{{targets: {targets}}}").lookouts

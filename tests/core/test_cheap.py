@@ -29,8 +29,8 @@ def tell(probes: str, *, answered: float = inf) -> list[str | None]:
         ("FFFF", 0.5, None),
         ("FFFFF", 0.5, "5 probes failed in a row"),
         ("GFFFFF", 0.5, "5 probes failed in a row"),
-        ("FGFF", 0.5, "3 of the last 5 probes failed"),  # it answered itself, between
-        ("FGFGF", 0.5, "3 of the last 5 probes failed"),
+        ("FGFF", 0.5, None),  # our own network may have been cut since
+        ("FGFGF", 0.5, "3 of the last 5 probes failed"),  # it answered itself, between
     ],
 )
 def test_three_of_the_last_five_eject_or_all_where_nobody_answers(
@@ -50,7 +50,7 @@ def test_a_recount_finds_the_same(probes: str) -> None:
         assert (found is not None) is (last.endswith("F") and last.count("F") >= FAILURES)
     for number, found in enumerate(tell(probes, answered=-1.0), 1):
         last = probes[:number][-LAST:]
-        enough = last.endswith("F") and last.count("F") >= (FAILURES if "G" in last.lstrip("G") else LAST)
+        enough = last.endswith("F") and last.count("F") >= (FAILURES if last.endswith("GF") else LAST)
         assert (found is not None) is enough
 
 

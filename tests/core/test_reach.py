@@ -8,7 +8,7 @@ import pytest
 
 from balancer.core.doubt import SILENCE, UNREACHED_MAX, Doubt
 from balancer.core.outcome import Kind, Outcome
-from balancer.core.reach import Reach, Unreached
+from balancer.core.reach import LATELY, Reach, Unreached
 from balancer.core.witness import Cleared, Suspicion
 
 TWO = ("tcp://one:443", "tcp://two:443")
@@ -222,6 +222,31 @@ def test_while_a_target_answers_two_providers_that_do_not_are_down(court: Court)
         told.append(court.hear("a1" if number % 2 else "b", at=10.0 + number))
         check(court, TARGETS[0], at=10.5 + number, fault=None)
     assert told == ["evidence"] * 12
+
+
+def test_while_targets_answer_outages_raise_no_doubt_again_and_again(court: Court) -> None:
+    check(court, TARGETS[0], at=1.0, fault=None)
+    for second in range(2, 120):
+        if second % 15 == 0:
+            check(court, TARGETS[0], at=float(second), fault=None)
+        assert court.hear(("a1", "b", "c")[second % 3], at=second + 0.5) == "evidence"
+    assert court.told == []
+
+
+def test_a_reporters_doubt_is_not_ours(court: Court) -> None:
+    for number in range(5):
+        court.hear("a1" if number % 2 else "b", at=10.0 + number)
+    assert court.suspect
+    court.hear("c", "local", at=16.0, by="near")
+    check(court, TARGETS[0], at=20.0, fault=None)
+    assert not court.suspect
+
+
+def test_an_answer_of_long_ago_speaks_for_nothing(court: Court) -> None:
+    check(court, TARGETS[0], at=1.0, fault=None)
+    for number in range(5):
+        court.hear("a1" if number % 2 else "b", at=1.0 + LATELY + number)
+    assert court.suspect
 
 
 def test_a_target_that_answers_ends_a_doubt_that_providers_raised_unless_it_is_of_this_machine(

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from balancer.probing.lag import WOKEN_LATE, Lag, ours
+from balancer.probing.lag import KEPT, WOKEN_LATE, Lag, ours
 
 
-def test_what_somebody_was_woken_late_adds_up_and_a_busy_loop_is_left_out() -> None:
+def test_the_longest_pause_since_a_moment_counts_and_a_busy_loop_is_left_out() -> None:
     lag = Lag()
-    for _ in range(1000):
-        lag.woken(WOKEN_LATE)
-        lag.woken(-1.0)  # something else woke it before
-    assert lag.total == 0.0
-    lag.woken(2.0)
-    lag.woken(0.5)
-    assert lag.total == 2.5
+    for step in range(1000):
+        lag.woken(WOKEN_LATE, now=step / 1000)
+        lag.woken(-1.0, now=step / 1000)  # something else woke it before
+    assert lag.longest(0.0) == 0.0
+    lag.woken(2.0, now=10.0)
+    lag.woken(0.5, now=20.0)
+    lag.woken(0.5, now=21.0)
+    assert [lag.longest(since) for since in (0.0, 10.0, 20.5, 21.0)] == [2.0, 0.5, 0.5, 0.0]
+    lag.woken(0.0, now=10.1 + KEPT)
+    assert lag.longest(0.0) == 0.5
 
 
 @pytest.mark.parametrize(
