@@ -1,6 +1,12 @@
 """`balancer run`: the daemon in the foreground, and its signals.
 
 SIGTERM and SIGINT end it in order (answers under way finish), a second SIGINT ends it at once; SIGHUP reloads.
+
+The exit status tells a supervisor whether it helps to start again: 0 ended as asked, 1 the configuration is refused
+and 2 the command is wrong, which the next start would be too; 70 a bug of ours, 71 an address that cannot be had
+(names of `sysexits.h`), 130 a second Ctrl-C.
+
+What this module does not know: what a start, a reload and an end consist of; the daemon does.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ from typing import Any
 from balancer.config import Config, ConfigError, load_config
 from balancer.daemon import Daemon
 from balancer.service.log import configure
+from balancer.service.notify import Notify
 
 
 def options(verb: argparse.ArgumentParser) -> None:
@@ -36,13 +43,16 @@ def run(asked: argparse.Namespace) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
+    notify = Notify.from_environment(os.environ, pid=os.getpid())
     raise_limit_of_files()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
-            runner.run(_serve(config, read))
+            runner.run(_serve(config, read, notify))
         except OSError as error:
             print(f"balancer: {error.strerror or error}", file=sys.stderr)
-            return 1
+            return os.EX_OSERR
+        except ExceptionGroup:
+            return os.EX_SOFTWARE  # and the log has told it
     return 0
 
 
@@ -67,9 +77,9 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-async def _serve(config: Config, read: Callable[[], Config]) -> None:
+async def _serve(config: Config, read: Callable[[], Config], notify: Notify) -> None:
     log = configure(level=config.log.level, style=config.log.format)
-    daemon = Daemon(config, reload=read, log=log)
+    daemon = Daemon(config, reload=read, log=log, notify=notify)
     loop = asyncio.get_running_loop()
     stop, again = asyncio.Event(), asyncio.Event()
 

@@ -23,6 +23,8 @@ EVENTS: Final = frozenset(
         "daemon.stopping",
         "daemon.stopped",
         "daemon.crashed",
+        "daemon.unwell",
+        "daemon.well",
         "config.loaded",
         "config.rejected",
         "endpoint.added",

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import re
 import resource
 import signal
@@ -18,12 +19,13 @@ import pytest
 
 from balancer import Request
 from balancer.config import parse_config
-from balancer.daemon import STALL, TICK, Daemon
+from balancer.daemon import Daemon
+from balancer.daemon.pulse import STALL, TICK
 from balancer.http.openapi import document
 from balancer.service.clock import monotonic, wall
 from balancer.service.log import configure
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PEM = ROOT / "tests" / "probing" / "self_signed.pem"
 DEADLINE = 10.0  # s; for conditions that come within one on an idle machine
 
@@ -44,8 +46,6 @@ async def until(condition):
 
 def clean():
     """An environment without anybody's keys."""
-    import os
-
     names = (*(name for name in os.environ if name.endswith(("_API_KEY", "_TOKEN"))), "AWS_BEARER_TOKEN_BEDROCK")
     return dict.fromkeys(names, "")
 
@@ -356,14 +356,14 @@ async def test_an_endpoint_that_is_encrypted_no_more_loses_the_end_of_its_certif
                 assert (await answer.text()).count("\nbalancer_probe_certificate_expiry_timestamp_seconds{") == left
 
 
-async def test_a_port_in_use_is_one_line_and_status_1(daemon, tmp_path):
+async def test_a_port_in_use_is_one_line_and_a_status_of_its_own(daemon, tmp_path):
     running = await daemon(LOCAL.format(url="http://127.0.0.1:9"))
     file = next(tmp_path.glob("balancer-*.yaml"))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "balancer", "run", "-c", str(file), stderr=asyncio.subprocess.PIPE
     )
     _, errors = await asyncio.wait_for(process.communicate(), DEADLINE)
-    assert process.returncode == 1
+    assert process.returncode == os.EX_OSERR
     last = errors.decode().splitlines()[-1]
     assert last.startswith("balancer: ")
     assert running.url.removeprefix("http://") in last
