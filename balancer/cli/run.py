@@ -17,7 +17,7 @@ from typing import Any
 
 from balancer.config import Config, ConfigError, load_config
 from balancer.daemon import Daemon
-from balancer.service.log import configure
+from balancer.service.log import Log, configure
 
 
 def options(verb: argparse.ArgumentParser) -> None:
@@ -37,12 +37,22 @@ def run(asked: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 1
     raise_limit_of_files()
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        try:
-            runner.run(_serve(config, read))
-        except OSError as error:
-            print(f"balancer: {error.strerror or error}", file=sys.stderr)
-            return 1
+    try:
+        log = configure(level=config.log.level, style=config.log.format, environ=os.environ)
+    except OSError as error:
+        print(f"balancer: {error}", file=sys.stderr)
+        return 1
+    trouble = None
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(_serve(config, read, log))
+    except OSError as error:
+        trouble = error.strerror or error
+    finally:
+        log.close()  # before anything else is said, so that what ended us is the last line
+    if trouble is not None:
+        print(f"balancer: {trouble}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -67,8 +77,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-async def _serve(config: Config, read: Callable[[], Config]) -> None:
-    log = configure(level=config.log.level, style=config.log.format)
+async def _serve(config: Config, read: Callable[[], Config], log: Log) -> None:
     daemon = Daemon(config, reload=read, log=log)
     loop = asyncio.get_running_loop()
     stop, again = asyncio.Event(), asyncio.Event()
