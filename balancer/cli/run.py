@@ -23,7 +23,7 @@ from typing import Any
 
 from balancer.config import Config, ConfigError, load_config
 from balancer.daemon import Daemon
-from balancer.service.log import configure
+from balancer.service.log import Log, configure
 from balancer.service.notify import Notify
 
 
@@ -45,15 +45,26 @@ def run(asked: argparse.Namespace) -> int:
         return 1
     notify = Notify.from_environment(os.environ, pid=os.getpid())
     raise_limit_of_files()
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        try:
-            runner.run(_serve(config, read, notify))
-        except OSError as error:
-            print(f"balancer: {error.strerror or error}", file=sys.stderr)
-            return os.EX_OSERR
-        except ExceptionGroup:
-            return os.EX_SOFTWARE  # and the log has told it
-    return 0
+    try:
+        log = configure(level=config.log.level, style=config.log.format, environ=os.environ)
+    except OSError as error:
+        print(f"balancer: {error}", file=sys.stderr)
+        return os.EX_OSERR
+    trouble = None
+    status = 0
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(_serve(config, read, log, notify))
+    except OSError as error:
+        trouble = error.strerror or error
+        status = os.EX_OSERR
+    except ExceptionGroup:
+        status = os.EX_SOFTWARE  # and the log has told it
+    finally:
+        log.close()  # before anything else is said, so that what ended us is the last line
+    if trouble is not None:
+        print(f"balancer: {trouble}", file=sys.stderr)
+    return status
 
 
 def raise_limit_of_files() -> None:
@@ -77,8 +88,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-async def _serve(config: Config, read: Callable[[], Config], notify: Notify) -> None:
-    log = configure(level=config.log.level, style=config.log.format)
+async def _serve(config: Config, read: Callable[[], Config], log: Log, notify: Notify) -> None:
     daemon = Daemon(config, reload=read, log=log, notify=notify)
     loop = asyncio.get_running_loop()
     stop, again = asyncio.Event(), asyncio.Event()
@@ -95,6 +105,8 @@ async def _serve(config: Config, read: Callable[[], Config], notify: Notify) -> 
         reloading = tasks.create_task(_reload_when(again, daemon), name="reload on SIGHUP")
         await stop.wait()
         reloading.cancel()
+    # The loop takes its handlers with it: an impatient supervisor must not kill what only has its log to flush.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
 async def _reload_when(asked: asyncio.Event, daemon: Daemon) -> None:

@@ -153,10 +153,10 @@ class Lookout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
-    """What is logged and how; `auto` is console on a terminal and JSON elsewhere."""
+    """What is logged and how; `auto` is console on a terminal, journal under systemd and JSON elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "console", "json"] = "auto"
+    format: Literal["auto", "console", "json", "journal"] = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

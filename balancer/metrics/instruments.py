@@ -69,6 +69,7 @@ class Metrics:
         self._limits: dict[str, tuple[int, float]] = {}
         self._reporters: tuple[str, ...] = ()
         self._lookouts: dict[str, bool | None] = {}
+        self._log_dropped = 0
 
     # ---- counting ------------------------------------------------------------------------------------
 
@@ -106,6 +107,10 @@ class Metrics:
     def lag(self, seconds: float) -> None:
         """Show how late the event loop is."""
         self._gauges["balancer_event_loop_lag_seconds"] = seconds
+
+    def log_dropped(self, total: int) -> None:
+        """Show how many log events were lost since the daemon began."""
+        self._log_dropped = total
 
     def scheduler(
         self,
@@ -280,6 +285,12 @@ class Metrics:
                     for key, good in self._lookouts.items()
                     if good is not None
                 ],
+            ),
+            Family(
+                name="balancer_log_dropped",
+                kind="counter",
+                help="Log events that were lost because nobody took them in time.",
+                lines=[line("balancer_log_dropped_total", {}, self._log_dropped)],
             ),
             *(
                 Family(name=name, kind="gauge", help=story, lines=[line(name, {}, self._gauges[name])])
