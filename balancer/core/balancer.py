@@ -15,7 +15,7 @@ but the lease of an endpoint in trial. Wall time it knows only if somebody says 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import inf
 from random import Random
 from typing import Any, Final
@@ -86,8 +86,7 @@ class Balancer:
         """
         self._teller.make_room(max(len(catalog.endpoints), len(self._rows)))
         rows, gone = follow(self._catalog, catalog, self._rows, teller=self._teller, random=self._random, now=now)
-        self._rows = rows
-        self._catalog = catalog
+        self._rows, self._catalog = rows, catalog
         self._accounts.apply(catalog, gone)
         self._teller.forget_models(catalog.models)
         self._generation += 1
@@ -248,7 +247,11 @@ class Balancer:
 
     def dump(self, *, now: float) -> dict[str, Any]:
         """Tell all that a restart keeps, in values that JSON can spell, changing nothing (see `snapshot`)."""
-        return snapshot.dump(self._catalog, self._rows, self._drains.kept, self._accounts, now=now)
+        return snapshot.joined(self.parts(now=now))
+
+    def parts(self, *, now: float) -> Iterator[dict[str, Any]]:
+        """The same bit by bit, for who cannot wait for all of it: anything may happen in between."""
+        return snapshot.parts(self._catalog, self._rows, self._drains.kept, self._accounts, now=now)
 
     def restore(self, state: object, *, now: float, away: float) -> None:
         """Take back what `dump` told `away` seconds ago. Raises: ValueError, and then nothing is changed."""
@@ -330,8 +333,7 @@ class Balancer:
             considered=lines,
         )
         if not reading:
-            strategy = router.lineups.strategy_of(request, asked[0]).name
-            self._count(refusal.model, strategy, refusal.code)
+            self._count(refusal.model, router.lineups.strategy_of(request, asked[0]).name, refusal.code)
         return refusal
 
     def _lease(self, plan: Plan, request: Request, asked: list[Asked], decision: str, now: float) -> RetryBudget:
@@ -376,8 +378,7 @@ class Balancer:
     def endpoint(self, key: str, *, now: float) -> EndpointView:
         """Take a snapshot of one endpoint. Raises: KeyError when it is not configured."""
         company = self._router.pools[self._rows[key].endpoint.model].rows
-        views = endpoint_views(company, self._catalog, now)
-        return next(view for view in views if view.id == key)
+        return next(view for view in endpoint_views(company, self._catalog, now) if view.id == key)
 
     def evidence(self, key: str, *, now: float) -> Evidence:
         """What is known of an endpoint without asking it. Raises: KeyError when it is not configured."""
