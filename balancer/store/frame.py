@@ -22,7 +22,7 @@ What this module does not know: files, and what the parts mean.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Annotated, Any, Final
@@ -71,8 +71,19 @@ _header: Final = Decoder(Header)
 
 
 def encoded(section: str, part: object) -> bytes:
-    """One part as a line."""
-    return _encoder.encode((section, part)) + b"\n"
+    """One part as a line; letters that no UTF-8 can spell become question marks."""
+    try:
+        return _encoder.encode((section, part)) + b"\n"
+    except UnicodeEncodeError:  # half a letter, out of somebody's JSON or header: no reason to lose all the rest
+        return _encoder.encode((section, _spelled(part))) + b"\n"
+
+
+def _spelled(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, Mapping):
+        return {_spelled(key): _spelled(each) for key, each in value.items()}
+    return [_spelled(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def head(content: Iterable[bytes], *, saved: float, moment: float, boot: str | None, writer: str) -> bytes:
