@@ -104,14 +104,14 @@ class Directory:
         except OSError as error:
             raise StateFileError(f"it cannot be opened: {error.strerror}") from None
         try:
-            if not stat.S_ISREG(os.fstat(number).st_mode):
+            found = os.fstat(number)
+            if not stat.S_ISREG(found.st_mode):
                 raise StateFileError("it is no regular file")
-            pieces, size = [], 0
-            while piece := os.read(number, READ_SIZE):
+            if found.st_size > SIZE_MAX:
+                raise StateFileError(f"it is longer than {SIZE_MAX} bytes")
+            pieces: list[bytes] = []
+            while sum(map(len, pieces)) <= found.st_size and (piece := os.read(number, READ_SIZE)):
                 pieces.append(piece)
-                size += len(piece)
-                if size > SIZE_MAX:
-                    raise StateFileError(f"it is longer than {SIZE_MAX} bytes")
         except OSError as error:
             raise StateFileError(f"it cannot be read: {error.strerror}") from None
         finally:
