@@ -15,7 +15,7 @@ but the lease of an endpoint in trial. Wall time it knows only if somebody says 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import inf
 from random import Random
 from typing import Any, Final
@@ -77,8 +77,7 @@ class Balancer:
         """
         self._teller.make_room(max(len(catalog.endpoints), len(self._rows)))
         rows, gone = follow(self._catalog, catalog, self._rows, teller=self._teller, random=self._random, now=now)
-        self._rows = rows
-        self._catalog = catalog
+        self._rows, self._catalog = rows, catalog
         self._accounts.apply(catalog, gone)
         self._teller.forget_models(catalog.models)
         self._generation += 1
@@ -237,7 +236,11 @@ class Balancer:
 
     def dump(self, *, now: float) -> dict[str, Any]:
         """Tell all that a restart keeps, in values that JSON can spell, changing nothing (see `snapshot`)."""
-        return snapshot.dump(self._catalog, self._rows, self._drains.kept, self._accounts, now=now)
+        return snapshot.joined(self.parts(now=now))
+
+    def parts(self, *, now: float) -> Iterator[dict[str, Any]]:
+        """The same bit by bit, for who cannot wait for all of it: anything may happen in between."""
+        return snapshot.parts(self._catalog, self._rows, self._drains.kept, self._accounts, now=now)
 
     def restore(self, state: object, *, now: float, away: float) -> None:
         """Take back what `dump` told `away` seconds ago. Raises: ValueError, and then nothing is changed."""
@@ -366,8 +369,7 @@ class Balancer:
     def endpoint(self, key: str, *, now: float) -> EndpointView:
         """Take a snapshot of one endpoint. Raises: KeyError when it is not configured."""
         company = self._router.pools[self._rows[key].endpoint.model].rows
-        views = endpoint_views(company, self._catalog, now)
-        return next(view for view in views if view.id == key)
+        return next(view for view in endpoint_views(company, self._catalog, now) if view.id == key)
 
     def states(self, *, now: float) -> Counter[State]:
         """How many endpoints are in each state."""

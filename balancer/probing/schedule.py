@@ -48,10 +48,6 @@ LISTEN: Final = 0.5  # s; the same while probes run: what their timeouts are com
 LEFT_OUT: Final[tuple[LeftOut, ...]] = ("late", "busy", "fresh", "budget")
 
 
-def _nothing(*_told: object) -> None:
-    pass
-
-
 class Scheduler:
     """Probes every endpoint at its time, within each provider's limits. `look` tells what is known of one.
 
@@ -68,9 +64,10 @@ class Scheduler:
         rng: random.Random,
         on_result: Callable[[ProbeResult], None],
         look: Callable[[str, float], Evidence],
-        on_spent: Callable[[str, str], None] = _nothing,
-        on_start: Callable[[float], None] = _nothing,
+        on_spent: Callable[[str, str], None] = lambda *_: None,
+        on_start: Callable[[float], None] = lambda *_: None,
         connections: Connections | None = None,
+        budgets: Budgets | None = None,
         kinds: Mapping[ProbeKind, Check] = KINDS,
         stretches: bool = True,
     ) -> None:
@@ -84,7 +81,7 @@ class Scheduler:
         self._kinds = kinds
         self._plan = Plan(rng, stretches=stretches)
         self._lag = Lag()
-        self._budgets = Budgets(wall=wall)
+        self._budgets = Budgets(wall=wall) if budgets is None else budgets
         self._queues: dict[str, deque[Row]] = {}
         self._running: Counter[str] = Counter()
         self._unseen: set[str] = set()

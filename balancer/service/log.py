@@ -66,6 +66,10 @@ EVENTS: Final = frozenset(
         "reporter.suspected",
         "reporter.cleared",
         "log.dropped",
+        "store.restored",
+        "store.set_aside",
+        "store.failed",
+        "store.recovered",
     }
 )
 

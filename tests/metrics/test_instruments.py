@@ -32,6 +32,7 @@ NAMES = [
     "balancer_reporter_silence_seconds", "balancer_reporter_suspect",
     "balancer_probe_certificate_expiry_timestamp_seconds", "balancer_lookout_success",
     "balancer_provider_announced", "balancer_log_dropped_total",
+    "balancer_provider_announced", "balancer_store_errors_total", "balancer_store_saved_timestamp_seconds",
 ]  # fmt: skip
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -71,6 +72,7 @@ def busy(metrics: Metrics, table: Balancer) -> None:
         limits={"near": (20, 1.5)},
     )
     metrics.reloaded(successful=True, wall=1_700_000_000.0)
+    metrics.stored(errors={"state": 2}, saved=1_700_000_001.0)
 
 
 def test_every_metric_of_the_contract_is_there_with_help_and_type(metrics: Metrics, table: Balancer) -> None:
