@@ -31,7 +31,7 @@ NAMES = [
     "balancer_model_retry_budget_exhausted", "balancer_sessions", "balancer_reporter_reports_total",
     "balancer_reporter_silence_seconds", "balancer_reporter_suspect",
     "balancer_probe_certificate_expiry_timestamp_seconds", "balancer_lookout_success",
-    "balancer_provider_announced", "balancer_log_dropped_total",
+    "balancer_log_dropped_total",
     "balancer_provider_announced", "balancer_store_errors_total", "balancer_store_saved_timestamp_seconds",
 ]  # fmt: skip
 
