@@ -16,6 +16,7 @@ from aiohttp import web
 
 READY_MAX = 20.0  # s; a loaded machine with two cores starts Python in two
 STOP_MAX = 5.0  # s; the daemon promises 2 s on a machine that does nothing else
+TOLD_MAX = 10.0  # s; lines are written by a thread of their own, within milliseconds on an idle machine
 POLL = 0.02  # s between two looks at a condition
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +33,16 @@ class Program:
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
+
+    async def told(self, text: str) -> str:
+        """Wait until its log holds this, perhaps a moment after the answer that it speaks of; return all of it."""
+        try:
+            async with asyncio.timeout(TOLD_MAX):
+                while text not in (found := self.log()):
+                    await asyncio.sleep(POLL)
+                return found
+        except TimeoutError:
+            pytest.fail(self._story(f"did not say {text}"))
 
     async def ready(self) -> None:
         """Wait until it says so, or is gone, or has taken too long."""
