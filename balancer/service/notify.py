@@ -151,7 +151,7 @@ class Notify:
 
 
 def _status(text: str) -> bytes:
-    # Spaces, not escapes: systemd 252 eats a backslash, and ignores the whole message, READY too, that ends with one.
+    # Spaces, not escapes: systemd 252 eats backslashes, and ignores a whole message, READY too, that ends with one.
     line = "".join(each if each.isprintable() and each != "\\" else " " for each in cut(text, most=STATUS_MAX))
     return b"STATUS=" + line.encode()
 
