@@ -70,6 +70,7 @@ EVENTS: Final = frozenset(
         "store.set_aside",
         "store.failed",
         "store.recovered",
+        "library.warned",
     }
 )
 
@@ -179,7 +180,16 @@ def configure(
     logger = structlog.wrap_logger(
         _Writer(way), processors=processors, wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level])
     )
-    return Log(logger, way)
+    return Log(logger.bind(), way)  # bound once: the wrapper would bind anew for each event
+
+
+def adopt_libraries(log: Log) -> None:
+    """Let the warnings and errors of Python's own `logging` come into this log, for as long as the process lives.
+
+    Source: without a handler they go straight to standard error, and whoever does not read that could hold us up.
+    """
+    logging.captureWarnings(True)
+    logging.getLogger().addHandler(_Library(log))
 
 
 def silent() -> Log:
@@ -269,6 +279,22 @@ class _Writer:
         self._way.put(entry)
 
     debug = info = warning = error = _put
+
+
+class _Library(logging.Handler):
+    """Tells what a library logs as an event of ours."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            said = record.getMessage()
+        except Exception:  # of the arguments' own `str`, or they do not fit the text
+            said = str(record.msg)
+        tell = self._log.error if record.levelno >= logging.ERROR else self._log.warning
+        tell("library.warned", library=record.name, said=said, exc_info=record.exc_info)
 
 
 class _Memory:

@@ -21,7 +21,7 @@ from collections.abc import MutableMapping
 from typing import Final
 
 from balancer.service.clock import awake_usec
-from balancer.service.plain import printable
+from balancer.service.plain import cut, printable
 
 # systemd ignores a message of more than 4,096 bytes (PIPE_BUF), and UTF-8 has up to 4 a character.
 STATUS_MAX: Final = 400
@@ -151,7 +151,9 @@ class Notify:
 
 
 def _status(text: str) -> bytes:
-    return b"STATUS=" + printable(text, most=STATUS_MAX).encode("utf-8", "replace")
+    # Spaces, not escapes: systemd 252 eats backslashes, and ignores a whole message, READY too, that ends with one.
+    line = "".join(each if each.isprintable() and each != "\\" else " " for each in cut(text, most=STATUS_MAX))
+    return b"STATUS=" + line.encode()
 
 
 def _address(found: str) -> bytes:

@@ -11,8 +11,8 @@ process from ending. It keeps its file descriptor, as a closed number could soon
 ends without `close` gets it at its exit. In a forked child, where the thread does not live on, a new one begins
 with an empty queue.
 
-A lock could be held by a thread that is interrupted by the garbage collector, which may run code that logs; so the
-only lock may be taken twice by one thread, and the queue is the one that Python has for this.
+What interrupts a thread within `put`, a signal handler or the garbage collector, may itself have something to
+write; so the only lock may be taken twice by one thread, and the queue is the one that Python has for this.
 
 What this module does not know: what is written.
 """
@@ -170,8 +170,7 @@ class Outlet:
                 while rest:
                     rest = rest[self._sink.write(rest) :]
             except OSError:
-                if self._closing.wait(self._pause):
-                    break  # nobody waits for another try
+                self._closing.wait(self._pause)  # at the end all tries are at once
             else:
                 self._torn = False
                 return True

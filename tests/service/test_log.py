@@ -6,6 +6,8 @@ import math
 import os
 import re
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -239,3 +241,38 @@ def test_a_silent_log_drops_nothing_and_closes():
     log = silent()
     log.error("daemon.ready")
     assert (log.dropped, log.close()) == (0, True)
+
+
+ADOPT = """
+import asyncio, logging, os, warnings
+from balancer.service.log import adopt_libraries, configure
+log = configure(level="info", style="json")
+adopt_libraries(log)
+logging.getLogger("aiohttp.server").info("too little")
+logging.getLogger("aiohttp.server").warning("%d bytes of %s", 3, "x")
+logging.getLogger("aiohttp.server").warning("%d bytes", "not a number")
+warnings.warn("old", DeprecationWarning)
+async def main():
+    task = asyncio.get_running_loop().create_task(fail())
+    await asyncio.sleep(0)
+async def fail():
+    raise RuntimeError("nobody asked")
+asyncio.run(main())
+log.close()
+"""
+
+
+def test_what_libraries_complain_of_comes_into_the_log():
+    command = [sys.executable, "-W", "default", "-c", ADOPT]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=DEADLINE)
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {each["event"] for each in told} == {"library.warned"}
+    assert [(each["level"], each["library"], each["said"]) for each in told[:2]] == [
+        ("warning", "aiohttp.server", "3 bytes of x"),
+        ("warning", "aiohttp.server", "%d bytes"),
+    ]
+    assert (told[2]["library"], "DeprecationWarning: old" in told[2]["said"]) == ("py.warnings", True)
+    assert (told[3]["level"], told[3]["library"]) == ("error", "asyncio")
+    assert told[3]["said"].startswith("Task exception was never retrieved")
+    assert "RuntimeError: nobody asked" in told[3]["exception"]
+    assert len(told) == 4

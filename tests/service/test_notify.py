@@ -97,8 +97,13 @@ def test_a_name_without_a_file_is_an_address_too():
 
 
 def test_no_text_becomes_an_assignment_of_its_own(manager, notify):
-    notify.status("503: x\nWATCHDOG=trigger\r\n\0STOPPING=1\u2028MAINPID=1")
-    assert manager.read() == [r"STATUS=503: x\nWATCHDOG=trigger\r\n\x00STOPPING=1\u2028MAINPID=1"]
+    notify.status("503: x\nWATCHDOG=trigger\r\n\0STOPPING=1\u2028MAINPID=1 \udc80")
+    assert manager.read() == ["STATUS=503: x WATCHDOG=trigger   STOPPING=1 MAINPID=1  "]
+
+
+def test_no_text_makes_the_manager_ignore_what_comes_with_it(manager, notify):
+    notify.ready("C:\\temp\\")  # a backslash at the end of a message loses all of it
+    assert manager.read() == ["READY=1\nSTATUS=C: temp "]
 
 
 def test_a_status_is_cut_before_the_manager_would_ignore_it(manager, notify):
