@@ -18,7 +18,7 @@ Four things that are easily got wrong, and fail far from their cause:
 Inside is a network of its own with nothing but loopback; a command can be lent the network outside (`online=True`).
 Memory and task limits are not enforced where the machine outside gives the controllers to version 1 of cgroups.
 
-`python tests/system/machine.py` boots one and gives a shell in it.
+`python tests/system/systemd/machine.py` boots one and gives a shell in it.
 
 What this module does not know: what runs inside.
 """
@@ -157,11 +157,13 @@ def boot(*, root: str = "/", binds: Mapping[str, str] | None = None) -> Iterator
     reason = lacking(root)
     if reason is not None:
         raise MachineError(reason)
-    pairs = [f"{source}:{place}" for source, place in ({} if binds is None else binds).items()]
-    words = [sys.executable, str(Path(__file__).resolve()), "keep", "--root", root, *pairs]
+    pairs = [f"--bind={source}:{place}" for source, place in ({} if binds is None else binds).items()]
+    words = [sys.executable, str(Path(__file__).resolve()), "keep", f"--root={root}", *pairs]
     # The keeper's own mounts, if it needs any, end with it; and no Ctrl-C in a terminal is meant for it.
     argv = ["unshare", "--mount", *words]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True) as it:
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as it:
         assert it.stdin is not None
         assert it.stdout is not None
         said = it.stdout.readline().strip()
@@ -201,7 +203,8 @@ def keep(root: str, binds: Sequence[str]) -> None:
 def _hold(root: str, binds: Sequence[str], folder: Path, cgroup: Path) -> None:
     stage = folder / "stage"
     stage.mkdir()
-    words = [sys.executable, str(Path(__file__).resolve()), "become", "--root", root, "--stage", str(stage), *binds]
+    pairs = [f"--bind={each}" for each in binds]
+    words = [sys.executable, str(Path(__file__).resolve()), "become", f"--root={root}", f"--stage={stage}", *pairs]
     # --kill-child: where this process is killed the machine's PID 1 dies, and with it all that is inside.
     argv = ["unshare", "--fork", "--kill-child", *NAMESPACES, *words]
 
@@ -315,7 +318,9 @@ def _mount_kernel(here: Path) -> None:
 
 def _settle(here: Path, resolver: bytes) -> None:
     """Make the copy a machine of its own: an identity, none of the outer one's services."""
-    (here / "etc/machine-id").write_text("")  # empty: made at the boot; missing would be a first boot with all presets
+    (here / "etc/machine-id").write_text(
+        ""
+    )  # empty: made at the boot; missing would be a first boot with all presets
     names = here / "etc/resolv.conf"
     names.unlink(missing_ok=True)
     names.write_bytes(resolver)
@@ -339,18 +344,18 @@ def _systemd(root: Path) -> str | None:
 def main() -> None:
     """One of the three processes; without a word, a shell in a machine."""
     parser = argparse.ArgumentParser(description="Boot a machine with the real systemd; a shell in it.")
-    parser.add_argument("stage", nargs="?", choices=["shell", "keep", "become"], default="shell")
-    parser.add_argument("binds", nargs="*", metavar="FOLDER:INSIDE")
+    parser.add_argument("part", nargs="?", choices=["shell", "keep", "become"], default="shell")
+    parser.add_argument("--bind", action="append", default=[], metavar="FOLDER:INSIDE")
     parser.add_argument("--root", default="/", help="the root directory of another system (/)")
-    parser.add_argument("--stage", dest="place", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--stage", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.stage == "keep":
+    if asked.part == "keep":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        keep(asked.root, asked.binds)
-    elif asked.stage == "become":
-        become(asked.root, asked.place, asked.binds)
+        keep(asked.root, asked.bind)
+    elif asked.part == "become":
+        become(asked.root, asked.stage, asked.bind)
     else:
-        binds = dict(each.rsplit(":", 1) for each in asked.binds)
+        binds = dict(each.rsplit(":", 1) for each in asked.bind)
         try:
             with boot(root=asked.root, binds=binds) as machine:
                 environ = machine.environ({"TERM": os.environ.get("TERM", "dumb")})
