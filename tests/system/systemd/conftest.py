@@ -49,9 +49,13 @@ machine_module = _module("machine")
 
 def blocks() -> list[list[str]]:
     """The README's commands, block by block: install, keys, look, upgrade, remove."""
-    found = re.search(r"^## Install as a service\n(.*?)^## ", (ROOT / "README.md").read_text(), re.M | re.S)
+    found = re.search(
+        r"^## Install as a service\n(.*?)^## ", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
     assert found is not None
-    return [text.strip().splitlines() for text in re.findall(r"^```sh\n(.*?)^```", found[1], re.M | re.S)]
+    return [
+        text.strip().splitlines() for text in re.findall(r"^```sh\n(.*?)^```", found[1], re.MULTILINE | re.DOTALL)
+    ]
 
 
 class Readme:

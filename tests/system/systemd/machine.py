@@ -168,7 +168,7 @@ def boot(*, root: str = "/", binds: Mapping[str, str] | None = None) -> Iterator
         assert it.stdout is not None
         said = it.stdout.readline().strip()
         if not said.isdecimal():
-            raise MachineError(said if said else "the machine's keeper ended without a word")
+            raise MachineError(said or "the machine's keeper ended without a word")
         machine = Machine(int(said))
         machine.until(lambda: _is_up(machine), "systemd has started", within=BOOT_MAX)
         yield machine

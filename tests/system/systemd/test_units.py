@@ -20,7 +20,9 @@ def units(needs, tmp_path):
     needs("systemd-analyze")
     program = shutil.which("true")
     for path in (*UNITS.glob("*.service"), *UNITS.glob("*.socket")):
-        text = re.sub(r"^(Exec\w+=[-+!@:]*)/opt/balancer/bin/\S+", rf"\1{program}", path.read_text(), flags=re.M)
+        text = re.sub(
+            r"^(Exec\w+=[-+!@:]*)/opt/balancer/bin/\S+", rf"\1{program}", path.read_text(), flags=re.MULTILINE
+        )
         (tmp_path / path.name).write_text(text)
     return tmp_path
 
@@ -58,5 +60,5 @@ def test_the_exposure_is_that_of_the_best(units):
 def test_a_unit_without_the_filter_of_system_calls_would_not_pass(units):
     (units / "balancer.socket").unlink()
     path = units / "balancer.service"
-    path.write_text(re.sub(r"^SystemCallFilter=.*\n", "", path.read_text(), flags=re.M))
+    path.write_text(re.sub(r"^SystemCallFilter=.*\n", "", path.read_text(), flags=re.MULTILINE))
     assert analyze(units, "security", "--offline=true", f"--threshold={EXPOSURE_MAX}")[0] != 0
