@@ -68,8 +68,8 @@ class Readme:
     def type(self, line: str, *, text: str | None = None) -> str:
         """One command as it stands there; what it printed.
 
-        Shape: pip has the network outside, which the machine has not. `apt-get` is left out: what it brings is there
-        (`.ci/run` installs it), and it would be another Debian's.
+        Shape: pip has the network outside, which the machine has not. `apt-get` is left out: what it brings is
+        there already (`.ci/run` installs it).
         """
         if line.startswith("apt-get "):
             return ""
@@ -86,7 +86,7 @@ class Readme:
 
 @pytest.fixture(scope="session")
 def machines() -> Callable[..., AbstractContextManager[tuple[Any, Readme]]]:
-    """Boot a machine that has this project in /root/balancer, and the README to type from: `with machines() as …`."""
+    """Boot a machine with this project in /root/balancer, and type the README into it: `with machines() as …`."""
     root = os.environ.get("BALANCER_TEST_ROOT", "/")
 
     @contextmanager

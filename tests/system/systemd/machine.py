@@ -1,18 +1,18 @@
-"""A machine of our own with the real systemd as its PID 1, in fresh namespaces over a throw-away copy of this one's files.
+"""A machine of our own: the real systemd as PID 1 in fresh namespaces, over a throw-away copy of this one's files.
 
 Theory of operation: three processes, each started by the one before.
 
-`boot` (in the tests) starts the keeper and talks to the machine with `nsenter`. The keeper (`machine.py keep`) makes
-a cgroup, starts the machine in it, and holds it until its own standard input ends: that happens however the tests
-end, killed ones too, so no machine outlives them. `machine.py become` is the first process inside: it mounts what a
-machine has over an overlay of the root directory, whose upper layer is in memory, and becomes systemd.
+`boot` (in the tests) starts the keeper and talks to the machine with `nsenter`. The keeper (`machine.py keep`)
+makes a cgroup, starts the machine in it, and holds it until its own standard input ends: that happens however the
+tests end, killed ones too, so no machine outlives them. `machine.py become` is the first process inside: it mounts
+what a machine has over an overlay of the root directory, whose upper layer is in memory, and becomes systemd.
 
 Four things that are easily got wrong, and fail far from their cause:
 - `pivot_root`, not `chroot`: within a chroot the kernel refuses the new user namespaces of `PrivateUsers=`.
-- All mounts are made shared at the end: with a container's PID 1 that is left to whoever made the mounts, and without
-  it the folders of `LoadCredential=` are empty.
-- /proc/sys is read-only: it belongs to the kernel, which we share with the machine outside, and systemd-sysctl would
-  write there.
+- All mounts are made shared at the end: in a container PID 1 leaves that to whoever made the mounts, and without it
+  the folders of `LoadCredential=` are empty.
+- /proc/sys is read-only: it belongs to the kernel, which we share with the machine outside, and systemd-sysctl
+  would write there.
 - An overlay sees none of the mounts below its root. What a container engine mounts over /etc/resolv.conf is copied.
 
 Inside is a network of its own with nothing but loopback; a command can be lent the network outside (`online=True`).
@@ -161,14 +161,13 @@ def boot(*, root: str = "/", binds: Mapping[str, str] | None = None) -> Iterator
     words = [sys.executable, str(Path(__file__).resolve()), "keep", f"--root={root}", *pairs]
     # The keeper's own mounts, if it needs any, end with it; and no Ctrl-C in a terminal is meant for it.
     argv = ["unshare", "--mount", *words]
-    with subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as it:
-        assert it.stdin is not None
-        assert it.stdout is not None
-        said = it.stdout.readline().strip()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as keeper:
+        assert keeper.stdin is not None
+        assert keeper.stdout is not None
+        said = keeper.stdout.readline().strip()
         if not said.isdecimal():
-            raise MachineError(said or "the machine's keeper ended without a word")
+            raise MachineError("the machine's keeper ended without a word" if said == "" else said)
         machine = Machine(int(said))
         machine.until(lambda: _is_up(machine), "systemd has started", within=BOOT_MAX)
         yield machine
@@ -259,7 +258,9 @@ def become(root: str, stage: Path, binds: Sequence[str]) -> None:
     """Mount what a machine has, and become its systemd."""
     init = _systemd(Path(root))
     assert init is not None, "the keeper looked"
-    outside = os.readlink("/proc/self")  # the mount is still the outer one, and tells what we are called there
+    outside = str(
+        Path("/proc/self").readlink()
+    )  # the mount is still the outer one, and tells what we are called there
     resolver = Path("/etc/resolv.conf").read_bytes() if Path("/etc/resolv.conf").is_file() else b""
     _mount_root(root, stage)
     _mount_kernel(Path())
@@ -318,9 +319,8 @@ def _mount_kernel(here: Path) -> None:
 
 def _settle(here: Path, resolver: bytes) -> None:
     """Make the copy a machine of its own: an identity, none of the outer one's services."""
-    (here / "etc/machine-id").write_text(
-        ""
-    )  # empty: made at the boot; missing would be a first boot with all presets
+    # Empty: made at the boot. Missing, it would be a first boot, which enables every service that there is.
+    (here / "etc/machine-id").write_text("")
     names = here / "etc/resolv.conf"
     names.unlink(missing_ok=True)
     names.write_bytes(resolver)

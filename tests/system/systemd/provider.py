@@ -1,4 +1,4 @@
-"""A provider for the machine under test: lists its models on one port, and on the next takes requests without a word.
+"""A provider for the machine under test: lists models on one port, and on the next takes requests without a word.
 
 It runs inside, where there is nothing but Python and loopback; `GET /seen` tells which keys were shown to it.
 """

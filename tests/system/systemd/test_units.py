@@ -60,5 +60,5 @@ def test_the_exposure_is_that_of_the_best(units):
 def test_a_unit_without_the_filter_of_system_calls_would_not_pass(units):
     (units / "balancer.socket").unlink()
     path = units / "balancer.service"
-    path.write_text(re.sub(r"^SystemCallFilter=.*\n", "", path.read_text(), flags=re.MULTILINE))
+    path.write_text(re.sub(r"(?m)^SystemCallFilter=.*\n", "", path.read_text()))
     assert analyze(units, "security", "--offline=true", f"--threshold={EXPOSURE_MAX}")[0] != 0
