@@ -1,4 +1,4 @@
-"""Clients for the machine under test, which has nothing but Python: `ask`, `load` and `hold`, each a short program.
+"""Clients for the machine under test, which has nothing but Python: each a short program.
 
 `ask METHOD PATH [BODY]` prints the status and the answer.
 `load SECONDS RATE` asks for the best provider, half of it on new connections and half on two kept ones, and prints

@@ -49,13 +49,9 @@ machine_module = _module("machine")
 
 def blocks() -> list[list[str]]:
     """The README's commands, block by block: install, keys, look, upgrade, remove."""
-    found = re.search(
-        r"^## Install as a service\n(.*?)^## ", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
-    )
+    found = re.search(r"(?ms)^## Install as a service\n(.*?)^## ", (ROOT / "README.md").read_text())
     assert found is not None
-    return [
-        text.strip().splitlines() for text in re.findall(r"^```sh\n(.*?)^```", found[1], re.MULTILINE | re.DOTALL)
-    ]
+    return [text.strip().splitlines() for text in re.findall(r"(?ms)^```sh\n(.*?)^```", found[1])]
 
 
 class Readme:

@@ -258,9 +258,8 @@ def become(root: str, stage: Path, binds: Sequence[str]) -> None:
     """Mount what a machine has, and become its systemd."""
     init = _systemd(Path(root))
     assert init is not None, "the keeper looked"
-    outside = str(
-        Path("/proc/self").readlink()
-    )  # the mount is still the outer one, and tells what we are called there
+    # The mount is still the outer one, and tells what we are called there.
+    outside = str(Path("/proc/self").readlink())
     resolver = Path("/etc/resolv.conf").read_bytes() if Path("/etc/resolv.conf").is_file() else b""
     _mount_root(root, stage)
     _mount_kernel(Path())

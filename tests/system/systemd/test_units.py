@@ -20,9 +20,7 @@ def units(needs, tmp_path):
     needs("systemd-analyze")
     program = shutil.which("true")
     for path in (*UNITS.glob("*.service"), *UNITS.glob("*.socket")):
-        text = re.sub(
-            r"^(Exec\w+=[-+!@:]*)/opt/balancer/bin/\S+", rf"\1{program}", path.read_text(), flags=re.MULTILINE
-        )
+        text = re.sub(r"(?m)^(Exec\w+=[-+!@:]*)/opt/balancer/bin/\S+", rf"\1{program}", path.read_text())
         (tmp_path / path.name).write_text(text)
     return tmp_path
 
