@@ -2,8 +2,8 @@
 
 `ask METHOD PATH [BODY]` prints the status and the answer.
 `load SECONDS RATE` asks for the best provider, half of it on new connections and half on two kept ones, and prints
-what became of every request. A kept connection that the other side closed while we wrote is replaced and the request
-tried once more, as every pool of connections does; a new connection never is.
+what became of every request. A kept connection that the other side closed while we wrote is replaced and its
+request tried once more, as every pool of connections does; a new connection never is.
 `hold` opens connections, one of them within a request, prints `held`, and waits until its standard input ends.
 """
 
