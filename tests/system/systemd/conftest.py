@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +21,7 @@ ROOT = HERE.parents[2]
 CHECKOUT = "/root/balancer"  # where a user has it; the service itself cannot look there
 INSTALL_MAX = 100.0  # s; pip fetches a dozen packages, on two cores that others use too
 PROVIDER_PORT = 9000  # inside, where nobody else has any
+HIDDEN = ("/root", "/home", "/tmp", "/var/tmp", "/run/user")  # by ProtectHome= and PrivateTmp=
 UNIT = "balancer.service"
 DROP_IN = f"/etc/systemd/system/{UNIT}.d/test.conf"
 
@@ -54,6 +55,22 @@ def blocks() -> list[list[str]]:
     return [text.strip().splitlines() for text in re.findall(r"(?ms)^```sh\n(.*?)^```", found[1])]
 
 
+def python(machine: Any) -> str:
+    """The Python that a user of that machine would take: Debian's, else the one of the tests.
+
+    Shape: one that lives in a home is no place for a service, which would not see it.
+    """
+    debian = "/usr/bin/python3"
+    able = "import sys, venv, ensurepip; assert sys.version_info >= (3, 11)"
+    if machine.run(debian, "-c", able, check=False).returncode == 0:
+        return debian
+    own = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    hidden = [home for home in HIDDEN if own.is_relative_to(home)]
+    if hidden != []:
+        raise machine_module.MachineError(f"needs Debian's python3-venv (.ci/run brings it); {own} is hidden")
+    return str(own)
+
+
 class Readme:
     """Types the README's commands into a machine, in the folder of the project."""
 
@@ -74,31 +91,30 @@ class Readme:
             *("bash", "-ec", f"cd {CHECKOUT} && {line}"),
             text=text,
             environ={"PATH": path, "PIP_ROOT_USER_ACTION": "ignore"},
+            check=False,
             online="/pip install" in line,
             timeout=INSTALL_MAX,
         )
-        return done.stdout
+        if done.returncode != 0:
+            journal = self._machine.run("journalctl", "--no-pager", "--lines", "50").stdout
+            pytest.fail(f"{line}\nended with {done.returncode}: {done.stdout}{done.stderr}\n{journal}")
+        return str(done.stdout)
+
+
+Machines = Callable[[Mapping[str, str]], AbstractContextManager[tuple[Any, Readme]]]
 
 
 @pytest.fixture(scope="session")
-def machines() -> Callable[..., AbstractContextManager[tuple[Any, Readme]]]:
-    """Boot a machine with this project in /root/balancer, and type the README into it: `with machines() as …`."""
+def machines() -> Machines:
+    """Boot a machine with this project in /root/balancer, and type the README into it: `with machines({}) as …`."""
     root = os.environ.get("BALANCER_TEST_ROOT", "/")
 
     @contextmanager
-    def boot(**binds: str) -> Iterator[tuple[Any, Readme]]:
-        folders, python = {source: place.replace("_", "/") for place, source in binds.items()}, "/usr/bin/python3"
-        if root == "/":
-            # The very Python of the tests. One that lives in a home is no place for a service: it is bound to /opt.
-            base, name = Path(sys.base_prefix), f"python{sys.version_info.major}.{sys.version_info.minor}"
-            kept = base if base in (Path("/usr"), Path("/usr/local")) else Path("/opt/python")
-            python = str(kept / "bin" / name)
-            folders = folders if kept == base else {**folders, str(base): str(kept)}
+    def boot(binds: Mapping[str, str]) -> Iterator[tuple[Any, Readme]]:
         try:
-            booted = machine_module.boot(root=root, binds=folders)
-            with booted as machine:
+            with machine_module.boot(root=root, binds=binds) as machine:
                 _copy_project(machine.path(CHECKOUT))
-                yield machine, Readme(machine, python)
+                yield machine, Readme(machine, python(machine))
         except machine_module.MachineError as error:
             if os.environ.get("CI"):
                 pytest.fail(str(error))
@@ -113,11 +129,17 @@ def _copy_project(place: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def installed(
-    machines: Callable[..., AbstractContextManager[tuple[Any, Readme]]],
-) -> Iterator[tuple[Any, Readme]]:
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What becomes /opt/balancer: a folder outside, so that a second machine may have it too."""
+    folder = tmp_path_factory.mktemp("opt-balancer")
+    folder.chmod(0o755)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def installed(machines: Machines, installation: Path) -> Iterator[tuple[Any, Readme]]:
     """A machine on which the README's first block was typed; once a session."""
-    with machines() as (machine, readme):
+    with machines({str(installation): "/opt/balancer"}) as (machine, readme):
         for line in blocks()[0]:
             readme.type(line)
         yield machine, readme

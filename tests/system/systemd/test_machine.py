@@ -23,7 +23,7 @@ with boot() as machine:
 
 
 def test_it_is_the_real_one_and_knows_nothing_of_this_machine(machines):
-    with machines() as (machine, _):
+    with machines({}) as (machine, _):
         assert machine.run("cat", "/proc/1/comm").stdout == "systemd\n"
         assert machine.systemctl("is-system-running").stdout == "running\n"
         assert machine.systemctl("list-units", "--state=failed", "--plain", "--no-legend").stdout == ""
@@ -33,7 +33,7 @@ def test_it_is_the_real_one_and_knows_nothing_of_this_machine(machines):
 
 
 def test_nothing_of_it_outlives_tests_that_are_killed(machines):
-    with machines():
+    with machines({}):
         pass  # or skip here, where none can be booted
     mounts = Path("/proc/self/mounts").read_text()
     folders = made()
