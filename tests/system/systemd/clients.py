@@ -1,8 +1,8 @@
 """Clients for the machine under test, which has nothing but Python: each a short program.
 
-`ask METHOD PATH [BODY]` prints the status and the answer.
+`ask METHOD PATH [BODY]` prints the status and the answer; `seen` the keys that were shown to the provider.
 `load SECONDS RATE` asks for the best provider, half of it on new connections and half on two kept ones, and prints
-what became of every request. A kept connection that the other side closed while we wrote is replaced and its
+`begun` and at the end what became of every request. A kept connection that the other side closed while we wrote is replaced and its
 request tried once more, as every pool of connections does; a new connection never is.
 `hold` opens connections, one of them within a request, prints `held`, and waits until its standard input ends.
 """
@@ -15,13 +15,14 @@ import threading
 import time
 
 ADDRESS = ("127.0.0.1", 8790)
+PROVIDER = ("127.0.0.1", 9000)
 PATIENCE = 20.0  # s
 QUESTION = "/v1/best-provider?model=acme/large"
 
 
-def ask(method: str, path: str, body: str | None = None) -> tuple[int, str]:
+def ask(method: str, path: str, body: str | None = None, *, at: tuple[str, int] = ADDRESS) -> tuple[int, str]:
     """One request on a connection of its own."""
-    connection = http.client.HTTPConnection(*ADDRESS, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(*at, timeout=PATIENCE)
     try:
         connection.request(
             method, path, body=body, headers={} if body is None else {"Content-Type": "application/json"}
@@ -71,6 +72,7 @@ def load(seconds: float, rate: float) -> dict[str, object]:
     threads += [threading.Thread(target=kept, args=(4 / rate,)) for _ in range(2)]
     for thread in threads:
         thread.start()
+    print("begun", flush=True)
     for thread in threads:
         thread.join()
     counts: dict[str, int] = {}
@@ -92,6 +94,8 @@ def hold() -> None:
 
 if sys.argv[1] == "ask":
     print(*ask(*sys.argv[2:]), sep="\n")
+elif sys.argv[1] == "seen":
+    print(ask("GET", "/seen", at=PROVIDER)[1])
 elif sys.argv[1] == "load":
     print(json.dumps(load(float(sys.argv[2]), float(sys.argv[3]))))
 else:

@@ -48,6 +48,13 @@ def _module(name: str) -> ModuleType:
 machine_module = _module("machine")
 
 
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The folder of the project."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
 def blocks() -> list[list[str]]:
     """The README's commands, block by block: install, keys, look, upgrade, remove."""
     found = re.search(r"(?ms)^## Install as a service\n(.*?)^## ", (ROOT / "README.md").read_text())
@@ -137,10 +144,10 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def installed(machines: Machines, installation: Path) -> Iterator[tuple[Any, Readme]]:
+def installed(machines: Machines, installation: Path, blocks: list[list[str]]) -> Iterator[tuple[Any, Readme]]:
     """A machine on which the README's first block was typed; once a session."""
     with machines({str(installation): "/opt/balancer"}) as (machine, readme):
-        for line in blocks()[0]:
+        for line in blocks[0]:
             readme.type(line)
         yield machine, readme
 
@@ -158,6 +165,11 @@ class Service:
         words = ["ask", verb, path, *(() if body is None else (json.dumps(body),))]
         status, _, text = self.machine.run(*self.client(*words)).stdout.partition("\n")
         return int(status), json.loads(text)
+
+    def keys_seen(self) -> list[str]:
+        """The `Authorization` headers that reached the provider."""
+        seen: list[str] = json.loads(self.machine.run(*self.client("seen")).stdout)
+        return seen
 
     def client(self, *words: str) -> list[str]:
         """The argv of a program of clients.py."""
