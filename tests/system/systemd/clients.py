@@ -1,9 +1,9 @@
 """Clients for the machine under test, which has nothing but Python: each a short program.
 
 `ask METHOD PATH [BODY]` prints the status and the answer; `seen` the keys that were shown to the provider.
-`load SECONDS RATE` asks for the best provider, half of it on new connections and half on two kept ones, and prints
-`begun` and at the end what became of every request. A kept connection that the other side closed while we wrote is replaced and its
-request tried once more, as every pool of connections does; a new connection never is.
+`load SECONDS RATE` asks for the best provider, half of it on new connections and half on two kept ones; it prints
+`begun`, and at the end what became of every request. A kept connection that the other side closed while we wrote is
+replaced and its request tried once more, as every pool of connections does; a new connection never is.
 `hold` opens connections, one of them within a request, prints `held`, and waits until its standard input ends.
 """
 

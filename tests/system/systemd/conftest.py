@@ -32,6 +32,7 @@ models:
   acme/large:
     endpoints:
       - {{provider: here, model: large}}
+probe: {{interval: 1s, timeout: 1s}}
 """
 
 

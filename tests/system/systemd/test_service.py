@@ -24,9 +24,10 @@ models:
   acme/large:
     endpoints:
       - {provider: here, model: large}
-      - {provider: mute, model: large}
+      - {provider: mute, model: large, probe: {interval: 30s, timeout: 10s}}
       - {provider: keyless, model: large}
-      - {provider: nameless, model: large}
+      - {provider: nameless, model: large, probe: {interval: 30s, timeout: 10s}}
+probe: {interval: 1s, timeout: 1s}
 """
 
 
