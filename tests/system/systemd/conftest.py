@@ -23,6 +23,7 @@ INSTALL_MAX = 100.0  # s; pip fetches a dozen packages, on two cores that others
 PROVIDER_PORT = 9000  # inside, where nobody else has any
 HIDDEN = ("/root", "/home", "/tmp", "/var/tmp", "/run/user")  # by ProtectHome= and PrivateTmp=
 UNIT = "balancer.service"
+CERTIFICATES = "/etc/ssl/certs"
 DROP_IN = f"/etc/systemd/system/{UNIT}.d/test.conf"
 
 CONFIG = f"""
@@ -104,7 +105,7 @@ class Readme:
             timeout=INSTALL_MAX,
         )
         if done.returncode != 0:
-            journal = self._machine.run("journalctl", "--no-pager", "--lines", "50").stdout
+            journal = self._machine.run("journalctl", "--unit", UNIT, "--no-pager", "--lines", "30").stdout
             pytest.fail(f"{line}\nended with {done.returncode}: {done.stdout}{done.stderr}\n{journal}")
         return str(done.stdout)
 
@@ -119,8 +120,10 @@ def machines() -> Machines:
 
     @contextmanager
     def boot(binds: Mapping[str, str]) -> Iterator[tuple[Any, Readme]]:
+        # pip there goes through this machine's network, so it must believe whom this machine believes.
+        trust = {} if root == "/" else {CERTIFICATES: CERTIFICATES}
         try:
-            with machine_module.boot(root=root, binds=binds) as machine:
+            with machine_module.boot(root=root, binds={**trust, **binds}) as machine:
                 _copy_project(machine.path(CHECKOUT))
                 yield machine, Readme(machine, python(machine))
         except machine_module.MachineError as error:
