@@ -164,7 +164,8 @@ class Config(Catalog):
     """A whole configuration: what the core knows and what the rims need. Secrets never print.
 
     `probes` and `credentials` are by endpoint id; a credential is `None` where the provider needs none. `lookouts`
-    are by id too, `status_page:PROVIDER` and `self:TARGET`.
+    are by id too, `status_page:PROVIDER` and `self:TARGET`. `files` are those that it was read from; two
+    configurations that say the same are equal wherever it stands.
     """
 
     listen: tuple[Listen, ...] = (Listen(host="127.0.0.1", port=8790),)
@@ -174,3 +175,4 @@ class Config(Catalog):
     credentials: Mapping[str, Secret | None] = field(default_factory=dict)
     lookouts: Mapping[str, Lookout] = field(default_factory=dict)
     log: LogSettings = field(default_factory=LogSettings)
+    files: tuple[str, ...] = field(default=(), compare=False)
