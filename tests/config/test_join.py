@@ -8,11 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balancer.config import ConfigError, load_config, parse_config
+from balancer.config import ConfigError, json_schema, load_config, parse_config
 from balancer.config.document import NODES_MAX, Node, read
 from balancer.config.join import join
 from balancer.config.problems import Problems
@@ -163,15 +164,18 @@ def put(tree: Tree, path: tuple[str, ...], value: object) -> None:
 
 
 PIECES = leaves(WHOLE)
+FRAGMENT = jsonschema.Draft202012Validator(json_schema(fragment=True))
 
 
 def written(folder: Path, files: list[Tree]) -> Path:
-    """Write a main file and what stands beside it."""
+    """Write a main file and what stands beside it, open to nobody else however the tests are run."""
     main, *others = files
     (folder / "balancer.d").mkdir(mode=0o755)
     for number, other in enumerate(others):
         (folder / "balancer.d" / f"{number}.yaml").write_text(json.dumps(other))
     (folder / "balancer.yaml").write_text(json.dumps(main))
+    for path in folder.rglob("*.yaml"):
+        path.chmod(0o644)
     return folder / "balancer.yaml"
 
 
@@ -181,6 +185,8 @@ def test_however_a_file_is_cut_the_pieces_are_the_same_configuration(owners: lis
     files: list[Tree] = [{}, {}, {}]
     for owner, (path, value) in zip(owners, PIECES, strict=True):
         put(files[owner], path, value)
+    for file in files:
+        FRAGMENT.validate(file)
     with TemporaryDirectory() as folder:
         cut = load_config(written(Path(folder), files), environ=ENVIRON)
     assert cut == parse_config(json.dumps(WHOLE), source=f"{folder}/balancer.yaml", environ=ENVIRON)
