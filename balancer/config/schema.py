@@ -22,7 +22,7 @@ _VARIABLE: Final = r"\$\{"
 
 
 def json_schema(*, fragment: bool = False) -> dict[str, Any]:
-    """Describe `balancer.yaml`, or a fragment of `balancer.d`, as JSON Schema 2020-12: meanings and defaults too."""
+    """Describe `balancer.yaml`, or a fragment of `balancer.d`, as JSON Schema 2020-12: with defaults."""
     (top,), definitions = msgspec.json.schema_components(
         [FileShape], schema_hook=_unit, ref_template="#/$defs/{name}"
     )
