@@ -36,7 +36,7 @@ DIRECTORY: Final = ".d"  # takes the place of the main file's suffix: balancer.y
 _READABLE: Final = "use a file that can be read"
 
 Stamp = tuple[int, int, int, int] | None
-"""What tells that a file was changed or replaced: device, number, size and time; `None` where there is none."""
+"""What is another once a file was written or replaced: device, number, both times; `None` where there is none."""
 
 
 class Source(NamedTuple):
@@ -241,7 +241,7 @@ def _stamp_of(name: str) -> Stamp:
 
 
 def _stamp(status: os.stat_result) -> Stamp:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _why(error: OSError) -> str:
