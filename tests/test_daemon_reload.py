@@ -149,6 +149,27 @@ BREAK: dict[str, Callable[[Files], object]] = {
 }
 
 
+def change(files: Files) -> None:
+    """Change every file: another door, another upstream model, another model and another key."""
+    files.put("balancer.yaml", MAIN.replace("URL/two", "URL/three") + "routing: {fallbacks: 1}\n")
+    files.put("balancer.d/a.yaml", MODEL.replace("NAME", "a").replace("model: a", "model: b, weight: 2"))
+    files.put("balancer.d/b.yaml", MODEL.replace("NAME", "b"))
+    files.put("keys/one", "one-second\n")
+
+
+async def test_what_is_good_in_every_file_is_taken_at_once(files: Files, seen: list[tuple[str, str]]) -> None:
+    async with running(files.read) as us:
+        change(files)
+        status, answer = await us.ask("/-/reload", {})
+        assert (status, answer["config_generation"]) == (200, 2)
+        assert us.daemon.config.models.keys() == {"acme/a", "acme/b"}
+        assert us.daemon.config.routing.fallbacks == 1
+        seen.clear()
+        for endpoint in REPORTED:
+            assert await us.probe(endpoint) == "success"
+        assert seen == [("/one/models", "one-second"), ("/three/models", "two-first")]
+
+
 @pytest.mark.parametrize("how", BREAK)
 async def test_one_problem_in_any_file_and_nothing_of_the_others_is_taken(
     how: str, files: Files, seen: list[tuple[str, str]]
@@ -160,10 +181,7 @@ async def test_one_problem_in_any_file_and_nothing_of_the_others_is_taken(
             assert (await us.ask("/v1/reports", report))[0] == 200
         await us.ask("/metrics")  # counts of requests have all their series from here on
         before = us.daemon.config, us.picture(), await us.metrics()
-        files.put("balancer.yaml", MAIN.replace("URL/two", "URL/three") + "routing: {fallbacks: 1}\n")
-        files.put("balancer.d/a.yaml", MODEL.replace("NAME", "a").replace("model: a", "model: z, weight: 2"))
-        files.put("balancer.d/b.yaml", MODEL.replace("NAME", "b"))
-        files.put("keys/one", "one-second\n")
+        change(files)
         BREAK[how](files)
         with pytest.raises(ConfigError):
             await us.daemon.reload()
