@@ -176,7 +176,8 @@ class Config(Catalog):
 
     `probes` and `credentials` are by endpoint id; a credential is `None` where the provider needs none. `lookouts`
     are by id too, `status_page:PROVIDER` and `self:TARGET`. `state_dir` is where a restart finds what it keeps;
-    `None` keeps nothing.
+    `None` keeps nothing. `files` are those that it was read from; two configurations that say the same are equal
+    wherever it stands.
     """
 
     listen: tuple[Listen, ...] = (Listen(host="127.0.0.1", port=8790),)
@@ -188,3 +189,4 @@ class Config(Catalog):
     state_dir: str | None = None
     store: StoreSettings = field(default_factory=StoreSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    files: tuple[str, ...] = field(default=(), compare=False)
