@@ -50,7 +50,7 @@ NEAR = (
 DEADLINE = 60.0  # s that anything may take
 CHUNK = 65_536  # bytes
 TOLD = 20  # reports of each endpoint at the beginning: enough for every quantile
-ENDPOINTS = 5  # of each model, one a provider
+ENDPOINTS = 3  # of each model, one a provider
 # Source: what Prometheus 2.42 sends.
 ACCEPT = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -64,8 +64,8 @@ OF_ENDPOINT, OF_MODEL, OF_PROVIDER, OF_REST = 83, 35, 93, 100
 
 
 def models_for(series: int) -> int:
-    """How many models of `ENDPOINTS` endpoints have about so many series."""
-    return max(1, round((series - OF_REST - OF_PROVIDER * PROVIDERS) / (OF_MODEL + OF_ENDPOINT * ENDPOINTS)))
+    """How many models of `ENDPOINTS` endpoints have so many series, or a few more."""
+    return max(1, ceil((series - OF_REST - OF_PROVIDER * PROVIDERS) / (OF_MODEL + OF_ENDPOINT * ENDPOINTS)))
 
 
 def name_of(model: int) -> str:
@@ -343,7 +343,7 @@ def cores() -> tuple[int | None, int | None, str]:
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="What a scrape every second adds to the latency of decisions.")
     parser.add_argument(
-        "--series", type=int, nargs="+", default=list(SIZES), help="about how many; the first is bound"
+        "--series", type=int, nargs="+", default=list(SIZES), help="how many at least; the first is bound"
     )
     parser.add_argument("--rate", type=float, default=200.0, help="decisions a second")
     parser.add_argument("--span", type=float, default=5.0, help="seconds without scrapes, and with them")

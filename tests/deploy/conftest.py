@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 
-PROMTOOL_MAX = 60.0  # s; its tests take eight on a machine that does nothing else
+PROMTOOL_MAX = 100.0  # s; its tests take eight on a machine that does nothing else
 
 # What the store, the log and TLS are about to expose; the README's table has no row for it yet.
 ARRIVING = {
