@@ -32,7 +32,7 @@ TESTED_ELSEWHERE = {
     "balancer/cli/drain.py": VERBS,
     "balancer/cli/reload.py": VERBS,
     "balancer/cli/resume.py": VERBS,
-    "balancer/cli/run.py": "tests/test_daemon.py",
+    "balancer/cli/run.py": "tests/daemon/test_daemon.py",
     "balancer/cli/schema.py": VERBS,
     "balancer/cli/status.py": VERBS,
     "balancer/config/overlay.py": LOADED,

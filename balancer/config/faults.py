@@ -157,6 +157,11 @@ def sent_value_fault(text: str) -> str | None:
     return None if text.isascii() and text == text.strip() else "is not what a header can carry"
 
 
+def directory_fault(text: str) -> str | None:
+    """Judge a directory's path. The words for false mean what `none` says; as names they are written ./off."""
+    return "is no path" if text.lower() in ("off", "no", "false") else None
+
+
 def path_fault(text: str) -> str | None:
     """Judge a JSONPath of RFC 9535."""
     if not text.startswith("$"):

@@ -30,7 +30,7 @@ from balancer.config.proxies import Proxies, proxies
 from balancer.config.references import Vault
 from balancer.config.rules import Sheet, as_written, listens
 from balancer.config.secret import Secret
-from balancer.config.settings import Config, LogSettings, ProbeSettings, Token
+from balancer.config.settings import Config, LogSettings, ProbeSettings, StoreSettings, Token
 from balancer.config.shape import (
     EndpointShape,
     ModelHealthShape,
@@ -38,6 +38,7 @@ from balancer.config.shape import (
     ProviderShape,
     VariantShape,
 )
+from balancer.config.storing import state_dir
 from balancer.config.vocabulary import SecretShape
 from balancer.core.model import Endpoint, HealthPolicy, Limits, Model, Provider, Routing
 
@@ -47,17 +48,20 @@ def resolve(sheet: Sheet, environ: Mapping[str, str] | None) -> Config:
 
     Shape: what it returns is of use only when the sheet has no problems afterwards.
     """
-    vault = None if environ is None else Vault(environ, FilePath(sheet.problems.file).parent)
-    return _Build(sheet, vault, Proxies() if environ is None else proxies(environ)).config()
+    beside = FilePath(sheet.problems.file).parent
+    vault = None if environ is None else Vault(environ, beside)
+    directory = state_dir(sheet.file.state_dir, environ, beside)
+    return _Build(sheet, vault, Proxies() if environ is None else proxies(environ), directory).config()
 
 
 class _Build:
     """Builds one configuration."""
 
-    def __init__(self, sheet: Sheet, vault: Vault | None, found: Proxies) -> None:
+    def __init__(self, sheet: Sheet, vault: Vault | None, found: Proxies, directory: str | None) -> None:
         self._sheet = sheet
         self._vault = vault
         self._proxies = found
+        self._state_dir = directory
         self._probes = Probes(sheet, vault, found)
         self._keys = Credentials(sheet)
         self._endpoints: dict[str, Endpoint] = {}
@@ -82,6 +86,8 @@ class _Build:
             probes=self._settings,
             credentials=self._credentials,
             lookouts=lookouts(self._sheet, self._proxies),
+            state_dir=self._state_dir,
+            store=overlay(StoreSettings(), file.store),
             log=overlay(LogSettings(), file.log),
         )
 

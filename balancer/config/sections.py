@@ -377,5 +377,8 @@ class LogShape(Shape, frozen=True, kw_only=True):
         Annotated[Literal["debug", "info", "warning", "error"], told("The least that is logged.", _LOG.level)]
     ] = UNSET
     format: Given[
-        Annotated[Literal["auto", "console", "json"], told("auto: console on a terminal, else JSON.", _LOG.format)]
+        Annotated[
+            Literal["auto", "console", "json", "journal"],
+            told("auto: console on a terminal, journal where standard error is systemd's, else JSON.", _LOG.format),
+        ]
     ] = UNSET

@@ -152,11 +152,22 @@ class Lookout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """What is kept on disk, and how often. Units: seconds.
+
+    Source of the interval: holds begin at ten seconds, so a crash loses about one of them; and a table of 2,000
+    endpoints and 100,000 sessions, 20 MB, is written at 2 MB/s.
+    """
+
+    save_interval: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
-    """What is logged and how; `auto` is console on a terminal and JSON elsewhere."""
+    """What is logged and how; `auto` is console on a terminal, journal under systemd and JSON elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "console", "json"] = "auto"
+    format: Literal["auto", "console", "json", "journal"] = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +175,8 @@ class Config(Catalog):
     """A whole configuration: what the core knows and what the rims need. Secrets never print.
 
     `probes` and `credentials` are by endpoint id; a credential is `None` where the provider needs none. `lookouts`
-    are by id too, `status_page:PROVIDER` and `self:TARGET`.
+    are by id too, `status_page:PROVIDER` and `self:TARGET`. `state_dir` is where a restart finds what it keeps;
+    `None` keeps nothing.
     """
 
     listen: tuple[Listen, ...] = (Listen(host="127.0.0.1", port=8790),)
@@ -173,4 +185,6 @@ class Config(Catalog):
     probes: Mapping[str, ProbeSettings] = field(default_factory=dict)
     credentials: Mapping[str, Secret | None] = field(default_factory=dict)
     lookouts: Mapping[str, Lookout] = field(default_factory=dict)
+    state_dir: str | None = None
+    store: StoreSettings = field(default_factory=StoreSettings)
     log: LogSettings = field(default_factory=LogSettings)

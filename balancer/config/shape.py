@@ -19,6 +19,7 @@ from msgspec import UNSET, Meta
 from balancer.config.beside import SelfCheckShape, StatusPageShape
 from balancer.config.sections import HealthShape, LogShape, ProbeShape, RoutingShape
 from balancer.config.settings import Scope
+from balancer.config.storing import StoreShape
 from balancer.config.units import Duration
 from balancer.config.vocabulary import (
     DAY,
@@ -27,6 +28,7 @@ from balancer.config.vocabulary import (
     Alias,
     Clock,
     Day,
+    Directory,
     Given,
     Key,
     Modality,
@@ -247,4 +249,14 @@ class FileShape(Shape, frozen=True, kw_only=True):
     self_check: Given[
         Annotated[SelfCheckShape | None, told("How we know that we are online ourselves; default: by the probes.")]
     ] = UNSET
+    state_dir: Given[
+        Annotated[
+            Directory | None,
+            told(
+                "Where a restart finds what it keeps, relative to the configuration; none: it keeps nothing. "
+                "Default: $STATE_DIRECTORY, else ./state."
+            ),
+        ]
+    ] = UNSET
+    store: Given[Annotated[StoreShape | None, told("What is kept in state_dir, and how often.")]] = UNSET
     log: Given[Annotated[LogShape | None, told("What is logged and how.")]] = UNSET

@@ -23,6 +23,7 @@ from balancer.config.faults import (
     address_fault,
     clock_fault,
     date_fault,
+    directory_fault,
     header_fault,
     key_fault,
     model_fault,
@@ -147,6 +148,7 @@ Day = Annotated[str, text("a day as YYYY-MM-DD", date_fault, pattern=DATE_PATTER
 Clock = Annotated[str, text('HHMM in UTC, e.g. "0830"', clock_fault, pattern=CLOCK_PATTERN)]
 Weekday = Annotated[str, words(*WEEKDAYS)]
 File = Annotated[str, text("a file's path", min_length=1, max_length=1000)]
+Directory = Annotated[str, text("a directory's path, or none", directory_fault, min_length=1, max_length=1000)]
 Pattern = Annotated[str, text("a regular expression of Python", regex_fault, min_length=1)]
 Name = Annotated[str, text("1 to 200 characters", min_length=1, max_length=200)]
 Region = Annotated[str, text("1 to 64 characters, e.g. us or eu-west-1", min_length=1, max_length=64)]

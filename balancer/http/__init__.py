@@ -4,7 +4,7 @@
 """
 
 from balancer.http.access import reporters
-from balancer.http.hands import Hands, Unprobed
+from balancer.http.hands import Hands, Healthy, Ready, Unprobed
 from balancer.http.server import Server
 
-__all__ = ["Hands", "Server", "Unprobed", "reporters"]
+__all__ = ["Hands", "Healthy", "Ready", "Server", "Unprobed", "reporters"]

@@ -99,7 +99,8 @@ class Api:
         route = methods.get(request.method)
         if route is None:
             raise _wrong_method(request.method, path, methods)
-        who = None if route.scope is None else authorize(request, self._config().tokens, route.scope)
+        own = cast("Connection", request.protocol).own  # nobody else holds the other end
+        who = None if own or route.scope is None else authorize(request, self._config().tokens, route.scope)
         return await route.handler(Ask(request, query, who))
 
 

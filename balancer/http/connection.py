@@ -25,11 +25,19 @@ from balancer.service.log import Log
 
 
 class Connection(web.RequestHandler):
-    """What aiohttp makes for each connection. `lost` is called when the client is gone."""
+    """What aiohttp makes for each connection. `lost` is called when the client is gone; we are it of an `own`."""
 
-    __slots__ = ("_busy", "_ending", "_limits", "_log", "_silence", "_since", "_watch", "_wire", "lost")
+    __slots__ = ("_busy", "_ending", "_limits", "_log", "_silence", "_since", "_watch", "_wire", "lost", "own")
 
-    def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, limits: Limits, log: Log) -> None:
+    def __init__(
+        self,
+        manager: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        log: Log,
+        own: bool = False,
+    ) -> None:
         super().__init__(
             manager,
             loop=loop,
@@ -40,6 +48,7 @@ class Connection(web.RequestHandler):
         )
         self._limits = limits
         self._log = log
+        self.own = own
         self._busy = False
         self._ending = False
         self._since: float | None = None

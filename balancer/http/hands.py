@@ -6,9 +6,40 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
+
 from balancer.config import Config
 from balancer.core.balancer import Balancer
 from balancer.service.log import Log
+
+
+class Healthy(Struct, kw_only=True):
+    """Whether the process is alive, and not only its sockets: a supervisor restarts it where this says no.
+
+    Units: seconds. `problems` names what has not run when it should have.
+    """
+
+    healthy: bool
+    event_loop_lag: float
+    problems: list[str]
+
+
+class Ready(Struct, kw_only=True):
+    """Whether traffic may come, and what is missing until it may.
+
+    `first_picture`: every probed endpoint was probed once, or given up. `self_suspect`: we seem to be at fault
+    rather than the providers; reporters are names of tokens.
+    """
+
+    ready: bool
+    missing: list[str]
+    first_picture: bool
+    endpoints: int
+    config_generation: int
+    self_suspect: bool
+    self_suspect_reason: str | None
+    reporters_suspect: list[str]
+    reporters_suspect_reasons: dict[str, str]
 
 
 class Unprobed(Exception):
@@ -37,7 +68,8 @@ class Hands:
     boot: str
     probe: Callable[[str], Awaitable[dict[str, Any]]]
     reload: Callable[[], Awaitable[list[str]]]
-    ready: Callable[[], dict[str, Any]]
+    healthy: Callable[[], Healthy]
+    ready: Callable[[], Ready]
     metrics: Callable[[str], Awaitable[tuple[bytes, str]]]
     decided: Callable[[float], None]
     reported: Callable[[str, int], None]

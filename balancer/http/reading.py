@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from balancer.config import LogSettings, ProbeSettings
 from balancer.config.secret import Absent, Secret
+from balancer.config.settings import StoreSettings
 from balancer.core.model import STATES, HealthPolicy, Model, Routing
 from balancer.core.view import EndpointView
 from balancer.http.answers import Refused, answer
@@ -52,6 +53,8 @@ class ConfigAnswer(Struct, kw_only=True):
     generation: int
     listen: list[str]
     tokens: list[TokenItem]
+    state_dir: str | None
+    store: StoreSettings
     log: LogSettings
     routing: Routing
     health: HealthPolicy
@@ -142,6 +145,8 @@ class Reading:
                 generation=self._hands.balancer.generation,
                 listen=[str(each) for each in config.listen],
                 tokens=[TokenItem(name=each.name, scopes=sorted(each.scopes)) for each in config.tokens],
+                state_dir=config.state_dir,
+                store=config.store,
                 log=config.log,
                 routing=config.routing,
                 health=config.health,

@@ -13,6 +13,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Sequence
+from functools import partial
 from os import strerror
 from pathlib import Path
 from typing import Final
@@ -82,6 +83,24 @@ class Server:
             each.abort()
         await asyncio.sleep(0)  # transports tell their end in the next turn of the loop
 
+    async def ask(self, target: str) -> int:
+        """Ask ourselves with HEAD, over a connection that nobody else can have; the status of the answer.
+
+        Shape: everything on the way is what others meet, but the listening socket and the token.
+        Raises: OSError, EOFError or ValueError where there is no answer.
+        """
+        if self._listener is None:
+            raise EOFError("the API is closed")
+        ours, theirs = socket.socketpair()
+        with ours:
+            await asyncio.get_running_loop().connect_accepted_socket(partial(self._listener, own=True), theirs)
+            reader, writer = await asyncio.open_connection(sock=ours)
+            try:
+                writer.write(b"HEAD %b HTTP/1.1\r\nHost: balancer\r\nConnection: close\r\n\r\n" % target.encode())
+                return int((await reader.readuntil(b"\r\n")).split(b" ", 2)[1])
+            finally:
+                writer.close()
+
     async def _bind(self, listen: Listen, listener: _Listener) -> list[str]:
         loop = asyncio.get_running_loop()
         if listen.path is not None:
@@ -113,8 +132,8 @@ class _Listener(web.Server):
         self._limits = limits
         self._log = log
 
-    def __call__(self) -> Connection:
-        return Connection(self, loop=asyncio.get_running_loop(), limits=self._limits, log=self._log)
+    def __call__(self, *, own: bool = False) -> Connection:
+        return Connection(self, loop=asyncio.get_running_loop(), limits=self._limits, log=self._log, own=own)
 
 
 async def _refuse_if_served(path: str) -> None:

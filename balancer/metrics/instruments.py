@@ -38,11 +38,15 @@ _PROBE_BUCKETS: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # Of a healthy loop milliseconds; beyond 5 s a turn is not taken at all.
 _LATE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 
+Store = Literal["state", "history"]
+"""What is kept on disk: the closed set behind the label `store`."""
+
 LeftOut = Literal["late", "busy", "fresh", "budget"]
 """Why a turn was not used for the probe that it was for: the closed set behind the label `reason`."""
 
 _GAUGES: Final[Mapping[str, str]] = {
     "balancer_event_loop_lag_seconds": "How late the event loop ran a timer, measured last.",
+    "balancer_store_saved_timestamp_seconds": "When the state that a restart takes back was saved, in Unix time.",
     "balancer_probes_in_flight": "Probes that run now.",
     "balancer_probe_stretch_ratio": "What all probe intervals are multiplied with, as we are overloaded.",
     "balancer_config_last_reload_successful": "1 if the newest configuration was taken, 0 if it was refused.",
@@ -69,6 +73,8 @@ class Metrics:
         self._limits: dict[str, tuple[int, float]] = {}
         self._reporters: tuple[str, ...] = ()
         self._lookouts: dict[str, bool | None] = {}
+        self._log_dropped = 0
+        self._store_errors: dict[Store, int] = dict.fromkeys(get_args(Store), 0)
 
     # ---- counting ------------------------------------------------------------------------------------
 
@@ -106,6 +112,10 @@ class Metrics:
     def lag(self, seconds: float) -> None:
         """Show how late the event loop is."""
         self._gauges["balancer_event_loop_lag_seconds"] = seconds
+
+    def log_dropped(self, total: int) -> None:
+        """Show how many log events were lost since the daemon began."""
+        self._log_dropped = total
 
     def scheduler(
         self,
@@ -160,6 +170,12 @@ class Metrics:
         """Note how the last probe of a lookout ended."""
         if key in self._lookouts:
             self._lookouts[key] = good
+
+    def stored(self, *, errors: Mapping[Store, int], saved: float | None) -> None:
+        """Show how keeping things on disk fares. Units: `saved` in Unix seconds; `None`: never yet."""
+        self._store_errors.update(errors)
+        if saved is not None:
+            self._gauges["balancer_store_saved_timestamp_seconds"] = saved
 
     def reporters(self, names: Iterable[str]) -> None:
         """Show these reporters and no others."""
@@ -279,6 +295,20 @@ class Metrics:
                     line("balancer_lookout_success", {"lookout": key}, int(good))
                     for key, good in self._lookouts.items()
                     if good is not None
+                ],
+            ),
+            Family(
+                name="balancer_log_dropped",
+                kind="counter",
+                help="Log events that were lost because nobody took them in time.",
+                lines=[line("balancer_log_dropped_total", {}, self._log_dropped)],
+            ),
+            Family(
+                name="balancer_store_errors",
+                kind="counter",
+                help="Saves and readings that a disk refused or did not answer.",
+                lines=[
+                    line("balancer_store_errors_total", {"store": key}, n) for key, n in self._store_errors.items()
                 ],
             ),
             *(

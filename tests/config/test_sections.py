@@ -18,8 +18,9 @@ from balancer.config.sections import (
     StickyShape,
     TimeoutsShape,
 )
-from balancer.config.settings import Budget, ClientCert, LogSettings, ProbeSettings
+from balancer.config.settings import Budget, ClientCert, LogSettings, ProbeSettings, StoreSettings
 from balancer.config.shape import LimitsShape, ModelHealthShape, PricingShape
+from balancer.config.storing import StoreShape
 from balancer.core.model import (
     HealthPolicy,
     Limits,
@@ -47,7 +48,7 @@ def routing(text: str) -> Routing:
     [
         (RoutingShape, Routing), (StickyShape, StickyPolicy), (TimeoutsShape, TimeoutPolicy),
         (RetryBudgetShape, RetryPolicy), (HealthShape, HealthPolicy), (ProbeShape, ProbeSettings),
-        (BudgetShape, Budget), (ClientCertShape, ClientCert), (LogShape, LogSettings),
+        (BudgetShape, Budget), (ClientCertShape, ClientCert), (LogShape, LogSettings), (StoreShape, StoreSettings),
         (PricingShape, Pricing), (LimitsShape, Limits),
     ],
 )  # fmt: skip

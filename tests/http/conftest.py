@@ -15,7 +15,7 @@ from balancer.config import Config, Listen, ProbeSettings, Secret, Token
 from balancer.core.balancer import Balancer
 from balancer.core.model import Endpoint, Model, Pricing, Provider
 from balancer.core.outcome import Outcome
-from balancer.http import Hands, Server
+from balancer.http import Hands, Healthy, Ready, Server
 from balancer.http.limits import LIMITS, Limits
 from balancer.service.log import Log
 
@@ -114,7 +114,18 @@ class World:
         self.changes = 0
         self.decided: list[float] = []
         self.reported: dict[str, int] = {}
-        self.ready: dict[str, Any] = {"ready": True, "first_picture": False}
+        self.healthy = Healthy(healthy=True, event_loop_lag=0.001, problems=[])
+        self.ready = Ready(
+            ready=True,
+            missing=[],
+            first_picture=False,
+            endpoints=len(configuration.endpoints),
+            config_generation=1,
+            self_suspect=False,
+            self_suspect_reason=None,
+            reporters_suspect=[],
+            reporters_suspect_reasons={},
+        )
         self.reload: Callable[[], Awaitable[list[str]]] = self._reload
         self.probe: Callable[[str], Awaitable[dict[str, Any]]] = self._probe
         self.url = ""
@@ -132,6 +143,7 @@ class World:
             boot="b00t",
             probe=lambda key: self.probe(key),
             reload=lambda: self.reload(),
+            healthy=lambda: self.healthy,
             ready=lambda: self.ready,
             metrics=self._metrics,
             decided=self.decided.append,

@@ -31,7 +31,8 @@ NAMES = [
     "balancer_model_retry_budget_exhausted", "balancer_sessions", "balancer_reporter_reports_total",
     "balancer_reporter_silence_seconds", "balancer_reporter_suspect",
     "balancer_probe_certificate_expiry_timestamp_seconds", "balancer_lookout_success",
-    "balancer_provider_announced",
+    "balancer_log_dropped_total",
+    "balancer_provider_announced", "balancer_store_errors_total", "balancer_store_saved_timestamp_seconds",
 ]  # fmt: skip
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -60,6 +61,7 @@ def busy(metrics: Metrics, table: Balancer) -> None:
     metrics.decided(3e-5)
     metrics.reported("recorded", 3)
     metrics.lag(0.002)
+    metrics.log_dropped(12)
     metrics.probe_started(0.01)
     metrics.probe_started(0.0101)
     metrics.scheduler(
@@ -70,6 +72,7 @@ def busy(metrics: Metrics, table: Balancer) -> None:
         limits={"near": (20, 1.5)},
     )
     metrics.reloaded(successful=True, wall=1_700_000_000.0)
+    metrics.stored(errors={"state": 2}, saved=1_700_000_001.0)
 
 
 def test_every_metric_of_the_contract_is_there_with_help_and_type(metrics: Metrics, table: Balancer) -> None:
@@ -111,6 +114,7 @@ def test_the_rims_counts_start_at_zero(metrics: Metrics, samples: Read) -> None:
             labels = frozenset({("provider", provider), ("phase", phase)})
             assert scrape["balancer_probe_duration_seconds_count", labels] == 0
     assert scrape["balancer_decision_duration_seconds_count", frozenset()] == 0
+    assert scrape["balancer_log_dropped_total", frozenset()] == 0
 
 
 def test_a_gauge_that_nobody_has_set_has_no_sample(metrics: Metrics) -> None:
@@ -138,6 +142,7 @@ def test_what_the_rims_tell_is_shown(metrics: Metrics, table: Balancer, samples:
     assert value("probe_duration_seconds_count", provider="near", phase="tls") == 0
     assert value("probe_cost_usd_total", provider="near") == 0.002
     assert value("event_loop_lag_seconds") == 0.002
+    assert value("log_dropped_total") == 12
     assert value("probe_certificate_expiry_timestamp_seconds", endpoint="acme/small@near") == 1_800_000_000.0
     assert value("probes_in_flight") == 2
     assert value("probe_lateness_seconds_bucket", le="0.01") == 1

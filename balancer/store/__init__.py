@@ -1,0 +1,11 @@
+"""The store room: what outlives the process, on a disk that may be full, slow, read-only, garbage or gone.
+
+One rule holds for all of it: a decision, a probe and the stop wait for no disk, and none of its faults ends the
+daemon.
+"""
+
+from balancer.store.directory import Directory, InUse
+from balancer.store.frame import StateFileError
+from balancer.store.keeper import Keeper
+
+__all__ = ["Directory", "InUse", "Keeper", "StateFileError"]
