@@ -243,7 +243,7 @@ def test_a_daemon_that_stands_still_is_killed_and_started_again(service):
     service.override(f"[Service]\nWatchdogSec={WATCHDOG}s\nRestartSec=100ms\n")
     service.machine.systemctl("restart", UNIT)
     pid, cursor = service.pid(), service.cursor()
-    service.machine.run("kill", "-STOP", str(pid))
+    service.machine.systemctl("kill", "--kill-whom=main", "--signal=STOP", UNIT)
     began = time.monotonic()
     service.machine.until(lambda: service.pid() not in (0, pid), "another process runs", within=4 * WATCHDOG + 5)
     assert time.monotonic() - began >= WATCHDOG / 2  # it was the watchdog, and not a crash
@@ -265,7 +265,7 @@ def test_a_daemon_that_is_well_is_not_killed_by_the_watchdog(service):
 
 def test_a_daemon_that_is_killed_is_back_by_itself(service):
     pid = service.pid()
-    service.machine.run("kill", "-KILL", str(pid))
+    service.machine.systemctl("kill", "--kill-whom=main", "--signal=KILL", UNIT)
     # Who asks while nobody is there waits in the socket.
     assert service.ask("/v1/best-provider?model=acme/large")[0] == 200
     assert service.pid() not in (0, pid)
