@@ -14,7 +14,9 @@ from balancer.config.settings import (
     LogSettings,
     ProbeKind,
     ProbeSettings,
+    RetentionSettings,
     Scope,
+    StoreSettings,
     Token,
 )
 
@@ -27,8 +29,10 @@ __all__ = [
     "LogSettings",
     "ProbeKind",
     "ProbeSettings",
+    "RetentionSettings",
     "Scope",
     "Secret",
+    "StoreSettings",
     "Token",
     "json_schema",
     "load_config",

@@ -30,7 +30,7 @@ from balancer.config.proxies import Proxies, proxies
 from balancer.config.references import Vault
 from balancer.config.rules import Sheet, as_written, listens
 from balancer.config.secret import Secret
-from balancer.config.settings import Config, LogSettings, ProbeSettings, Token
+from balancer.config.settings import Config, LogSettings, ProbeSettings, StoreSettings, Token
 from balancer.config.shape import (
     EndpointShape,
     ModelHealthShape,
@@ -82,6 +82,7 @@ class _Build:
             probes=self._settings,
             credentials=self._credentials,
             lookouts=lookouts(self._sheet, self._proxies),
+            store=overlay(StoreSettings(), file.store),
             log=overlay(LogSettings(), file.log),
         )
 

@@ -160,6 +160,26 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSettings:
+    """For how long the history keeps counts by minute, and counts by hour with the transitions. Units: seconds."""
+
+    minutes: float = 604_800.0
+    hours: float = 7_776_000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """What is kept on disk. Units: bytes. Over `max_size` the oldest goes first, whatever its age.
+
+    `history` is false where no past is to be kept at all.
+    """
+
+    history: bool = True
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    max_size: int = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config(Catalog):
     """A whole configuration: what the core knows and what the rims need. Secrets never print.
 
@@ -173,4 +193,5 @@ class Config(Catalog):
     probes: Mapping[str, ProbeSettings] = field(default_factory=dict)
     credentials: Mapping[str, Secret | None] = field(default_factory=dict)
     lookouts: Mapping[str, Lookout] = field(default_factory=dict)
+    store: StoreSettings = field(default_factory=StoreSettings)
     log: LogSettings = field(default_factory=LogSettings)

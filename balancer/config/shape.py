@@ -19,6 +19,7 @@ from msgspec import UNSET, Meta
 from balancer.config.beside import SelfCheckShape, StatusPageShape
 from balancer.config.sections import HealthShape, LogShape, ProbeShape, RoutingShape
 from balancer.config.settings import Scope
+from balancer.config.store import StoreShape
 from balancer.config.units import Duration
 from balancer.config.vocabulary import (
     DAY,
@@ -247,4 +248,5 @@ class FileShape(Shape, frozen=True, kw_only=True):
     self_check: Given[
         Annotated[SelfCheckShape | None, told("How we know that we are online ourselves; default: by the probes.")]
     ] = UNSET
+    store: Given[Annotated[StoreShape | None, told("What is kept on disk.")]] = UNSET
     log: Given[Annotated[LogShape | None, told("What is logged and how.")]] = UNSET

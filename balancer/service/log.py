@@ -56,6 +56,10 @@ EVENTS: Final = frozenset(
         "self.cleared",
         "reporter.suspected",
         "reporter.cleared",
+        "store.restored",
+        "store.set_aside",
+        "store.failed",
+        "store.recovered",
     }
 )
 
