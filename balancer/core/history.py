@@ -69,7 +69,10 @@ class HistoryQuery:
 
 
 class Uptime(Struct, frozen=True, kw_only=True):
-    """Uptime in both definitions; `null` where too little was seen. `minutes` stands on `minutes_counted` of them."""
+    """Uptime in both definitions; `null` where too little was seen.
+
+    `minutes_counted` is the number of minutes that could be judged.
+    """
 
     requests: float | None
     minutes: float | None
