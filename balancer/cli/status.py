@@ -1,8 +1,7 @@
 """`balancer status [MODEL] [--watch | --since 24h]`: every endpoint's state with its reason and its next moment.
 
 Where health is only watched the table says so, above it and beside each reason: those states choose nothing. Above
-all stands who is in doubt, for what it says changes no state. With `--since` it is not the present but the past that is
-told: see `past`.
+all stands who is in doubt, for what it says changes no state. With `--since` the past is told instead: see `past`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from itertools import groupby
 from shutil import get_terminal_size
 from typing import Any, Final
 
-from balancer.cli import client, past, table
+from balancer.cli import client, table
 
 WATCH: Final = 2.0  # s between two redraws
 
@@ -53,6 +52,8 @@ def run(asked: argparse.Namespace) -> int:
 
 def _text(asked: argparse.Namespace, url: str) -> str:
     if asked.since is not None:
+        from balancer.cli import past  # it knows the outcomes, which nobody else here has to load
+
         query = {"since": asked.since, "step": "whole", "model": asked.model}
         told = client.ask(url, "/v1/history", needs="series", query=query)
         return json.dumps(told) if asked.json else past.page(told)

@@ -30,7 +30,7 @@ HOUR: Final = 3600  # s
 
 LATENCY_MIN: Final = 0.001  # s; below it a call took "no time"
 PER_DOUBLING: Final = 4  # buckets grow by 2^(1/4), 19 %: finer is lost in a minute's noise, and costs more rows
-BUCKET_MAX: Final = 80  # 1,049 s and more; the longest timeout that an answer allows is ten minutes by default
+BUCKET_MAX: Final = 80  # 882 s and more; the longest timeout that an answer allows is ten minutes by default
 
 COUNTED_MIN: Final = 10  # outcomes without which a minute says nothing; OpenRouter's
 GOOD_SHARE: Final = 0.8  # of a minute's outcomes; OpenRouter's
@@ -162,7 +162,7 @@ def bucket(latency: float) -> int:
 def bucket_value(number: int) -> float:
     """The latency that stands for a bucket: the middle of its bounds, as a factor. Units: seconds."""
     upper = LATENCY_MIN * 2 ** (number / PER_DOUBLING)
-    return upper if number in (0, BUCKET_MAX) else upper / sqrt(2 ** (1 / PER_DOUBLING))
+    return upper if number == 0 else upper / sqrt(2 ** (1 / PER_DOUBLING))
 
 
 def latencies(counts: Mapping[int, int]) -> Latencies | None:

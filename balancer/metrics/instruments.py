@@ -283,7 +283,7 @@ class Metrics:
             Family(
                 name="balancer_store_dropped",
                 kind="counter",
-                help="Outcomes and transitions that were never written, because the disk was in trouble for too long.",
+                help="Outcomes and transitions that were never written, after long trouble with the disk.",
                 lines=[line("balancer_store_dropped_total", {"store": key}, n) for key, n in self._dropped.items()],
             ),
             Family(

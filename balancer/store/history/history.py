@@ -77,6 +77,11 @@ class History:
         """Tries to write that failed."""
         return self._keeper.errors
 
+    @property
+    def idle(self) -> bool:
+        """Whether all that was handed over is written."""
+        return self._keeper.free
+
     def start(self) -> None:
         """Start both threads; the file is opened, or made, by the first."""
         self._running = True
