@@ -15,7 +15,9 @@ from balancer.config.settings import (
     LogSettings,
     ProbeKind,
     ProbeSettings,
+    RetentionSettings,
     Scope,
+    StoreSettings,
     Token,
 )
 
@@ -30,8 +32,10 @@ __all__ = [
     "LogSettings",
     "ProbeKind",
     "ProbeSettings",
+    "RetentionSettings",
     "Scope",
     "Secret",
+    "StoreSettings",
     "Token",
     "difference",
     "json_schema",

@@ -19,7 +19,7 @@ from balancer.config.check import Checked
 from balancer.config.document import Node
 from balancer.config.problems import Path, Problems, shown
 from balancer.config.sections import HealthShape, RoutingShape, TimeoutsShape
-from balancer.config.settings import Listen
+from balancer.config.settings import Listen, RetentionSettings
 from balancer.config.shape import (
     DoorShape,
     EndpointShape,
@@ -28,6 +28,7 @@ from balancer.config.shape import (
     ProviderShape,
     VariantShape,
 )
+from balancer.config.storing import RetentionShape, StoreShape
 from balancer.config.units import duration_text, is_wide, parse_listen
 from balancer.config.vocabulary import SecretShape
 from balancer.core.model import HealthPolicy, TimeoutPolicy
@@ -109,6 +110,7 @@ def judge(sheet: Sheet) -> None:
     _judge_credentials(sheet)
     _judge_timeouts(sheet)
     _judge_health(sheet)
+    _judge_store(sheet)
 
 
 def listens(file: FileShape) -> tuple[Listen, ...]:
@@ -223,8 +225,21 @@ def _judge_health(sheet: Sheet) -> None:
             sheet.tell((*within, index), found, "use ascending windows")
 
 
+def _judge_store(sheet: Sheet) -> None:
+    store = sheet.file.store
+    if isinstance(store, StoreShape) and isinstance(store.retention, RetentionShape):
+        kept = RetentionSettings()
+        _judge_order(sheet, ("store", "retention"), store.retention, kept, low="minutes", high="hours")
+
+
 def _judge_order(
-    sheet: Sheet, path: Path, section: HealthShape | TimeoutsShape, default: object, *, low: str, high: str
+    sheet: Sheet,
+    path: Path,
+    section: HealthShape | TimeoutsShape | RetentionShape,
+    default: object,
+    *,
+    low: str,
+    high: str,
 ) -> None:
     """Tell a least duration above its greatest: at the least, or at the greatest where only that was given."""
     if sheet.problems.touches((*path, low)) or sheet.problems.touches((*path, high)):

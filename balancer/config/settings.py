@@ -152,22 +152,34 @@ class Lookout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoreSettings:
-    """What is kept on disk, and how often. Units: seconds.
-
-    Source of the interval: holds begin at ten seconds, so a crash loses about one of them; and a table of 2,000
-    endpoints and 100,000 sessions, 20 MB, is written at 2 MB/s.
-    """
-
-    save_interval: float = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """What is logged and how; `auto` is console on a terminal, journal under systemd and JSON elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json", "journal"] = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSettings:
+    """For how long the history keeps counts by minute, and counts by hour with the transitions. Units: seconds."""
+
+    minutes: float = 604_800.0
+    hours: float = 7_776_000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """What is kept on disk. Units: seconds, bytes.
+
+    `history` is false where no past is to be kept at all. Over `max_size` its oldest goes first, whatever its age.
+    Source of the interval: holds begin at ten seconds, so a crash loses about one of them; and a table of 2,000
+    endpoints and 100,000 sessions, 20 MB, is written at 2 MB/s.
+    """
+
+    save_interval: float = 10.0
+    history: bool = True
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    max_size: int = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
