@@ -15,7 +15,7 @@ from balancer.config import Config, Listen, ProbeSettings, Secret, Token
 from balancer.core.balancer import Balancer
 from balancer.core.model import Endpoint, Model, Pricing, Provider
 from balancer.core.outcome import Outcome
-from balancer.http import Hands, Healthy, Ready, Server
+from balancer.http import Hands, Healthy, Ready, Reloaded, Server
 from balancer.http.limits import LIMITS, Limits
 from balancer.service.log import Log
 
@@ -126,7 +126,7 @@ class World:
             reporters_suspect=[],
             reporters_suspect_reasons={},
         )
-        self.reload: Callable[[], Awaitable[list[str]]] = self._reload
+        self.reload: Callable[[], Awaitable[Reloaded]] = self._reload
         self.probe: Callable[[str], Awaitable[dict[str, Any]]] = self._probe
         self.url = ""
         self.port = 0
@@ -177,9 +177,10 @@ class World:
             raise KeyError(key)
         return {"endpoint": key, "kind": "models", "outcome": "success"}
 
-    async def _reload(self) -> list[str]:
+    async def _reload(self) -> Reloaded:
         self.balancer.apply(self.config, now=self.now)
-        return []
+        changes = {"changed": ["routing.strategy"]}
+        return Reloaded(config_generation=self.balancer.generation, at_next_start=[], changes=changes)
 
     async def _metrics(self, accept: str) -> tuple[bytes, str]:
         kind = "application/openmetrics-text" if "openmetrics" in accept else "text/plain"
