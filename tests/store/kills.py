@@ -21,14 +21,15 @@ from random import Random
 from balancer.service import clock
 from balancer.service.log import silent
 from balancer.store import Directory, Keeper, StateFileError
-from balancer.store.directory import NAME
+from balancer.store.directory import BESIDE, NAME
 from balancer.store.frame import judged
 from balancer.store.keeper import Parts, Sections
 
 INTERVAL = 0.001  # s; as good as none, so that every kill meets a save
 PARTS = 1000
 SIZE = 8000  # bytes of a part: of a save it is the writing that takes longest
-LIFE_MAX = 0.3  # s from the first save to the kill
+LIFE_MAX = 0.2  # s from the first save to the kill
+AIM = 0.01  # s from the beginning of a write to the kill, at every other round
 BUSY = 1.0  # s that a loaded machine may take from a save: more is a fault
 
 
@@ -91,11 +92,16 @@ def heard(reads: int, *, first: bool) -> list[str]:
     return said.decode().splitlines()
 
 
-def one(directory: Path, random: Random, before: int) -> tuple[int, str | None]:
-    """One life and death: the number that it left, and what is wrong with that."""
+def one(directory: Path, random: Random, before: int, *, aimed: bool) -> tuple[int, str | None]:
+    """One life and death, `aimed` at a write: the number that it left, and what is wrong with that."""
     child, reads = spawn(directory)
     said = heard(reads, first=True)
     time.sleep(random.uniform(0, LIFE_MAX))
+    if aimed:
+        begun, until = directory / BESIDE, clock.monotonic() + BUSY
+        while not begun.exists() and clock.monotonic() < until:
+            pass
+        time.sleep(random.uniform(0, AIM))
     os.kill(child, signal.SIGKILL)
     killed = clock.monotonic()
     _, status = os.waitpid(child, 0)
@@ -130,8 +136,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place)
         for round_ in range(given.rounds):
-            number, fault = one(directory, random, number)
-            halves += (directory / f"{NAME}.new").exists()
+            number, fault = one(directory, random, number, aimed=round_ % 2 == 1)
+            halves += (directory / BESIDE).exists()
             if fault is not None:
                 faults += 1
                 print(f"round {round_}: {fault}")
