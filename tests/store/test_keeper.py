@@ -181,6 +181,16 @@ async def test_the_end_is_saved_and_the_next_may_begin(tmp_path: Path) -> None:
     await after.keeper.close(patience=WAIT)
 
 
+async def test_who_was_refused_has_nothing_to_save(tmp_path: Path) -> None:
+    kept, second = Kept(tmp_path, Table("first")), Kept(tmp_path, Table("second"))
+    await kept.keeper.open()
+    with pytest.raises(InUse):
+        await second.keeper.open()
+    await kept.keeper.close(patience=WAIT)
+    assert not await second.keeper.close(patience=WAIT)
+    assert (kept.word, second.lines) == ("first", [])
+
+
 async def test_a_wall_clock_that_cannot_be_right_is_said(tmp_path: Path) -> None:
     await saved(tmp_path, "kept")
     kept = Kept(tmp_path, Table(), wall=lambda: 5.0, boot="another start")
