@@ -7,7 +7,7 @@ import json
 from balancer import Balancer
 from balancer.config import parse_config
 from balancer.daemon.news import News
-from balancer.service.log import configure
+from balancer.service.log import configure, silent
 
 TEXT = """\
 providers: {one: {base_url: "http://127.0.0.1:9/v1"}}
@@ -42,9 +42,7 @@ async def test_each_change_is_told_once_reconsidered_and_wakes_who_waits():
 
 async def test_the_end_lets_go_of_all_who_wait():
     balancer = Balancer(parse_config(TEXT, source="test"))
-    news = News(
-        balancer, reconsider=lambda _: None, log=configure(level="info", style="json", stream=io.StringIO())
-    )
+    news = News(balancer, keep=lambda _: None, reconsider=lambda _: None, log=silent())
     after = balancer.transitions(0)[-1].number
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(5):
         tasks.create_task(news.waiting(after))
