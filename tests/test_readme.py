@@ -132,7 +132,7 @@ def defaults():
             paths = re.findall(r"`([^`]+)`", cells[0])
             values = [part.strip(" `") for part in re.split(r",(?![^\[]*\])", cells[1])]
             if len(paths) == len(values) and all(
-                re.fullmatch(r"(routing|health|probe|log|self_check|providers\.KEY\.status_page)\.[\w.]+", p)
+                re.fullmatch(r"(routing|health|probe|log|store|self_check|providers\.KEY\.status_page)\.[\w.]+", p)
                 for p in paths
             ):
                 yield from zip(paths, values, strict=True)
