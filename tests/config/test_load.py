@@ -76,11 +76,17 @@ def test_what_the_shipped_file_shows_commented_out_is_the_default() -> None:
     shown: list[str] = []
     for line in text[start:].splitlines():
         bare = line.removeprefix("# ")
-        if bare.startswith(("routing:", "health:", "probe:", "log:", "  ")):
+        if bare.startswith(("routing:", "health:", "probe:", "store:", "log:", "  ")):
             shown.append(bare)
     opened = parse_config(text[:start] + "\n".join(shown), source="opened.yaml")
     plain = load_config(SHIPPED)
-    assert [line for line in shown if not line.startswith(" ")] == ["routing:", "health:", "probe:", "log:"]
+    assert [line for line in shown if not line.startswith(" ")] == [
+        "routing:",
+        "health:",
+        "probe:",
+        "store:",
+        "log:",
+    ]
     assert opened == plain
 
 
