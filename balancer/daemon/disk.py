@@ -24,7 +24,7 @@ from balancer.metrics import Metrics
 from balancer.probing import Budgets, budgets_kept
 from balancer.service import clock
 from balancer.service.log import Log
-from balancer.store import History, Keeper, Sections
+from balancer.store import Directory, History, Keeper, Sections
 
 PATIENCE: Final = 4.0  # s for the last save, and again for the past; a disk that needs longer is not well
 
@@ -43,7 +43,7 @@ class Disk:
             return
         directory = Path(config.state_dir)
         self._keeper = Keeper(
-            directory,
+            Directory(directory),
             interval=config.store.save_interval,
             dump=self._dump,
             take=self._take,
