@@ -15,6 +15,7 @@ from balancer.config.settings import (
     ProbeKind,
     ProbeSettings,
     Scope,
+    TlsSettings,
     Token,
 )
 
@@ -29,6 +30,7 @@ __all__ = [
     "ProbeSettings",
     "Scope",
     "Secret",
+    "TlsSettings",
     "Token",
     "json_schema",
     "load_config",

@@ -30,7 +30,7 @@ from balancer.config.proxies import Proxies, proxies
 from balancer.config.references import Vault
 from balancer.config.rules import Sheet, as_written, listens
 from balancer.config.secret import Secret
-from balancer.config.settings import Config, LogSettings, ProbeSettings, Token
+from balancer.config.settings import Config, LogSettings, ProbeSettings, TlsSettings, Token
 from balancer.config.shape import (
     EndpointShape,
     ModelHealthShape,
@@ -77,6 +77,7 @@ class _Build:
             routing=overlay(Routing(), file.routing),
             health=overlay(HealthPolicy(), file.health),
             listen=listens(file),
+            tls=self._tls(),
             insecure=file.insecure is True,
             tokens=self._tokens(),
             probes=self._settings,
@@ -84,6 +85,19 @@ class _Build:
             lookouts=lookouts(self._sheet, self._proxies),
             log=overlay(LogSettings(), file.log),
         )
+
+    def _tls(self) -> TlsSettings | None:
+        tls = self._sheet.file.tls
+        if tls is None or isinstance(tls, UnsetType):
+            return None
+        return TlsSettings(
+            cert_file=self._beside(tls.cert_file),
+            key_file=None if isinstance(tls.key_file, UnsetType) else self._beside(tls.key_file),
+            client_ca_file=None if isinstance(tls.client_ca_file, UnsetType) else self._beside(tls.client_ca_file),
+        )
+
+    def _beside(self, file: str) -> str:
+        return str(FilePath(self._sheet.problems.file).parent / file)
 
     def _providers(self) -> dict[str, Provider]:
         tags: dict[str, list[str]] = {key: [] for key in self._sheet.file.providers}
