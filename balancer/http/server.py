@@ -101,10 +101,12 @@ class _Listener(web.Server):
         self._retiring = False
 
     def __call__(self) -> Connection:
-        made = Connection(self, loop=asyncio.get_running_loop(), limits=self._limits, log=self._log)
-        if self._retiring:
-            made.retire()
-        return made
+        return Connection(self, loop=asyncio.get_running_loop(), limits=self._limits, log=self._log)
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if self._retiring and isinstance(handler, Connection):
+            handler.retire()
 
     def retire(self) -> None:
         """Let every connection, also those to come, end with its next answer."""
