@@ -129,7 +129,8 @@ def ask(
         raise Unreachable(f"no daemon answers at {url} ({_mistrust(error)})") from None
     except (OSError, HTTPException, ValueError) as error:
         detail = getattr(error, "strerror", None)
-        raise Unreachable(f"no daemon answers at {url} ({detail or error})") from None
+        hint = _CERTIFICATE_HINT if isinstance(connection, HTTPSConnection) and _is_cut(error) else ""
+        raise Unreachable(f"no daemon answers at {url} ({detail or error}{hint})") from None
     finally:
         connection.close()
     try:
@@ -195,6 +196,14 @@ def _trust() -> ssl.SSLContext:
         detail = error.reason if isinstance(error, ssl.SSLError) else error.strerror
         raise Unreachable(f"{name} cannot be used: {detail}") from None
     return context
+
+
+# A server that gets no certificate, and wants one, closes: the loop's TLS does not say why.
+_CERTIFICATE_HINT: Final = "; it may want a certificate, which BALANCER_CLIENT_CERT names"
+
+
+def _is_cut(error: Exception) -> bool:
+    return isinstance(error, (ConnectionResetError, BrokenPipeError)) and not os.environ.get("BALANCER_CLIENT_CERT")
 
 
 def _mistrust(error: ssl.SSLError) -> str:

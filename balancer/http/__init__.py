@@ -6,7 +6,7 @@
 from balancer.http.access import reporters
 from balancer.http.hands import Hands, Unprobed
 from balancer.http.server import Server
-from balancer.http.sockets import wide
+from balancer.http.sockets import refuse_wide
 from balancer.http.tls import PreparedTls, prepare_tls
 
-__all__ = ["Hands", "PreparedTls", "Server", "Unprobed", "prepare_tls", "reporters", "wide"]
+__all__ = ["Hands", "PreparedTls", "Server", "Unprobed", "prepare_tls", "refuse_wide", "reporters"]

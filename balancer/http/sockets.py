@@ -36,7 +36,7 @@ from socket import (
 from socket import socket as Socket  # noqa: N812 - `socket` is the field of what is handed over
 from typing import Final, Protocol
 
-from balancer.config import Listen
+from balancer.config import Config, ConfigError, ConfigProblem, Listen
 
 BACKLOG: Final = 1024  # connections that the kernel holds while the loop is busy
 ALIVE_TIMEOUT: Final = 1.0  # s; a unix socket that somebody serves accepts at once
@@ -87,13 +87,20 @@ def address_of(bound: Socket, *, scheme: str) -> str:
     return f"{scheme}://[{host}]:{port}" if bound.family == AF_INET6 else f"{scheme}://{host}:{port}"
 
 
-def wide(passed: Sequence[Passed]) -> list[str]:
-    """Name those that others than this machine can reach: `api (0.0.0.0:8790)`."""
-    return [
+def refuse_wide(passed: Sequence[Passed], config: Config) -> None:
+    """Refuse to serve others than this machine without any token, as `listen` is refused when it is read.
+
+    Raises: ConfigError naming every such socket; to be asked before serving, and of each new configuration.
+    """
+    wide = [
         f"{each.name} ({address_of(each.socket, scheme='tcp').removeprefix('tcp://')})"
         for each in passed
         if each.socket.family != AF_UNIX and not _is_loopback(each.socket.getsockname()[0])
     ]
+    if wide and not config.tokens and not config.insecure:
+        found = f"without any token the passed socket {', '.join(wide)} lets others than this machine in"
+        allowed = "give auth.tokens, let the socket unit listen on 127.0.0.1 or a path, or set insecure: true"
+        raise ConfigError([ConfigProblem(file="sockets", line=None, path="auth", found=found, allowed=allowed)])
 
 
 def taken_over(passed: Sequence[Passed]) -> list[Listening]:

@@ -9,14 +9,14 @@ import socket
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from balancer.config import Listen
-from balancer.http import wide
+from balancer.config import Config, ConfigError, Listen, Secret, Token
+from balancer.http import refuse_wide
 from balancer.http.sockets import Listening, bound, taken_over
 
 
@@ -256,7 +256,9 @@ def test_what_cannot_be_served_is_named_with_what_to_do() -> None:
         (socket.AF_INET6, "::ffff:127.0.0.1", False),
     ],
 )
-def test_a_passed_socket_is_wide_unless_it_is_loopbacks(family: int, host: str, reached: bool) -> None:
+def test_a_passed_socket_that_others_reach_needs_a_token(
+    family: int, host: str, reached: bool, config: Callable[..., Config]
+) -> None:
     with socket.socket(family) as given:
         try:
             given.bind((host, 0))
@@ -264,9 +266,20 @@ def test_a_passed_socket_is_wide_unless_it_is_loopbacks(family: int, host: str, 
             pytest.skip("this machine has no IPv6")
         port = given.getsockname()[1]
         shown = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
-        assert wide([Passed("api", given)]) == ([f"api ({shown})"] if reached else [])
+        passed = [Passed("api", given)]
+        if reached:
+            with pytest.raises(ConfigError) as caught:
+                refuse_wide(passed, config())
+            assert str(caught.value) == (
+                f"sockets: auth: without any token the passed socket api ({shown}) lets others than this machine "
+                "in; give auth.tokens, let the socket unit listen on 127.0.0.1 or a path, or set insecure: true"
+            )
+        else:
+            refuse_wide(passed, config())
+        refuse_wide(passed, config(insecure=True))
+        refuse_wide(passed, config(tokens=(Token(name="a", scopes=frozenset({"read"}), secret=Secret("t")),)))
 
 
-def test_a_unix_socket_is_never_wide(path: Path) -> None:
+def test_a_passed_unix_socket_needs_no_token(path: Path, config: Callable[..., Config]) -> None:
     with unix(path) as given:
-        assert wide([Passed("api", given)]) == []
+        refuse_wide([Passed("api", given)], config())
