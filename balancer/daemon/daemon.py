@@ -147,8 +147,8 @@ class Daemon:
     async def running(self) -> AsyncIterator[None]:
         """Serve and probe for as long as the context is open.
 
-        Raises: ConfigError for files of TLS that cannot be used and sockets that let everybody in; OSError naming the
-        address that cannot be bound, or the state directory that another daemon has; what crashes a task of ours.
+        Raises: ConfigError for files of TLS that cannot be used and sockets that let everybody in; OSError naming
+        the address that cannot be bound, or the state directory that another daemon has; what crashes a task.
         """
         self._log.info("daemon.started", endpoints=len(self.config.endpoints), models=len(self.config.models))
         start = await asyncio.to_thread(first, self.config, self._passed)

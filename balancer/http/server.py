@@ -26,9 +26,10 @@ from balancer.http.events import Events
 from balancer.http.hands import Hands
 from balancer.http.limits import LIMITS, Limits
 from balancer.http.routes import routes
-from balancer.http.sockets import Passed, bound, taken_over
+from balancer.http.sockets import bound, taken_over
 from balancer.http.tls import PreparedTls
 from balancer.service.log import Log
+from balancer.service.sockets import Passed
 
 # s that a silent connection is kept at the end: one that is used twice a second is surely told to close, and not
 # cut. Longer, and those who wait for the next process would notice.

@@ -37,6 +37,7 @@ from socket import socket as Socket  # noqa: N812 - `socket` is the field of wha
 from typing import Final
 
 from balancer.config import Config, ConfigError, ConfigProblem, Listen
+from balancer.service.sockets import Passed
 
 BACKLOG: Final = 1024  # connections that the kernel holds while the loop is busy
 ALIVE_TIMEOUT: Final = 1.0  # s; a unix socket that somebody serves accepts at once
