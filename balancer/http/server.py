@@ -67,8 +67,8 @@ class Server:
 
     def use_tls(self, tls: PreparedTls) -> None:
         """Use other certificates, and believe other clients, from the next connection on."""
-        assert self._acceptor is not None, "started before"
-        self._acceptor.use(tls.context)
+        if self._acceptor is not None:  # a reload may come while we stop
+            self._acceptor.use(tls.context)
 
     async def stop(self, *, grace: float) -> None:
         """Stop serving: event streams at once, answers under way within `grace` seconds."""

@@ -20,6 +20,7 @@ from balancer.config import ConfigError, Listen, TlsSettings
 from balancer.http import PreparedTls, Server, prepare_tls
 from balancer.http.acceptor import OPENING_MAX, PAUSE, Acceptor
 from balancer.http.limits import LIMITS, Limits
+from balancer.http.server import LAST_CALL
 from balancer.http.sockets import Listening
 
 ASKED = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -257,6 +258,23 @@ def test_a_handshake_under_way_at_the_end_is_finished_and_answered(run: Run, pki
             await asyncio.sleep(0.05)
             reader, writer = await asyncio.open_connection(sock=raw, ssl=pki.client(), server_hostname="localhost")
             assert b"\r\nconnection: close\r\n" in (await ask(reader, writer)).lower()
+            writer.close()
+
+    run(story())
+
+
+def test_kept_encrypted_connections_have_a_last_call_too(run: Run, pki: Pki, make_world: Any) -> None:
+    async def story() -> None:
+        server, port = await started(make_world(), prepare_tls(pki.issue()))
+        kept = [await connect(port, pki.client()) for _ in range(3)]
+        for reader, writer in kept:
+            assert b"connection: close" not in (await ask(reader, writer)).lower()
+        async with asyncio.timeout(LAST_CALL + 1.0), asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.stop(grace=30.0), name="stop")
+            await asyncio.sleep(LAST_CALL / 2)
+            assert b"\r\nconnection: close\r\n" in (await ask(*kept[0])).lower()
+            assert [await reader.read() for reader, _ in kept] == [b""] * 3
+        for _, writer in kept:
             writer.close()
 
     run(story())
