@@ -34,7 +34,7 @@ NAMES = [
     "balancer_log_dropped_total",
     "balancer_provider_announced", "balancer_store_errors_total", "balancer_store_saved_timestamp_seconds",
     "balancer_store_dropped_total",
-    "balancer_provider_announced", "balancer_tls_certificate_expiry_timestamp_seconds",
+    "balancer_tls_certificate_expiry_timestamp_seconds",
 ]  # fmt: skip
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
