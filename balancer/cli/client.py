@@ -58,7 +58,7 @@ def address(asked: argparse.Namespace) -> str:
     from_environment = os.environ.get("BALANCER_URL")
     if from_environment:
         return from_environment
-    if not Path(asked.config).is_file():
+    if not Path(asked.config).exists():
         return DEFAULT_URL
     from balancer.config import ConfigError, load_config
 

@@ -15,7 +15,6 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from hashlib import blake2b
-from pathlib import Path as FilePath
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -48,9 +47,8 @@ def resolve(sheet: Sheet, environ: Mapping[str, str] | None) -> Config:
 
     Shape: what it returns is of use only when the sheet has no problems afterwards.
     """
-    beside = FilePath(sheet.problems.file).parent
-    vault = None if environ is None else Vault(environ, beside)
-    directory = state_dir(sheet.file.state_dir, environ, beside)
+    vault = None if environ is None else Vault(environ, sheet.folder)
+    directory = state_dir(sheet.file.state_dir, environ, sheet.folder)
     return _Build(sheet, vault, Proxies() if environ is None else proxies(environ), directory).config()
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 
 from msgspec import UnsetType
 
@@ -18,7 +19,7 @@ from balancer.config.check import Checked
 from balancer.config.document import Node
 from balancer.config.problems import Path, Problems, shown
 from balancer.config.sections import HealthShape, RoutingShape, TimeoutsShape
-from balancer.config.settings import Listen
+from balancer.config.settings import Listen, RetentionSettings
 from balancer.config.shape import (
     DoorShape,
     EndpointShape,
@@ -27,6 +28,7 @@ from balancer.config.shape import (
     ProviderShape,
     VariantShape,
 )
+from balancer.config.storing import RetentionShape, StoreShape
 from balancer.config.units import duration_text, is_wide, parse_listen
 from balancer.config.vocabulary import SecretShape
 from balancer.core.model import HealthPolicy, TimeoutPolicy
@@ -34,12 +36,16 @@ from balancer.core.model import HealthPolicy, TimeoutPolicy
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A checked file with what is needed to talk about its places."""
+    """A checked file with what is needed to talk about its places.
+
+    Several files are one here; `folder` is where the relative paths in any of them begin.
+    """
 
     file: FileShape
     root: Node
     checked: Checked
     problems: Problems
+    folder: FilePath = FilePath()
 
     def written(self, path: Path) -> Node | None:
         """Give what the file has at a place; `None` when it has nothing there."""
@@ -56,7 +62,14 @@ class Sheet:
         shorter = path
         while (node := self.written(shorter)) is None:
             shorter = shorter[:-1]
-        self.problems.add(node.place, path, found, allowed)
+        self.problems.add(node.place, path, found, allowed, file=node.file)
+
+    def elsewhere(self, path: Path, other: Path) -> str:
+        """Name the place of `other` in brackets where it is in another file than `path`; else nothing."""
+        here, there = self.written(path), self.written(other)
+        if here is None or there is None or here.file == there.file:
+            return ""
+        return f" ({there.file}:{there.place})"
 
     def keys(self, path: Path) -> tuple[str, ...]:
         """Give the keys of a mapping as they are written, good or not."""
@@ -97,6 +110,7 @@ def judge(sheet: Sheet) -> None:
     _judge_credentials(sheet)
     _judge_timeouts(sheet)
     _judge_health(sheet)
+    _judge_store(sheet)
 
 
 def listens(file: FileShape) -> tuple[Listen, ...]:
@@ -154,7 +168,7 @@ def _judge_tokens(sheet: Sheet) -> None:
 def _judge_names(sheet: Sheet) -> None:
     """A client's word must lead to one model: ids and aliases share one space."""
     models = sheet.keys(("models",))
-    taken: dict[str, str] = {}
+    taken: dict[str, tuple[str, Path]] = {}
     for name, model in sheet.file.models.items():
         within: Path = ("models", name, "aliases")
         aliases: Sequence[str] = () if isinstance(model.aliases, UnsetType) else model.aliases
@@ -162,11 +176,13 @@ def _judge_names(sheet: Sheet) -> None:
             path = (*within, sheet.checked.number(within, index))
             if alias in models:
                 owner = "this model's own id" if alias == name else "the id of another model"
+                owner += sheet.elsewhere(path, ("models", alias))
                 sheet.tell(path, f"{as_written(sheet, path)} is {owner}", "use a name that leads to one model")
             elif alias in taken:
-                found = f"{as_written(sheet, path)} is already an alias of {taken[alias]}"
+                other, place = taken[alias]
+                found = f"{as_written(sheet, path)} is already an alias of {other}{sheet.elsewhere(path, place)}"
                 sheet.tell(path, found, "use a name that leads to one model")
-            taken.setdefault(alias, name)
+            taken.setdefault(alias, (name, path))
 
 
 def _judge_credentials(sheet: Sheet) -> None:
@@ -209,8 +225,21 @@ def _judge_health(sheet: Sheet) -> None:
             sheet.tell((*within, index), found, "use ascending windows")
 
 
+def _judge_store(sheet: Sheet) -> None:
+    store = sheet.file.store
+    if isinstance(store, StoreShape) and isinstance(store.retention, RetentionShape):
+        kept = RetentionSettings()
+        _judge_order(sheet, ("store", "retention"), store.retention, kept, low="minutes", high="hours")
+
+
 def _judge_order(
-    sheet: Sheet, path: Path, section: HealthShape | TimeoutsShape, default: object, *, low: str, high: str
+    sheet: Sheet,
+    path: Path,
+    section: HealthShape | TimeoutsShape | RetentionShape,
+    default: object,
+    *,
+    low: str,
+    high: str,
 ) -> None:
     """Tell a least duration above its greatest: at the least, or at the greatest where only that was given."""
     if sheet.problems.touches((*path, low)) or sheet.problems.touches((*path, high)):

@@ -152,17 +152,6 @@ class Lookout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoreSettings:
-    """What is kept on disk, and how often. Units: seconds.
-
-    Source of the interval: holds begin at ten seconds, so a crash loses about one of them; and a table of 2,000
-    endpoints and 100,000 sessions, 20 MB, is written at 2 MB/s.
-    """
-
-    save_interval: float = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """What is logged and how; `auto` is console on a terminal, journal under systemd and JSON elsewhere."""
 
@@ -171,12 +160,36 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSettings:
+    """For how long the history keeps counts by minute, and counts by hour with the transitions. Units: seconds."""
+
+    minutes: float = 604_800.0
+    hours: float = 7_776_000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """What is kept on disk. Units: seconds, bytes.
+
+    `history` is false where no past is to be kept at all. Over `max_size` its oldest goes first, whatever its age.
+    Source of the interval: holds begin at ten seconds, so a crash loses about one of them; and a table of 2,000
+    endpoints and 100,000 sessions, 20 MB, is written at 2 MB/s.
+    """
+
+    save_interval: float = 10.0
+    history: bool = True
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    max_size: int = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config(Catalog):
     """A whole configuration: what the core knows and what the rims need. Secrets never print.
 
     `probes` and `credentials` are by endpoint id; a credential is `None` where the provider needs none. `lookouts`
     are by id too, `status_page:PROVIDER` and `self:TARGET`. `state_dir` is where a restart finds what it keeps;
-    `None` keeps nothing.
+    `None` keeps nothing. `files` are those that it was read from; two configurations that say the same are equal
+    wherever it stands.
     """
 
     listen: tuple[Listen, ...] = (Listen(host="127.0.0.1", port=8790),)
@@ -188,3 +201,4 @@ class Config(Catalog):
     state_dir: str | None = None
     store: StoreSettings = field(default_factory=StoreSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    files: tuple[str, ...] = field(default=(), compare=False)

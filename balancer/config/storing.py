@@ -16,22 +16,53 @@ from typing import Annotated, Final
 from msgspec import UNSET, UnsetType
 
 from balancer.config.settings import StoreSettings
-from balancer.config.units import Duration, duration_text
-from balancer.config.vocabulary import HOUR, Given, Shape, lasts, told
+from balancer.config.units import Duration, Size, duration_text, size_text
+from balancer.config.vocabulary import DAY, HOUR, Given, Shape, holds, lasts, told
 
 _STORE: Final = StoreSettings()
+
+_RETENTION: Final = _STORE.retention
+
+SIZE_MIN: Final = 10_000_000  # bytes: a day of ten endpoints, and room to work in
+SIZE_MAX: Final = 1_000_000_000_000  # bytes; SQLite takes more, one daemon does not fill it
 
 NONE: Final = "none"  # as a directory's name it is written ./none
 
 
+class RetentionShape(Shape, frozen=True, kw_only=True):
+    """For how long the history is kept."""
+
+    minutes: Given[
+        Annotated[Duration, lasts(HOUR, 366 * DAY), told("Counts by minute.", duration_text(_RETENTION.minutes))]
+    ] = UNSET
+    hours: Given[
+        Annotated[
+            Duration,
+            lasts(DAY, 3660 * DAY),
+            told("Counts by hour, and transitions; at least as long as minutes.", duration_text(_RETENTION.hours)),
+        ]
+    ] = UNSET
+
+
 class StoreShape(Shape, frozen=True, kw_only=True):
-    """What is kept in state_dir, and how often."""
+    """What is kept in state_dir, how often it is saved, and for how long."""
 
     save_interval: Given[
         Annotated[
             Duration,
             lasts(1.0, HOUR),
             told("The most of holds, counts and sessions that a crash loses.", duration_text(_STORE.save_interval)),
+        ]
+    ] = UNSET
+    history: Given[Annotated[bool, told("Keep the past of each endpoint, for /v1/history.", _STORE.history)]] = (
+        UNSET
+    )
+    retention: Given[Annotated[RetentionShape | None, told("For how long the history is kept.")]] = UNSET
+    max_size: Given[
+        Annotated[
+            Size,
+            holds(SIZE_MIN, SIZE_MAX),
+            told("Most that the history takes on disk; the oldest gives way.", size_text(_STORE.max_size)),
         ]
     ] = UNSET
 

@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from balancer.config import Config
 from balancer.core.balancer import Balancer
+from balancer.core.history import HistoryAbsent, HistoryQuery, Past
+from balancer.core.outcome import Outcome
 from balancer.service.log import Log
 
 
@@ -46,6 +48,17 @@ class Unprobed(Exception):
     """An endpoint that is there, and why it cannot be probed now."""
 
 
+async def no_history(query: HistoryQuery) -> Past:
+    """The past, where none is kept. Raises: HistoryAbsent."""
+    del query
+    raise HistoryAbsent("no history is kept: store.history is false")
+
+
+def unheard(endpoint: str, outcome: Outcome, wall: float) -> None:
+    """Nobody keeps outcomes."""
+    del endpoint, outcome, wall
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hands:
     """The API's only way to anything outside of this room.
@@ -56,7 +69,8 @@ class Hands:
     for one that cannot be probed now, `reload` ConfigError with the problems or LookupError when there is no
     file; it gives the keys that wait for the next start. `metrics` takes the Accept header and gives body and
     content type. `decided` takes the seconds of one decision, `reported` a result (recorded, duplicate, stale,
-    rejected) and how many.
+    rejected) and how many, `recorded` the outcome of each report that counts and the Unix time at which its request
+    ended. `history` tells the past; it raises HistoryAbsent and HistoryTooLong.
     """
 
     balancer: Balancer
@@ -74,3 +88,5 @@ class Hands:
     decided: Callable[[float], None]
     reported: Callable[[str, int], None]
     log: Log
+    recorded: Callable[[str, Outcome, float], None] = unheard
+    history: Callable[[HistoryQuery], Awaitable[Past]] = no_history

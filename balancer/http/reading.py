@@ -172,13 +172,19 @@ class Reading:
         for model in models.values():
             if word == model.id or word in model.aliases:
                 return model
-        near = close(name, (each for model in models.values() for each in (model.id, *model.aliases)))
-        raise Refused(404, f"no model {shown(name)}{_maybe(near)}", metadata={"close_models": near})
+        raise unknown_model(name, self._hands)
 
     def _know_provider(self, name: str) -> None:
         providers = self._hands.balancer.catalog.providers
         if name not in providers and not any(name in each.tags for each in providers.values()):
             raise Refused(404, f"no provider {shown(name)}{_maybe(close(name, providers))}")
+
+
+def unknown_model(name: str, hands: Hands) -> Refused:
+    """Say that there is no such model, and which are close."""
+    models = hands.balancer.catalog.models
+    near = close(name, (each for model in models.values() for each in (model.id, *model.aliases)))
+    return Refused(404, f"no model {shown(name)}{_maybe(near)}", metadata={"close_models": near})
 
 
 def unknown_endpoint(key: str, hands: Hands) -> Refused:

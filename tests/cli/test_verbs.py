@@ -101,6 +101,8 @@ async def test_the_schema_is_json(command):
     ran = await command("schema")
     assert ran.status == 0
     assert json.loads(ran.out)["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    fragment = json.loads((await command("schema", "--fragment")).out)
+    assert ("required" in json.loads(ran.out), "required" in fragment) == (True, False)
 
 
 async def test_the_shipped_file_is_good_without_any_key(command):

@@ -134,6 +134,40 @@ def test_the_defaults_that_it_states_are_those_that_hold() -> None:
     assert spelled == small
 
 
+FRAGMENT = jsonschema.Draft202012Validator(json_schema(fragment=True))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {},
+        {"models": {}},
+        {"models": {"x/y": {"health": {"enforce": False}}}},
+        {"providers": {"a": {"variants": {"eu": {"region": "eu"}}, "status_page": {"interval": "1m"}}}},
+        {"routing": {"strategy": "price"}},
+    ],
+)
+def test_a_fragment_need_not_be_whole(part: dict[str, object]) -> None:
+    FRAGMENT.validate(part)
+    assert not VALIDATOR.is_valid(part)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"modls": {}},
+        {"models": {"x/y": {"endpoints": [{"provider": "a"}]}}},
+        {"models": {"x/y": {"endpoints": []}}},
+        {"auth": {"tokens": [{"name": "ops", "scopes": ["admin"]}]}},
+        {"providers": {"a": {"credential": {}}}},
+        {"providers": {"a": {"credential": [{}]}}},
+        {"health": {"hold": "soon"}},
+    ],
+)
+def test_what_is_wrong_in_a_fragment_is_wrong_beside_any_other(part: dict[str, object]) -> None:
+    assert not FRAGMENT.is_valid(part)
+
+
 PROVIDER = {"base_url": "https://a.example"}
 
 
