@@ -126,11 +126,12 @@ async def program(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Progr
 
     async def start(name: str, url: str, *argv: str, environ: Mapping[str, str] | None = None) -> Program:
         log_path = tmp_path / f"{name}-{len(started)}.log"
+        state = tmp_path / f"state-{len(started)}"
         with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *argv,
                 cwd=ROOT,
-                env={**os.environ, **({} if environ is None else environ)},
+                env={**os.environ, "STATE_DIRECTORY": str(state), **({} if environ is None else environ)},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -39,6 +39,8 @@ TESTED_ELSEWHERE = {
     "balancer/config/rules.py": LOADED,
     "balancer/config/settings.py": "tests/config/test_check.py",  # sections have exactly the keys of their values
     "balancer/config/shape.py": "tests/config/test_schema.py",  # every key, its bounds and its default
+    "balancer/http/parameters.py": "tests/http/test_openapi.py",  # the page that they are part of
+    "balancer/store/history/questions.py": "tests/store/history/test_reading.py",  # their answers
     "balancer/config/vocabulary.py": "tests/config/test_schema.py",
 }
 """Modules whose test file has another name, because they are only seen through another door."""

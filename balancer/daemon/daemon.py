@@ -14,8 +14,7 @@ listening sockets and the log are bound at the start and stay as they are.
 
 Status pages and our own reach are probed by a schedule of their own: they wait for no provider's slots.
 
-What this module does not know: signals and the command line (`cli/run.py`), and anything that survives a
-restart; nothing does in this version.
+What this module does not know: signals and the command line (`cli/run.py`).
 """
 
 from __future__ import annotations
@@ -30,22 +29,25 @@ from random import Random
 from typing import Any, Final
 from urllib.parse import quote
 
-from balancer.config import Config, ConfigError, ConfigProblem, ProbeSettings
+from balancer.config import Config, ConfigError, ConfigProblem, Difference, ProbeSettings, difference
 from balancer.config.units import is_wide
 from balancer.core.balancer import Balancer
 from balancer.core.evidence import CALM, Evidence
+from balancer.core.outcome import Outcome
+from balancer.daemon.disk import Disk
 from balancer.daemon.news import News
 from balancer.daemon.pulse import Pulse
 from balancer.daemon.results import Results
 from balancer.daemon.supervision import Supervision
-from balancer.http import Hands, Healthy, Ready, Server, Unprobed, reporters
+from balancer.http import Hands, Healthy, Ready, Reloaded, Server, Unprobed, reporters
 from balancer.metrics import Metrics
-from balancer.probing import Scheduler
+from balancer.probing import Budgets, Scheduler
 from balancer.service import clock
 from balancer.service.log import Log, silent
 from balancer.service.notify import Notify
 
 STOP_GRACE: Final = 1.5  # s; answers under way may finish, and SIGTERM still ends us within two
+AT_START: Final = ("listen", "log", "state_dir")  # what is taken once, and not by a reload
 
 
 class Daemon:
@@ -69,6 +71,8 @@ class Daemon:
         self._asked = 0  # questions that we asked ourselves
         self._pages: dict[str, tuple[str, ProbeSettings]] = {}
         self._reloading = asyncio.Lock()
+        budgets = Budgets(wall=clock.wall)
+        self._disk = Disk(config, self.balancer, budgets, log=self._log)
         self._metrics = Metrics(view=lambda: self.balancer.view(now=clock.monotonic()), version=version("balancer"))
         self._metrics.reloaded(successful=True, wall=clock.wall())
         self._scheduler = Scheduler(
@@ -79,6 +83,7 @@ class Daemon:
             look=lambda key, now: self.balancer.evidence(key, now=now),
             on_spent=lambda provider, said: self._log.warning("probe.budget_spent", provider=provider, spent=said),
             on_start=self._metrics.probe_started,
+            budgets=budgets,
         )
         self._lookouts = Scheduler(
             clock=clock.monotonic,
@@ -88,13 +93,15 @@ class Daemon:
             look=_calm,
             stretches=False,  # they are few, and needed most where we are in trouble
         )
-        self._news = News(self.balancer, reconsider=self._scheduler.reconsider, log=self._log)
+        self._news = News(
+            self.balancer, keep=self._disk.transition, reconsider=self._scheduler.reconsider, log=self._log
+        )
         self._pulse = Pulse(
             self.balancer,
             overdue={"the probe schedule": self._scheduler.overdue, "the lookouts": self._lookouts.overdue},
             stretch=lambda: self._scheduler.stretch,
             lagged=self._metrics.lag,
-            changed=self._news.changed,
+            ticked=self._ticked,
             log=self._log,
         )
         self._results = Results(
@@ -102,6 +109,7 @@ class Daemon:
             config=lambda: self.config,
             pulse=self._pulse,
             metrics=self._metrics,
+            disk=self._disk,
             changed=self._news.changed,
             log=self._log,
         )
@@ -121,6 +129,8 @@ class Daemon:
                 metrics=self._render,
                 decided=self._metrics.decided,
                 reported=self._metrics.reported,
+                recorded=self._recorded,
+                history=self._disk.past,
                 log=self._log,
             )
         )
@@ -136,11 +146,13 @@ class Daemon:
     async def running(self) -> AsyncIterator[None]:
         """Serve and probe for as long as the context is open.
 
-        Raises: OSError naming the address that cannot be bound; whatever crashes a task of ours.
+        Raises: OSError naming the address that cannot be bound, or the state directory that another daemon has;
+        whatever crashes a task of ours.
         """
         self._log.info("daemon.started", endpoints=len(self.config.endpoints), models=len(self.config.models))
-        self.addresses = await self._server.start(self.config.listen)
+        await self._disk.open()  # before anybody is answered: who is drained must get no request
         try:
+            self.addresses = await self._server.start(self.config.listen)
             self._follow()
             async with asyncio.TaskGroup() as tasks:
                 owned = [
@@ -148,6 +160,7 @@ class Daemon:
                     tasks.create_task(self._lookouts.run(), name="lookouts"),
                     tasks.create_task(self._pulse.run(), name="pulse"),
                     tasks.create_task(self._supervision.run(), name="supervision"),
+                    tasks.create_task(self._disk.run(), name="disk"),
                 ]
                 self._news.changed()
                 self._log.info("daemon.ready", addresses=self.addresses)
@@ -183,11 +196,12 @@ class Daemon:
         await self._server.stop(grace=STOP_GRACE)
         await self._scheduler.close()
         await self._lookouts.close()
+        await self._disk.close()
 
     # ---- following a configuration -------------------------------------------------------------------
 
-    async def reload(self) -> list[str]:
-        """Read the configuration anew and follow it; tell which of its keys wait for the next start.
+    async def reload(self) -> Reloaded:
+        """Read the configuration anew and follow it; tell what that changed.
 
         Raises: ConfigError with every problem, LookupError when there is no file; the old one stays in force.
         """
@@ -196,33 +210,39 @@ class Daemon:
         async with self._reloading:  # one at a time, or an older file that was read slowly could win
             self._supervision.reloading()
             try:
-                waiting = await self._reload(self._read_config)
+                done = await self._reload(self._read_config)
             except BaseException:
                 self._supervision.ready("the last reload was refused; the configuration before it is in force")
                 raise
             self._supervision.ready()
-            return waiting
+            return done
 
-    async def _reload(self, read: Callable[[], Config]) -> list[str]:
+    async def _reload(self, read: Callable[[], Config]) -> Reloaded:
+        def look() -> tuple[Config, Difference]:
+            found = read()
+            return found, difference(self.config, found)
+
         try:
-            config = await asyncio.to_thread(read)
+            config, differing = await asyncio.to_thread(look)
             self._guard_sockets(config)
         except ConfigError as error:
             self._metrics.reloaded(successful=False, wall=clock.wall())
             self._log.error("config.rejected", problems=[str(problem) for problem in error.problems])
             raise
-        waiting = [key for key in ("listen", "log") if getattr(config, key) != getattr(self.config, key)]
-        self.config = replace(config, listen=self.config.listen, log=self.config.log)
+        fixed = {key: getattr(self.config, key) for key in AT_START}
+        waiting = [key for key, value in fixed.items() if getattr(config, key) != value]
+        self.config = replace(config, **fixed)
         self.balancer.apply(self.config, now=clock.monotonic())
         self._follow()
         self._metrics.reloaded(successful=True, wall=clock.wall())
-        facts = {"endpoints": len(config.endpoints), "generation": self.balancer.generation}
+        changes = {sort: names for sort, names in differing.facts().items() if names}
+        facts = {"endpoints": len(config.endpoints), "generation": self.balancer.generation, **changes}
         if waiting:
             self._log.warning("config.loaded", **facts, at_next_start=waiting)
         else:
             self._log.info("config.loaded", **facts)
         self._news.changed()
-        return waiting
+        return Reloaded(config_generation=self.balancer.generation, at_next_start=waiting, changes=changes)
 
     def _guard_sockets(self, config: Config) -> None:
         # The file was judged against its own `listen`, but what is bound stays bound until the next start.
@@ -249,6 +269,7 @@ class Daemon:
             now=clock.monotonic(),
         )
         self._metrics.reporters(names)
+        self._disk.follow(self.config)
 
     def _meets_tls(self, key: str) -> bool:
         """Whether the probes of an endpoint may meet a certificate."""
@@ -276,7 +297,7 @@ class Daemon:
 
     def _ready(self) -> Ready:
         now = clock.monotonic()
-        missing = [] if self.addresses else ["sockets"]
+        missing = [] if self.addresses else ["sockets"]  # which are bound after all else
         if self._stopping:
             missing.append("it is stopping")
         suspicion = self.balancer.self_suspicion(now)
@@ -295,7 +316,16 @@ class Daemon:
             reporters_suspect_reasons=reporters,
         )
 
+    def _recorded(self, endpoint: str, outcome: Outcome, ended: float) -> None:
+        self._disk.outcome(endpoint, outcome, source="report", ended=ended, cost=None)
+
+    def _ticked(self) -> None:
+        self._news.changed()
+        self._disk.tick()
+
     async def _render(self, accept: str) -> tuple[bytes, str]:
+        self._metrics.log_dropped(self._log.dropped)
+        self._disk.show(self._metrics)
         schedule = self._scheduler
         self._metrics.scheduler(
             in_flight=schedule.in_flight,

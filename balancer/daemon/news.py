@@ -1,4 +1,4 @@
-"""What changed in the table → the log, the probe schedule, and everybody who follows the events.
+"""What changed in the table → the log, the disk, the probe schedule, and everybody who follows the events.
 
 Theory of operation: after every write to the table somebody calls `changed`. New transitions become log lines, an
 endpoint of which something new is known has its next turn reconsidered, and readers of the event stream are woken.
@@ -31,10 +31,18 @@ _LOUD: Final = frozenset(
 
 
 class News:
-    """Tells every transition once. `reconsider` is told the id of each endpoint of which something is new."""
+    """Tells every transition once, `keep` first; `reconsider` the id of each endpoint of which something is new."""
 
-    def __init__(self, balancer: Balancer, *, reconsider: Callable[[str], None], log: Log) -> None:
+    def __init__(
+        self,
+        balancer: Balancer,
+        *,
+        keep: Callable[[Transition], None],
+        reconsider: Callable[[str], None],
+        log: Log,
+    ) -> None:
         self._balancer = balancer
+        self._keep = keep
         self._reconsider = reconsider
         self._log = log
         self._told = 0
@@ -48,6 +56,7 @@ class News:
             return
         self._told = news[-1].number
         for transition in news:
+            self._keep(transition)
             self._tell(transition)
             if transition.endpoint is not None:
                 self._reconsider(transition.endpoint)  # its next turn was planned for a calmer time

@@ -35,8 +35,8 @@ OVERDUE_MAX: Final = 10.0
 class Pulse:
     """Ticks until cancelled. `overdue` tells by how much each schedule is behind, by its name, in seconds.
 
-    `lagged` is told the loop's lag at every tick, `stretch` tells how much rarer all probes are, and `changed` is
-    called when time has changed the table.
+    `lagged` is told the loop's lag at every tick, `stretch` tells how much rarer all probes are, and `ticked` is
+    called at each tick, when time may have changed the table.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class Pulse:
         overdue: Mapping[str, Callable[[float], float]],
         stretch: Callable[[], float],
         lagged: Callable[[float], None],
-        changed: Callable[[], None],
+        ticked: Callable[[], None],
         log: Log,
     ) -> None:
         self._balancer = balancer
         self._overdue = overdue
         self._stretch = stretch
         self._lagged = lagged
-        self._changed = changed
+        self._ticked = ticked
         self._log = log
         self._due = inf  # when the ticker should wake
         self._lag = 0.0
@@ -73,7 +73,7 @@ class Pulse:
             self._tell_time()
             self.notice_stall(now)
             self._balancer.settle(now=now)
-            self._changed()
+            self._ticked()
 
     def lag(self, now: float) -> float:
         """By how many seconds the ticker was late when it last ran, or is late by now."""

@@ -17,6 +17,7 @@ from msgspec import structs
 from balancer.config import Config
 from balancer.core.balancer import Balancer
 from balancer.core.outcome import COUNTS
+from balancer.daemon.disk import Disk
 from balancer.daemon.pulse import Pulse
 from balancer.metrics import Metrics
 from balancer.probing import ProbeResult
@@ -36,6 +37,7 @@ class Results:
         config: Callable[[], Config],
         pulse: Pulse,
         metrics: Metrics,
+        disk: Disk,
         changed: Callable[[], None],
         log: Log,
     ) -> None:
@@ -43,6 +45,7 @@ class Results:
         self._config = config
         self._pulse = pulse
         self._metrics = metrics
+        self._disk = disk
         self._changed = changed
         self._log = log
 
@@ -64,6 +67,8 @@ class Results:
             age=max(0.0, now - result.ended),
             duration=result.ended - result.began,
         )
+        ended = clock.wall() - (now - result.ended)
+        self._disk.outcome(result.endpoint, outcome, source="probe", ended=ended, cost=result.cost)
         self._metrics.probed(endpoint.provider, result.phases, result.cost)
         self._metrics.certificate(endpoint.id, result.certificate_expires)
         self._tell(result)

@@ -4,7 +4,7 @@
 """
 
 from balancer.http.access import reporters
-from balancer.http.hands import Hands, Healthy, Ready, Unprobed
+from balancer.http.hands import Hands, Healthy, Ready, Reloaded, Unprobed, no_history
 from balancer.http.server import Server
 
-__all__ = ["Hands", "Healthy", "Ready", "Server", "Unprobed", "reporters"]
+__all__ = ["Hands", "Healthy", "Ready", "Reloaded", "Server", "Unprobed", "no_history", "reporters"]

@@ -44,6 +44,18 @@ class Ready(Struct, kw_only=True):
     reporters_suspect_reasons: dict[str, str]
 
 
+class Reloaded(Struct, kw_only=True):
+    """What a reload did: the number of the configuration now in force, and how it differs from the one before.
+
+    `at_next_start` are the keys that changed and wait for the next start; `changes` are names, by those of `added`,
+    `removed` and `changed` that have any.
+    """
+
+    config_generation: int
+    at_next_start: list[str]
+    changes: dict[str, list[str]]
+
+
 class Unprobed(Exception):
     """An endpoint that is there, and why it cannot be probed now."""
 
@@ -67,7 +79,7 @@ class Hands:
     write to the table. `waiting(n)` returns once there are transitions above n, or the daemon is stopping;
     `boot` marks this process in event ids. `probe` raises KeyError for an endpoint that is not there and Unprobed
     for one that cannot be probed now, `reload` ConfigError with the problems or LookupError when there is no
-    file; it gives the keys that wait for the next start. `metrics` takes the Accept header and gives body and
+    file. `metrics` takes the Accept header and gives body and
     content type. `decided` takes the seconds of one decision, `reported` a result (recorded, duplicate, stale,
     rejected) and how many, `recorded` the outcome of each report that counts and the Unix time at which its request
     ended. `history` tells the past; it raises HistoryAbsent and HistoryTooLong.
@@ -81,7 +93,7 @@ class Hands:
     waiting: Callable[[int], Awaitable[None]]
     boot: str
     probe: Callable[[str], Awaitable[dict[str, Any]]]
-    reload: Callable[[], Awaitable[list[str]]]
+    reload: Callable[[], Awaitable[Reloaded]]
     healthy: Callable[[], Healthy]
     ready: Callable[[], Ready]
     metrics: Callable[[str], Awaitable[tuple[bytes, str]]]

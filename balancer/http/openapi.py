@@ -24,7 +24,7 @@ from balancer.core.outcome import KINDS
 from balancer.http import best, chat, operating, parameters, pictures, providers, reading, reports
 from balancer.http.answers import ErrorAnswer, encode
 from balancer.http.events import Event
-from balancer.http.hands import Healthy, Ready
+from balancer.http.hands import Healthy, Ready, Reloaded
 from balancer.http.question import PARAMETERS
 
 _REF: Final = "#/components/schemas/{name}"
@@ -35,8 +35,8 @@ _TYPES: Final = (
     reports.Report, reports.Batch, reports.Tally,
     reading.ConfigAnswer, providers.ProviderList,
     pictures.EndpointList, pictures.EndpointDetail, pictures.ModelList, pictures.ModelDetail,
-    operating.Drain, operating.Drained, operating.Resume, operating.Resumed, operating.Probe, operating.Reloaded,
-    Healthy, Ready, Past,
+    operating.Drain, operating.Drained, operating.Resume, operating.Resumed, operating.Probe,
+    Healthy, Ready, Reloaded, Past,
 )  # fmt: skip
 
 

@@ -69,13 +69,6 @@ class Resumed(Struct, kw_only=True):
     endpoints: list[str]
 
 
-class Reloaded(Struct, kw_only=True):
-    """The number of the configuration now in force, and the keys that changed and wait for the next start."""
-
-    config_generation: int
-    at_next_start: list[str]
-
-
 _drain: Final = msgspec.json.Decoder(Drain)
 _resume: Final = msgspec.json.Decoder(Resume)
 _probe: Final = msgspec.json.Decoder(Probe)
@@ -130,7 +123,7 @@ class Operating:
         """Read the configuration anew; a body is ignored."""
         await self._body(ask)
         try:
-            waiting = await self._hands.reload()
+            done = await self._hands.reload()
         except ConfigError as error:
             problems = [str(each) for each in error.problems]
             count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
@@ -141,7 +134,7 @@ class Operating:
             ) from None
         except LookupError as error:
             raise Refused(409, str(error)) from None
-        return answer(Reloaded(config_generation=self._hands.balancer.generation, at_next_start=waiting))
+        return answer(done)
 
     async def healthy(self, ask: Ask) -> web.StreamResponse:
         """Say whether the event loop and the probe schedules run; 503 when not, with the error beside it."""

@@ -30,9 +30,6 @@ PHASES: Final = ("resolve", "connect", "tls", "request", "first_byte", "first_to
 REPORT_RESULTS: Final = ("recorded", "duplicate", "stale", "rejected")
 """What became of a report: the closed set behind the label `result`."""
 
-STORES: Final = ("history",)
-"""What drops where the disk is in trouble: the closed set behind the label `store`."""
-
 # A decision takes 20-200 µs; 100 ms is a loop that was blocked.
 _DECISION_BUCKETS: Final = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 1e-1)
 # From a loopback connect to the default timeout of a whole probe (10 s); few, as each is five lines a provider.
@@ -78,7 +75,7 @@ class Metrics:
         self._lookouts: dict[str, bool | None] = {}
         self._log_dropped = 0
         self._store_errors: dict[Store, int] = dict.fromkeys(get_args(Store), 0)
-        self._dropped: dict[str, int] = dict.fromkeys(STORES, 0)
+        self._store_dropped = 0
 
     # ---- counting ------------------------------------------------------------------------------------
 
@@ -166,11 +163,6 @@ class Metrics:
         wanted = frozenset(keys)
         self._certificates = {key: at for key, at in self._certificates.items() if key in wanted}
 
-    def dropped(self, store: str, total: int) -> None:
-        """Show how much one of `STORES` has dropped since the start."""
-        assert store in self._dropped, f"{store} is no store that drops; use {', '.join(STORES)}"
-        self._dropped[store] = total
-
     def lookouts(self, keys: Iterable[str]) -> None:
         """Show these lookouts and no others."""
         self._lookouts = {key: self._lookouts.get(key) for key in keys}
@@ -180,9 +172,13 @@ class Metrics:
         if key in self._lookouts:
             self._lookouts[key] = good
 
-    def stored(self, *, errors: Mapping[Store, int], saved: float | None) -> None:
-        """Show how keeping things on disk fares. Units: `saved` in Unix seconds; `None`: never yet."""
+    def stored(self, *, errors: Mapping[Store, int], dropped: int, saved: float | None) -> None:
+        """Show how keeping things on disk fares; what is dropped is history.
+
+        Units: `saved` in Unix seconds; `None`: never yet.
+        """
         self._store_errors.update(errors)
+        self._store_dropped = dropped
         if saved is not None:
             self._gauges["balancer_store_saved_timestamp_seconds"] = saved
 
@@ -300,7 +296,7 @@ class Metrics:
                 name="balancer_store_dropped",
                 kind="counter",
                 help="Outcomes and transitions that were never written, after long trouble with the disk.",
-                lines=[line("balancer_store_dropped_total", {"store": key}, n) for key, n in self._dropped.items()],
+                lines=[line("balancer_store_dropped_total", {"store": "history"}, self._store_dropped)],
             ),
             Family(
                 name="balancer_lookout_success",

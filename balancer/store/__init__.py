@@ -6,6 +6,7 @@ daemon.
 
 from balancer.store.directory import Directory, InUse
 from balancer.store.frame import StateFileError
-from balancer.store.keeper import Keeper
+from balancer.store.history import History
+from balancer.store.keeper import Keeper, Sections
 
-__all__ = ["Directory", "InUse", "Keeper", "StateFileError"]
+__all__ = ["Directory", "History", "InUse", "Keeper", "Sections", "StateFileError"]

@@ -24,10 +24,10 @@ What this module does not know: what is kept, and how the file looks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final, TypeVar
 
@@ -62,6 +62,18 @@ class _Found:
     refused: str | None = None
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Make many objects that all stay: Python would look through them again and again for some that do not."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 class Keeper:
     """Keeps one state file: `dump(now)` tells the parts, and `take(sections, now, away)` takes them back.
 
@@ -73,7 +85,7 @@ class Keeper:
 
     def __init__(
         self,
-        path: Path,
+        directory: Directory,
         *,
         interval: float,
         dump: Callable[[float], Parts],
@@ -82,17 +94,19 @@ class Keeper:
         wall: Callable[[], float],
         boot: str | None,
         log: Log,
+        size_max: int = SIZE_MAX,
     ) -> None:
         self.interval = interval
         self.errors = 0
         self.saved: float | None = None
-        self._directory = Directory(path)
+        self._directory = directory
         self._dump = dump
         self._take = take
         self._clock = clock
         self._wall = wall
         self._boot = boot
         self._log = log
+        self._size_max = size_max
         self._worker = Worker("state")
         self._writer = token_hex(8)  # what we wrote ourselves is not taken back
         self._opening: asyncio.Future[_Found] | None = None
@@ -190,7 +204,8 @@ class Keeper:
             data = directory.read()
             if data is None:
                 return _Found()
-            header, sections = judged(data)
+            with _uncollected():
+                header, sections = judged(data)
         except StateFileError as refusal:
             return _Found(refused=str(refusal))
         return _Found(header, sections, len(data))
@@ -199,7 +214,8 @@ class Keeper:
         now, wall = self._clock(), self._wall()
         passed = away(header, wall=wall, moment=now, boot=self._boot)
         try:
-            self._take(sections, now, passed.seconds)
+            with _uncollected():
+                self._take(sections, now, passed.seconds)
         except ValueError as refusal:
             self._unwanted = str(refusal)
             return
@@ -253,8 +269,8 @@ class Keeper:
                 lines.clear()
                 size += len(pieces[-1])
                 told += spent
-                if size > SIZE_MAX:
-                    raise OSError(None, f"the state is longer than {SIZE_MAX} bytes")
+                if size > self._size_max:
+                    raise OSError(None, f"the state is longer than {self._size_max} bytes")
                 await asyncio.sleep(0 if hurried else PAUSE)
                 since = self._clock()
         self._told = told

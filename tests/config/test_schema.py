@@ -29,7 +29,7 @@ UNSEEN = {
     "http_probe_without_url_at_the_top", "keys_that_are_not_text", "kinds_without_anything_to_do",
     "limits_of_a_provider", "listed_at_the_top", "merge_of_text", "no_base_url",
     "prompt_above_context", "same_credential_twice", "second_endpoint_of_one_id",
-    "secret_that_begins_with_a_star", "status_page_times",
+    "secret_that_begins_with_a_star", "status_page_times", "store_minutes_longer_than_hours",
     "tab", "tags", "timeout_above_interval", "timeout_at_the_top",
     "timeout_floor_above_the_default_cap", "timeouts_out_of_order", "tokens_with_one_name", "too_deep",
     "two_documents", "unclosed_bracket", "unknown_provider", "variable_not_set", "variable_of_a_wrong_value",

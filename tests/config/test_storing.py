@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from balancer.config import ConfigError, load_config, parse_config
-from balancer.config.settings import StoreSettings
+from balancer.config.settings import RetentionSettings, StoreSettings
 
 BASE = """
 providers: {a: {base_url: "https://a.example"}}
@@ -67,3 +67,20 @@ def test_what_is_wrong_is_told_with_what_is_allowed(text: str, problem: str) -> 
     with pytest.raises(ConfigError) as refused:
         parse_config(BASE + text, source="t.yaml")
     assert [str(each) for each in refused.value.problems] == [f"t.yaml:4: {problem}"]
+
+
+def store(text: str) -> StoreSettings:
+    return parse_config(BASE + text, source="t.yaml").store
+
+
+def test_by_default_a_history_is_kept_in_a_gigabyte() -> None:
+    assert store("") == StoreSettings(
+        history=True, retention=RetentionSettings(minutes=7 * 86_400.0, hours=90 * 86_400.0), max_size=10**9
+    )
+
+
+def test_only_what_is_given_changes() -> None:
+    assert store("store: {retention: {minutes: 1d}, max_size: 64MiB}") == StoreSettings(
+        retention=RetentionSettings(minutes=86_400.0), max_size=64 * 1024**2
+    )
+    assert store("store: {history: false, retention: }") == StoreSettings(history=False)

@@ -358,7 +358,14 @@ async def test_a_port_in_use_is_one_line_and_a_status_of_its_own(daemon, tmp_pat
     running = await daemon(LOCAL.format(url="http://127.0.0.1:9"))
     file = next(tmp_path.glob("balancer-*.yaml"))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "balancer", "run", "-c", str(file), stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "balancer",
+        "run",
+        "-c",
+        str(file),
+        env={**os.environ, "STATE_DIRECTORY": str(tmp_path / "another")},
+        stderr=asyncio.subprocess.PIPE,
     )
     _, errors = await asyncio.wait_for(process.communicate(), DEADLINE)
     assert process.returncode == os.EX_OSERR
@@ -372,7 +379,14 @@ async def test_a_refused_configuration_ends_the_start_with_every_problem(tmp_pat
     file = tmp_path / "bad.yaml"
     file.write_text("providers: {}\nmodles: {}\n")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "balancer", "run", "-c", str(file), stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "balancer",
+        "run",
+        "-c",
+        str(file),
+        env={**os.environ, "STATE_DIRECTORY": str(tmp_path / "another")},
+        stderr=asyncio.subprocess.PIPE,
     )
     _, errors = await asyncio.wait_for(process.communicate(), DEADLINE)
     assert process.returncode == 1

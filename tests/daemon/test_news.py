@@ -7,7 +7,7 @@ import json
 from balancer import Balancer
 from balancer.config import parse_config
 from balancer.daemon.news import News
-from balancer.service.log import configure
+from balancer.service.log import configure, silent
 
 TEXT = """\
 providers: {one: {base_url: "http://127.0.0.1:9/v1"}}
@@ -17,10 +17,13 @@ ID = "acme/large@one"
 
 
 async def test_each_change_is_told_once_reconsidered_and_wakes_who_waits():
-    balancer, out, again = Balancer(parse_config(TEXT, source="test")), io.StringIO(), []
-    news = News(balancer, reconsider=again.append, log=configure(level="info", style="json", stream=out))
+    balancer, out, again, kept = Balancer(parse_config(TEXT, source="test")), io.StringIO(), [], []
+    news = News(
+        balancer, keep=kept.append, reconsider=again.append, log=configure(level="info", style="json", stream=out)
+    )
     news.changed()
     again.clear()
+    kept.clear()
     after = balancer.transitions(0)[-1].number
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(5):
         waiter = tasks.create_task(news.waiting(after))
@@ -34,13 +37,12 @@ async def test_each_change_is_told_once_reconsidered_and_wakes_who_waits():
         ("endpoint.drained", ID, "disk", 60.0)
     ]
     assert again == [ID]
+    assert [(each.event, each.endpoint) for each in kept] == [("endpoint.drained", ID)]
 
 
 async def test_the_end_lets_go_of_all_who_wait():
     balancer = Balancer(parse_config(TEXT, source="test"))
-    news = News(
-        balancer, reconsider=lambda _: None, log=configure(level="info", style="json", stream=io.StringIO())
-    )
+    news = News(balancer, keep=lambda _: None, reconsider=lambda _: None, log=silent())
     after = balancer.transitions(0)[-1].number
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(5):
         tasks.create_task(news.waiting(after))

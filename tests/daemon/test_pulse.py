@@ -21,7 +21,7 @@ def pulse(balancer, **overdue):
         overdue={name: lambda _, seconds=seconds: seconds for name, seconds in overdue.items()},
         stretch=lambda: 1.0,
         lagged=lambda _: None,
-        changed=lambda: None,
+        ticked=lambda: None,
         log=silent(),
     )
 

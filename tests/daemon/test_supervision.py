@@ -134,7 +134,7 @@ async def test_no_ping_without_an_answer_of_our_own_and_one_line_about_it(manage
         overdue={},
         stretch=lambda: 1.0,
         lagged=lambda _: None,
-        changed=lambda: None,
+        ticked=lambda: None,
         log=configure(level="info", style="json", stream=out),
     )
     log = configure(level="info", style="json", stream=out)
@@ -166,7 +166,7 @@ async def test_a_task_of_ours_that_hangs_is_no_ping_either(manager):
         overdue={"the probe schedule": lambda now: behind[0]},
         stretch=lambda: 1.0,
         lagged=lambda _: None,
-        changed=lambda: None,
+        ticked=lambda: None,
         log=log,
     )
 
@@ -188,7 +188,7 @@ async def test_a_task_of_ours_that_hangs_is_no_ping_either(manager):
 async def test_stopping_asks_for_more_time_for_as_long_as_it_takes(manager):
     log = configure(level="info", style="json", stream=io.StringIO())
     balancer = Balancer(parse_config(TEXT, source="test"))
-    pulse = Pulse(balancer, overdue={}, stretch=lambda: 1.0, lagged=lambda _: None, changed=lambda: None, log=log)
+    pulse = Pulse(balancer, overdue={}, stretch=lambda: 1.0, lagged=lambda _: None, ticked=lambda: None, log=log)
     notify = Notify.from_environment({"NOTIFY_SOCKET": manager.path}, pid=os.getpid())
     supervision = Supervision(notify, pulse, ask=lambda: asyncio.sleep(0, 200), state=lambda: "fine", log=log)
     with supervision.stopping():

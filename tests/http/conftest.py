@@ -13,9 +13,10 @@ import pytest
 
 from balancer.config import Config, Listen, ProbeSettings, Secret, Token
 from balancer.core.balancer import Balancer
+from balancer.core.history import HistoryQuery, Latencies, Moment, Past, Point, Series, Uptime
 from balancer.core.model import Endpoint, Model, Pricing, Provider
 from balancer.core.outcome import Outcome
-from balancer.http import Hands, Healthy, Ready, Server
+from balancer.http import Hands, Healthy, Ready, Reloaded, Server
 from balancer.http.limits import LIMITS, Limits
 from balancer.service.log import Log
 
@@ -78,6 +79,36 @@ def make_config(**changes: Any) -> Config:
     return Config(**{**catalog, **changes})
 
 
+def make_past(query: HistoryQuery, *endpoints: str) -> Past:
+    """A past with one of everything at each of these endpoints."""
+    point = Point(
+        start=query.since,
+        outcomes={"report": {"success": 9, "timeout": 1}, "probe": {"success": 1}},
+        uptime={"report": Uptime(requests=0.9, minutes=1.0, minutes_counted=1)},
+        latency={"report": Latencies(p50=0.5, p75=0.75, p90=0.9, p99=2.0)},
+        prompt_tokens=1000,
+        completion_tokens=70,
+        cost=0.25,
+    )
+    moment = Moment(
+        at=query.since + 1.5, event="endpoint.ejected", endpoint=EAST, model=MODEL, provider=None, reporter=None,
+        state="ejected", reason="five failures in a row", next_at=query.since + 11.5, enforced=True,
+    )  # fmt: skip
+    return Past(
+        since=query.since,
+        until=query.until,
+        step=query.step,
+        minutes_from=None,
+        hours_from=query.since - 86_400,
+        series=[
+            Series(endpoint=each, model=each.partition("@")[0], ejections=1, outage_longest=10.0, points=[point])
+            for each in endpoints
+        ],
+        transitions=[moment],
+        transitions_left_out=0,
+    )
+
+
 class Lines:
     """Collects what the log would print."""
 
@@ -126,8 +157,11 @@ class World:
             reporters_suspect=[],
             reporters_suspect_reasons={},
         )
-        self.reload: Callable[[], Awaitable[list[str]]] = self._reload
+        self.reload: Callable[[], Awaitable[Reloaded]] = self._reload
         self.probe: Callable[[str], Awaitable[dict[str, Any]]] = self._probe
+        self.recorded: list[tuple[str, Outcome, float]] = []
+        self.queries: list[HistoryQuery] = []
+        self.past: Callable[[HistoryQuery], Past] = lambda query: make_past(query, EAST)
         self.url = ""
         self.port = 0
         self.server: Server | None = None
@@ -149,6 +183,8 @@ class World:
             decided=self.decided.append,
             reported=self._reported,
             log=Log(self.lines),
+            recorded=lambda *told: self.recorded.append(told),
+            history=self._history,
         )
 
     def changed(self) -> None:
@@ -177,13 +213,18 @@ class World:
             raise KeyError(key)
         return {"endpoint": key, "kind": "models", "outcome": "success"}
 
-    async def _reload(self) -> list[str]:
+    async def _reload(self) -> Reloaded:
         self.balancer.apply(self.config, now=self.now)
-        return []
+        changes = {"changed": ["routing.strategy"]}
+        return Reloaded(config_generation=self.balancer.generation, at_next_start=[], changes=changes)
 
     async def _metrics(self, accept: str) -> tuple[bytes, str]:
         kind = "application/openmetrics-text" if "openmetrics" in accept else "text/plain"
         return b"balancer_up 1\n", f"{kind}; version=1.0.0; charset=utf-8"
+
+    async def _history(self, query: HistoryQuery) -> Past:
+        self.queries.append(query)
+        return self.past(query)
 
     def _reported(self, result: str, count: int) -> None:
         self.reported[result] = self.reported.get(result, 0) + count

@@ -111,9 +111,16 @@ async def test_a_probe_is_made_now(world: Any, client: aiohttp.ClientSession) ->
 
 
 async def test_a_reload_tells_the_generation(world: Any, client: aiohttp.ClientSession) -> None:
-    assert await post(client, world, "/-/reload", {}) == (200, {"config_generation": 2, "at_next_start": []})
+    assert await post(client, world, "/-/reload", {}) == (
+        200,
+        {"config_generation": 2, "at_next_start": [], "changes": {"changed": ["routing.strategy"]}},
+    )
     async with client.post(f"{world.url}/-/reload") as response:
-        assert await response.json() == {"config_generation": 3, "at_next_start": []}
+        assert await response.json() == {
+            "config_generation": 3,
+            "at_next_start": [],
+            "changes": {"changed": ["routing.strategy"]},
+        }
 
 
 async def test_a_refused_reload_tells_every_problem(world: Any, client: aiohttp.ClientSession) -> None:

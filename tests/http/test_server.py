@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from msgspec.structs import asdict
 
 from balancer.config import Listen
 from balancer.http import Server
@@ -198,7 +199,7 @@ async def test_an_address_can_be_bound_again_at_once(world: Any, raw: Any) -> No
         (address,) = await server.start([Listen(host="127.0.0.1", port=0)])
         port = int(address.rpartition(":")[2])
         answer = await raw(port, HEALTHY)
-        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"healthy": True}
+        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == asdict(world.healthy)
         await server.stop(grace=1.0)
         again = Server(world.hands())
         await again.start([Listen(host="127.0.0.1", port=port)])

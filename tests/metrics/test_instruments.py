@@ -11,7 +11,7 @@ from balancer.metrics import PHASES, REPORT_RESULTS, Metrics
 
 Read = Callable[[bytes], Mapping[tuple[str, frozenset[tuple[str, str]]], float]]
 
-# contract.md §6, but the store's two: this version keeps nothing on disk. Then what it does not ask for.
+# contract.md §6, but `balancer_store_errors_total`. Then what it does not ask for.
 NAMES = [
     "balancer_build_info", "balancer_endpoint_info", "balancer_outcomes_total", "balancer_endpoint_state",
     "balancer_endpoint_error_ratio", "balancer_endpoint_rate_limited_ratio",
@@ -33,6 +33,7 @@ NAMES = [
     "balancer_probe_certificate_expiry_timestamp_seconds", "balancer_lookout_success",
     "balancer_log_dropped_total",
     "balancer_provider_announced", "balancer_store_errors_total", "balancer_store_saved_timestamp_seconds",
+    "balancer_store_dropped_total",
 ]  # fmt: skip
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -72,7 +73,7 @@ def busy(metrics: Metrics, table: Balancer) -> None:
         limits={"near": (20, 1.5)},
     )
     metrics.reloaded(successful=True, wall=1_700_000_000.0)
-    metrics.stored(errors={"state": 2}, saved=1_700_000_001.0)
+    metrics.stored(errors={"state": 2}, dropped=12, saved=1_700_000_001.0)
 
 
 def test_every_metric_of_the_contract_is_there_with_help_and_type(metrics: Metrics, table: Balancer) -> None:
@@ -108,6 +109,7 @@ def test_the_rims_counts_start_at_zero(metrics: Metrics, samples: Read) -> None:
     scrape = samples(metrics.render("")[0])
     for result in REPORT_RESULTS:
         assert scrape["balancer_reports_total", frozenset({("result", result)})] == 0
+    assert scrape["balancer_store_dropped_total", frozenset({("store", "history")})] == 0
     for provider in ("near", "far"):
         assert scrape["balancer_probe_cost_usd_total", frozenset({("provider", provider)})] == 0
         for phase in PHASES:
@@ -131,6 +133,7 @@ def test_what_the_rims_tell_is_shown(metrics: Metrics, table: Balancer, samples:
     def value(name: str, **labels: str) -> float:
         return scrape[f"balancer_{name}", frozenset(labels.items())]
 
+    assert value("store_dropped_total", store="history") == 12
     assert (
         value("build_info", **dict(next(labels for name, labels in scrape if name == "balancer_build_info"))) == 1
     )

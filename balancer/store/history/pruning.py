@@ -107,7 +107,8 @@ class Pruning:
     def _give_back(self) -> None:
         free = self._count("freelist_count")
         if free > max(VACUUM_FROM, self._count("page_count") // 8):
-            self._connection.execute(f"PRAGMA incremental_vacuum({VACUUM_AT_ONCE})").fetchall()
+            # A script, because the statement must be run to its end, and `execute` stops where a step has no columns.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_AT_ONCE})")
 
     def _shorten_log(self, size_max: int) -> None:
         """Copy the log into the database where readers kept SQLite from doing so by itself."""

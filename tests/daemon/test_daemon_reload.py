@@ -19,7 +19,7 @@ from balancer.config import Config, ConfigError, load_config
 from balancer.daemon import Daemon
 from balancer.service.clock import monotonic
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OWN = ROOT / "tests" / "probing" / "self_signed.pem"  # the certificate that the server here shows
 OTHER = ROOT / "tests" / "probing" / "named.pem"
 
