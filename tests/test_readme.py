@@ -82,6 +82,7 @@ def test_every_metric_is_documented_and_the_other_way_round():
     metrics = Metrics(view=lambda: table.view(now=1.0), version="1")
     metrics.providers(["p"])
     metrics.certificate("a/m@p", 1.0)
+    metrics.own_certificate(1.0)
     metrics.lag(0.0)
     metrics.scheduler(in_flight=0, stretch=1.0, left_out={}, spent={"p": (0, 0.0)}, limits={"p": (1, 1.0)})
     metrics.reloaded(successful=True, wall=1.0)

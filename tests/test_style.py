@@ -28,7 +28,6 @@ LOADED = "tests/config/test_load.py"  # the broken files, each with its exact me
 TESTED_ELSEWHERE = {
     "balancer/cli/best.py": VERBS,
     "balancer/cli/check.py": VERBS,
-    "balancer/cli/client.py": VERBS,
     "balancer/cli/drain.py": VERBS,
     "balancer/cli/reload.py": VERBS,
     "balancer/cli/resume.py": VERBS,

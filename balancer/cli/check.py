@@ -25,6 +25,10 @@ def run(asked: argparse.Namespace) -> int:
     """Check the file; 1 when it has problems."""
     try:
         config = load_config(asked.config, environ=os.environ)
+        if config.tls is not None:
+            from balancer.http import prepare_tls  # slow to import, and few configurations need it
+
+            prepare_tls(config.tls)
     except ConfigError as error:
         if asked.json:
             problems = [

@@ -23,8 +23,9 @@ from typing import Any
 
 from balancer.config import Config, ConfigError, load_config
 from balancer.daemon import Daemon
-from balancer.service.log import Log, configure
+from balancer.service.log import adopt_libraries, configure
 from balancer.service.notify import Notify
+from balancer.service.sockets import passed
 
 
 def options(verb: argparse.ArgumentParser) -> None:
@@ -43,18 +44,28 @@ def run(asked: argparse.Namespace) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
-    notify = Notify.from_environment(os.environ, pid=os.getpid())
+    try:
+        notify = Notify.from_environment(os.environ, pid=os.getpid())
+        given = passed(os.environ, pid=os.getpid())
+    except ValueError as error:  # a service manager that we do not understand
+        print(f"balancer: {error}", file=sys.stderr)
+        return os.EX_OSERR
     raise_limit_of_files()
     try:
         log = configure(level=config.log.level, style=config.log.format, environ=os.environ)
     except OSError as error:
         print(f"balancer: {error}", file=sys.stderr)
         return os.EX_OSERR
-    trouble = None
+    adopt_libraries(log)
+    daemon = Daemon(config, reload=read, log=log, notify=notify, passed=given)
+    trouble: object = None
     status = 0
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_serve(config, read, log, notify))
+            runner.run(_serve(daemon))
+    except ConfigError as error:
+        trouble = error
+        status = 1
     except OSError as error:
         trouble = error.strerror or error
         status = os.EX_OSERR
@@ -62,6 +73,7 @@ def run(asked: argparse.Namespace) -> int:
         status = os.EX_SOFTWARE  # and the log has told it
     finally:
         log.close()  # before anything else is said, so that what ended us is the last line
+        notify.close()
     if trouble is not None:
         print(f"balancer: {trouble}", file=sys.stderr)
     return status
@@ -88,8 +100,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-async def _serve(config: Config, read: Callable[[], Config], log: Log, notify: Notify) -> None:
-    daemon = Daemon(config, reload=read, log=log, notify=notify)
+async def _serve(daemon: Daemon) -> None:
     loop = asyncio.get_running_loop()
     stop, again = asyncio.Event(), asyncio.Event()
 

@@ -18,6 +18,7 @@ from balancer.config.settings import (
     RetentionSettings,
     Scope,
     StoreSettings,
+    TlsSettings,
     Token,
 )
 
@@ -36,6 +37,7 @@ __all__ = [
     "Scope",
     "Secret",
     "StoreSettings",
+    "TlsSettings",
     "Token",
     "difference",
     "json_schema",

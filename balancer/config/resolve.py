@@ -29,7 +29,7 @@ from balancer.config.proxies import Proxies, proxies
 from balancer.config.references import Vault
 from balancer.config.rules import Sheet, as_written, listens
 from balancer.config.secret import Secret
-from balancer.config.settings import Config, LogSettings, ProbeSettings, StoreSettings, Token
+from balancer.config.settings import Config, LogSettings, ProbeSettings, StoreSettings, TlsSettings, Token
 from balancer.config.shape import (
     EndpointShape,
     ModelHealthShape,
@@ -79,6 +79,7 @@ class _Build:
             routing=overlay(Routing(), file.routing),
             health=overlay(HealthPolicy(), file.health),
             listen=listens(file),
+            tls=self._tls(),
             insecure=file.insecure is True,
             tokens=self._tokens(),
             probes=self._settings,
@@ -88,6 +89,19 @@ class _Build:
             store=overlay(StoreSettings(), file.store),
             log=overlay(LogSettings(), file.log),
         )
+
+    def _tls(self) -> TlsSettings | None:
+        tls = self._sheet.file.tls
+        if tls is None or isinstance(tls, UnsetType):
+            return None
+        return TlsSettings(
+            cert_file=self._beside(tls.cert_file),
+            key_file=None if isinstance(tls.key_file, UnsetType) else self._beside(tls.key_file),
+            client_ca_file=None if isinstance(tls.client_ca_file, UnsetType) else self._beside(tls.client_ca_file),
+        )
+
+    def _beside(self, file: str) -> str:
+        return str(self._sheet.folder / file)
 
     def _providers(self) -> dict[str, Provider]:
         tags: dict[str, list[str]] = {key: [] for key in self._sheet.file.providers}

@@ -65,7 +65,7 @@ class BudgetShape(Shape, frozen=True, kw_only=True):
 class ClientCertShape(Shape, frozen=True, kw_only=True):
     """The certificate that probes show; paths are relative to the configuration."""
 
-    cert_file: Annotated[File, told("PEM file of the certificate, and those between it and the authority.")]
+    cert_file: Annotated[File, told("The PEM file of the certificate, and of those between it and the authority.")]
     key_file: Given[Annotated[File, told("PEM file of its key, without a password; default: cert_file.")]] = UNSET
 
 

@@ -26,17 +26,36 @@ Scope = Literal["read", "report", "admin"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listen:
-    """One address to serve on: a TCP `host` and `port`, or a unix socket `path`."""
+    """One address to serve on: a TCP `host` and `port`, or a unix socket `path`.
+
+    `mode` (permission bits) and `group` are of a unix socket; without them it is as the process makes its files.
+    `reuse_port` is of TCP: several processes share the address, and the kernel chooses among them.
+    """
 
     host: str | None = None
     port: int | None = None
     path: str | None = None
+    mode: int | None = None
+    group: str | None = None
+    reuse_port: bool = False
 
     def __str__(self) -> str:
         if self.path is not None:
             return f"unix:{self.path}"
         host = f"[{self.host}]" if self.host is not None and ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """The files of the API's own TLS; a key in the same file needs no `key_file`.
+
+    With a `client_ca_file` every client has to show a certificate that one of its authorities has signed.
+    """
+
+    cert_file: str
+    key_file: str | None = None
+    client_ca_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +212,7 @@ class Config(Catalog):
     """
 
     listen: tuple[Listen, ...] = (Listen(host="127.0.0.1", port=8790),)
+    tls: TlsSettings | None = None
     insecure: bool = False
     tokens: tuple[Token, ...] = ()
     probes: Mapping[str, ProbeSettings] = field(default_factory=dict)

@@ -21,33 +21,32 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from importlib.metadata import version
 from random import Random
 from typing import Any, Final
 from urllib.parse import quote
 
-from balancer.config import Config, ConfigError, ConfigProblem, Difference, ProbeSettings, difference
-from balancer.config.units import is_wide
+from balancer.config import Config, ConfigError, ProbeSettings
 from balancer.core.balancer import Balancer
 from balancer.core.evidence import CALM, Evidence
 from balancer.core.outcome import Outcome
+from balancer.daemon.candidate import first, following
 from balancer.daemon.disk import Disk
 from balancer.daemon.news import News
 from balancer.daemon.pulse import Pulse
 from balancer.daemon.results import Results
 from balancer.daemon.supervision import Supervision
-from balancer.http import Hands, Healthy, Ready, Reloaded, Server, Unprobed, reporters
+from balancer.http import Hands, Healthy, PreparedTls, Ready, Reloaded, Server, Unprobed, reporters
 from balancer.metrics import Metrics
 from balancer.probing import Budgets, Scheduler
 from balancer.service import clock
 from balancer.service.log import Log, silent
 from balancer.service.notify import Notify
+from balancer.service.sockets import Passed
 
 STOP_GRACE: Final = 1.5  # s; answers under way may finish, and SIGTERM still ends us within two
-AT_START: Final = ("listen", "log", "state_dir")  # what is taken once, and not by a reload
 
 
 class Daemon:
@@ -61,12 +60,14 @@ class Daemon:
         reload: Callable[[], Config] | None = None,
         log: Log | None = None,
         notify: Notify | None = None,
+        passed: Sequence[Passed] = (),
     ) -> None:
         self.config = config
         self.addresses: list[str] = []
         self.balancer = Balancer(config, seed=seed, now=clock.monotonic())
         self._log = silent() if log is None else log
         self._read_config = reload
+        self._passed = passed
         self._stopping = False
         self._asked = 0  # questions that we asked ourselves
         self._pages: dict[str, tuple[str, ProbeSettings]] = {}
@@ -146,14 +147,16 @@ class Daemon:
     async def running(self) -> AsyncIterator[None]:
         """Serve and probe for as long as the context is open.
 
-        Raises: OSError naming the address that cannot be bound, or the state directory that another daemon has;
-        whatever crashes a task of ours.
+        Raises: ConfigError for files of TLS that cannot be used and sockets that let everybody in; OSError naming
+        the address that cannot be bound, or the state directory that another daemon has; what crashes a task.
         """
         self._log.info("daemon.started", endpoints=len(self.config.endpoints), models=len(self.config.models))
+        start = await asyncio.to_thread(first, self.config, self._passed)
         await self._disk.open()  # before anybody is answered: who is drained must get no request
         try:
-            self.addresses = await self._server.start(self.config.listen)
-            self._follow()
+            listen = self.config.listen
+            self.addresses = await self._server.start(listen, passed=self._passed, tls=start.tls)
+            self._follow(start.tls)
             async with asyncio.TaskGroup() as tasks:
                 owned = [
                     tasks.create_task(self._scheduler.run(), name="scheduler"),
@@ -218,25 +221,19 @@ class Daemon:
             return done
 
     async def _reload(self, read: Callable[[], Config]) -> Reloaded:
-        def look() -> tuple[Config, Difference]:
-            found = read()
-            return found, difference(self.config, found)
-
         try:
-            config, differing = await asyncio.to_thread(look)
-            self._guard_sockets(config)
+            found = await asyncio.to_thread(following, read, self.config, self._passed)
         except ConfigError as error:
             self._metrics.reloaded(successful=False, wall=clock.wall())
             self._log.error("config.rejected", problems=[str(problem) for problem in error.problems])
             raise
-        fixed = {key: getattr(self.config, key) for key in AT_START}
-        waiting = [key for key, value in fixed.items() if getattr(config, key) != value]
-        self.config = replace(config, **fixed)
+        self.config = found.config
         self.balancer.apply(self.config, now=clock.monotonic())
-        self._follow()
+        self._follow(found.tls)
         self._metrics.reloaded(successful=True, wall=clock.wall())
-        changes = {sort: names for sort, names in differing.facts().items() if names}
-        facts = {"endpoints": len(config.endpoints), "generation": self.balancer.generation, **changes}
+        changes = {sort: names for sort, names in found.changes.facts().items() if names}
+        facts = {"endpoints": len(self.config.endpoints), "generation": self.balancer.generation, **changes}
+        waiting = list(found.waiting)
         if waiting:
             self._log.warning("config.loaded", **facts, at_next_start=waiting)
         else:
@@ -244,15 +241,7 @@ class Daemon:
         self._news.changed()
         return Reloaded(config_generation=self.balancer.generation, at_next_start=waiting, changes=changes)
 
-    def _guard_sockets(self, config: Config) -> None:
-        # The file was judged against its own `listen`, but what is bound stays bound until the next start.
-        wide = [str(listen) for listen in self.config.listen if is_wide(listen)]
-        if wide and not config.tokens and not config.insecure:
-            found = f"{', '.join(wide)} stays open until the next start, and would let others in without any token"
-            allowed = "give auth.tokens or insecure: true, or restart"
-            raise ConfigError([ConfigProblem(file="reload", line=None, path="auth", found=found, allowed=allowed)])
-
-    def _follow(self) -> None:
+    def _follow(self, tls: PreparedTls | None) -> None:
         self._scheduler.apply(self.config.endpoints, self.config.probes, self.config.credentials)
         places = self.config.lookouts.items()
         settings = {key: each.settings for key, each in places}
@@ -270,6 +259,9 @@ class Daemon:
         )
         self._metrics.reporters(names)
         self._disk.follow(self.config)
+        if tls is not None:
+            self._server.use_tls(tls)
+            self._metrics.own_certificate(tls.expires)
 
     def _meets_tls(self, key: str) -> bool:
         """Whether the probes of an endpoint may meet a certificate."""

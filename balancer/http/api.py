@@ -67,10 +67,10 @@ class Api:
         closing = True
         try:
             response = await self._answer(request)
-            if request.content.is_eof():
+            if request.content.is_eof() and not connection.retired:
                 closing = False
             else:
-                response.force_close()  # what is left of the body would be read as the next request
+                response.force_close()  # what is left of a body would be read as the next request
             return response
         finally:
             connection.end(closing=closing)

@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from balancer.config import LogSettings, ProbeSettings
+from balancer.config import LogSettings, ProbeSettings, TlsSettings
 from balancer.config.secret import Absent, Secret
 from balancer.config.settings import StoreSettings
 from balancer.core.model import STATES, HealthPolicy, Model, Routing
@@ -52,6 +52,7 @@ class ConfigAnswer(Struct, kw_only=True):
 
     generation: int
     listen: list[str]
+    tls: TlsSettings | None
     tokens: list[TokenItem]
     state_dir: str | None
     store: StoreSettings
@@ -144,6 +145,7 @@ class Reading:
             ConfigAnswer(
                 generation=self._hands.balancer.generation,
                 listen=[str(each) for each in config.listen],
+                tls=config.tls,
                 tokens=[TokenItem(name=each.name, scopes=sorted(each.scopes)) for each in config.tokens],
                 state_dir=config.state_dir,
                 store=config.store,

@@ -49,6 +49,7 @@ _GAUGES: Final[Mapping[str, str]] = {
     "balancer_store_saved_timestamp_seconds": "When the state that a restart takes back was saved, in Unix time.",
     "balancer_probes_in_flight": "Probes that run now.",
     "balancer_probe_stretch_ratio": "What all probe intervals are multiplied with, as we are overloaded.",
+    "balancer_tls_certificate_expiry_timestamp_seconds": "When our own certificate ends, in Unix time.",
     "balancer_config_last_reload_successful": "1 if the newest configuration was taken, 0 if it was refused.",
     "balancer_config_last_reload_success_timestamp_seconds": "When a configuration was last taken, in Unix time.",
 }
@@ -109,6 +110,10 @@ class Metrics:
         """Show until when the certificate that a probe met is good, in Unix time; `None` changes nothing."""
         if expires is not None:
             self._certificates[endpoint] = expires
+
+    def own_certificate(self, expires: float) -> None:
+        """Show until when the certificate of our own TLS is good. Units: Unix seconds."""
+        self._gauges["balancer_tls_certificate_expiry_timestamp_seconds"] = expires
 
     def lag(self, seconds: float) -> None:
         """Show how late the event loop is."""

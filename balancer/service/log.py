@@ -55,6 +55,8 @@ EVENTS: Final = frozenset(
         "probe.crashed",
         "probe.stretched",
         "probe.unstretched",
+        "handshake.failed",
+        "accept.paused",
         "lookout.failed",
         "provider.announced",
         "report.refused",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
@@ -242,6 +243,25 @@ async def serving(configuration: Config | None = None, *, limits: Limits = LIMIT
     finally:
         world.stop()
         await server.stop(grace=1.0)
+
+
+class Passed(NamedTuple):
+    """A socket as a service manager hands it over."""
+
+    name: str
+    socket: socket.socket
+
+
+@pytest.fixture
+def passed() -> Callable[..., Passed]:
+    """Make one: `passed(name, socket)`."""
+    return Passed
+
+
+@pytest.fixture
+def make_world() -> Callable[[], World]:
+    """Make a world without a server."""
+    return lambda: World(make_config())
 
 
 @pytest.fixture

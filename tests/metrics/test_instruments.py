@@ -34,6 +34,7 @@ NAMES = [
     "balancer_log_dropped_total",
     "balancer_provider_announced", "balancer_store_errors_total", "balancer_store_saved_timestamp_seconds",
     "balancer_store_dropped_total",
+    "balancer_provider_announced", "balancer_tls_certificate_expiry_timestamp_seconds",
 ]  # fmt: skip
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -61,6 +62,7 @@ def busy(metrics: Metrics, table: Balancer) -> None:
     table.announce("near", "partial_outage", now=9.0, lasting=60.0)
     metrics.decided(3e-5)
     metrics.reported("recorded", 3)
+    metrics.own_certificate(1_900_000_000.0)
     metrics.lag(0.002)
     metrics.log_dropped(12)
     metrics.probe_started(0.01)
@@ -147,6 +149,7 @@ def test_what_the_rims_tell_is_shown(metrics: Metrics, table: Balancer, samples:
     assert value("event_loop_lag_seconds") == 0.002
     assert value("log_dropped_total") == 12
     assert value("probe_certificate_expiry_timestamp_seconds", endpoint="acme/small@near") == 1_800_000_000.0
+    assert value("tls_certificate_expiry_timestamp_seconds") == 1_900_000_000.0
     assert value("probes_in_flight") == 2
     assert value("probe_lateness_seconds_bucket", le="0.01") == 1
     assert value("probe_lateness_seconds_bucket", le="0.02") == 2
