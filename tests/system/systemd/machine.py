@@ -137,9 +137,9 @@ def lacking(root: str = "/") -> str | None:
     """Why no machine can be booted here, as far as one can see; `None` where it is worth a try."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "needs root on Linux, for namespaces"
-    missing = [name for name in ("unshare", "nsenter", "pivot_root") if shutil.which(name) is None]
+    missing = [name for name in ("unshare", "nsenter", "pivot_root", "mount") if shutil.which(name) is None]
     if missing:
-        return f"needs {', '.join(missing)} (Debian's util-linux)"
+        return f"needs {', '.join(missing)} (Debian: util-linux, mount)"
     if _systemd(Path(root)) is None:
         return f"needs systemd on the disk, under {root} (Debian's package systemd; it need not run)"
     known = Path("/proc/filesystems").read_text().split()
@@ -219,10 +219,14 @@ def _hold(root: str, binds: Sequence[str], folder: Path, cgroup: Path) -> None:
         if said.isdecimal():
             print(said, flush=True)
             sys.stdin.read()
+            # Inside is nothing that would miss an orderly end. Its PID 1 and not `unshare`, which then sees it die
+            # and buries it: where nobody does, as PID 1 of a container often will not, a dead process stays.
+            with suppress(ProcessLookupError):
+                os.kill(int(said), signal.SIGKILL)
         else:
             log.seek(0)
             print(f"no machine here: {log.read().strip().replace(chr(10), '; ')}", flush=True)
-        machine.kill()  # inside is nothing that would miss an orderly end
+            machine.kill()
         machine.wait()
 
 

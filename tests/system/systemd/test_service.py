@@ -45,11 +45,12 @@ def endpoint(service, name="here"):
     return service.ask(f"/v1/endpoint?id=acme/large@{name}")[1]
 
 
-def events(service, cursor):
-    """The names of the daemon's events after a place in the journal."""
-    return [
-        entry["BALANCER_EVENT"] for entry in service.said("--after-cursor", cursor) if "BALANCER_EVENT" in entry
-    ]
+def events(service, cursor, name):
+    """The daemon's events of one name after a place in the journal.
+
+    Shape: sorted out here, as journalctl 252 skips the first entry after a cursor that it does not match itself.
+    """
+    return [entry for entry in service.said("--after-cursor", cursor) if entry.get("BALANCER_EVENT") == name]
 
 
 @contextmanager
@@ -134,7 +135,7 @@ def test_a_configuration_that_is_refused_at_the_start_is_told_and_not_tried_agai
     service.configure("providers: 7\n")
     assert service.machine.systemctl("start", UNIT, check=False).returncode == 1
     service.machine.until(lambda: service.shown("ActiveState") == "failed", "it has given up")
-    assert (service.shown("ExecMainStatus"), service.shown("NRestarts")) == ("78", "0")
+    assert (service.shown("ExecMainStatus"), service.shown("NRestarts")) == ("1", "0")
     said = "\n".join(str(entry["MESSAGE"]) for entry in service.said("--after-cursor", cursor))
     assert "balancer.yaml:1: providers: " in said
 
@@ -303,9 +304,9 @@ def test_the_journal_holds_every_fact_as_a_field(service):
     cursor = service.cursor()
     service.balancer("drain", "here", "--reason", "a test of fields")
     service.balancer("resume", "here")
-    entries = service.said("--after-cursor", cursor, "BALANCER_EVENT=endpoint.drained")
-    assert len(entries) == 1
-    entry = entries[0]
+    # The log waits for no journal, so an entry may come a moment after the deed.
+    service.machine.until(lambda: len(events(service, cursor, "operator.acted")) == 2, "both deeds are told")
+    (entry,) = events(service, cursor, "endpoint.drained")
     found = {key: entry[key] for key in ("ENDPOINT", "MODEL", "STATE", "SYSLOG_IDENTIFIER", "_SYSTEMD_UNIT")}
     assert found == {
         "ENDPOINT": "acme/large@here",
@@ -317,7 +318,7 @@ def test_the_journal_holds_every_fact_as_a_field(service):
     assert entry["PRIORITY"] == "6"
     assert entry["MESSAGE"].startswith("endpoint.drained")
     assert "a test of fields" in entry["REASON"]
-    assert events(service, cursor).count("operator.acted") == 2
+    assert [each["VERB"] for each in events(service, cursor, "operator.acted")] == ["drain", "resume"]
 
 
 # ---- stop --------------------------------------------------------------------------------------------
