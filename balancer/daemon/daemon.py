@@ -326,7 +326,7 @@ class Daemon:
             spent={key: (spent.requests, spent.usd) for key, spent in schedule.all_spent().items()},
             limits={key: (budget.requests, budget.usd) for key, budget in schedule.budgets().items()},
         )
-        return self._metrics.render(accept)
+        return await self._metrics.rendered(accept)
 
     # ---- what the service manager is told ------------------------------------------------------------
 
