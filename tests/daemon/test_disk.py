@@ -77,6 +77,7 @@ async def test_what_was_told_is_history_after_the_stop(daemon, http, tmp_path):
     assert await running.stop() == 0
     running = await daemon(TEXT, environ=environ)
 
+    asked = {"endpoint": ENDPOINT, "since": "1h"}
     async with asyncio.timeout(DEADLINE):
         while True:
             async with http.get(

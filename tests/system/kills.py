@@ -3,8 +3,8 @@
 Run `python tests/system/kills.py --rounds 200 --seed 7`; it prints a line for each fault and one at the end, and
 exits with 1 when there was one. Every round starts the daemon on what the round before left, drains or resumes an
 endpoint, sends reports and asks for decisions, and kills it with SIGKILL within two seconds, or after the history's
-interval. It has to start each time, to set nothing aside, to know the operator's last word, and to know every report
-but those of the last interval, of each store; and never one more than were sent.
+interval. It has to start each time, to set nothing aside, to know the operator's last word, and to know every
+report but those of the last interval, of each store; and never one more than were sent.
 """
 
 from __future__ import annotations
