@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from balancer.config import LogSettings, ProbeSettings
+from balancer.config import LogSettings, ProbeSettings, StoreSettings
 from balancer.config.secret import Absent, Secret
 from balancer.core.model import STATES, HealthPolicy, Model, Routing
 from balancer.core.view import EndpointView
@@ -53,6 +53,7 @@ class ConfigAnswer(Struct, kw_only=True):
     listen: list[str]
     tokens: list[TokenItem]
     log: LogSettings
+    store: StoreSettings
     routing: Routing
     health: HealthPolicy
     providers: list[dict[str, Any]]
@@ -143,6 +144,7 @@ class Reading:
                 listen=[str(each) for each in config.listen],
                 tokens=[TokenItem(name=each.name, scopes=sorted(each.scopes)) for each in config.tokens],
                 log=config.log,
+                store=config.store,
                 routing=config.routing,
                 health=config.health,
                 providers=[_builtins(each) for each in config.providers.values()],

@@ -21,13 +21,7 @@ SETTINGS = StoreSettings(max_size=1_500_000)  # so that it removes and copies it
 WALL = 1_795_000_020.0
 OUTCOME = Outcome(kind="success", latency=1.0)
 TRANSITION = Transition(
-    number=1,
-    now=0.0,
-    event="endpoint.healthy",
-    endpoint="acme/m@0",
-    model="acme/m",
-    state="healthy",
-    reason="again",
+    number=1, now=0.0, event="endpoint.healthy", endpoint="acme/m@0", model="acme/m", state="healthy", reason=""
 )
 AT_ONCE = 40
 

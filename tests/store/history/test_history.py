@@ -153,10 +153,14 @@ async def test_counting_goes_on_where_there_is_no_directory_to_be_made(keep: Any
         assert kept.history.dropped == 1
 
 
+def names(directory: Path) -> list[str]:
+    return sorted(each.name for each in directory.iterdir())
+
+
 async def test_a_history_that_was_never_started_can_be_closed(tmp_path: Path) -> None:
     history = History(tmp_path, StoreSettings(), log=silent(), clock=time.monotonic, wall=time.time)
     await history.close(1.0)
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 async def test_reading_stops_no_write(kept: Any) -> None:
@@ -194,6 +198,17 @@ def test_counting_costs_a_few_microseconds() -> None:
         best = min(best, (time.perf_counter() - began) / 2000)
     print(f"{best * 1e6:.2f} µs an outcome")
     assert best < 2e-5
+
+
+async def test_looking_at_the_file_again_and_again_keeps_no_files_open(kept: Any) -> None:
+    async def some() -> int:
+        for _ in range(20):
+            kept.success()
+            await kept.flush()
+            await kept.counted()
+        return len(names(Path("/proc/self/fd")))
+
+    assert await some() == await some()
 
 
 # ---- kill -9 --------------------------------------------------------------------------------------------------
