@@ -18,7 +18,7 @@ from balancer.service.log import silent
 from balancer.store.history import History
 
 SETTINGS = StoreSettings(max_size=1_500_000)  # so that it removes and copies its log while it is killed
-WALL = 1_795_000_020.0
+WALL = 1_794_999_600.0  # an hour's beginning; each child has an hour of its own
 OUTCOME = Outcome(kind="success", latency=1.0)
 TRANSITION = Transition(
     number=1, now=0.0, event="endpoint.healthy", endpoint="acme/m@0", model="acme/m", state="healthy", reason=""
