@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import Any
+
+import pytest
 
 from balancer.cli.past import page
 
@@ -64,3 +70,49 @@ def test_where_nothing_was_kept_that_is_said() -> None:
 def test_an_outcome_that_only_a_newer_daemon_knows_is_no_failure() -> None:
     text = page({"series": [series("m@a", outcomes={"report": {"success": 1, "melted": 2}})]})
     assert text.splitlines()[2].split()[-2:] == ["min", "—"]
+
+
+class Daemon(BaseHTTPRequestHandler):
+    """Answers as a daemon would."""
+
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        refused = {"error": {"code": 503, "message": "no history is kept", "metadata": {}}}
+        body = json.dumps(refused if "model=off" in self.path else {"series": [BUSY]}).encode()
+        self.send_response(503 if "model=off" in self.path else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *told: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def daemon() -> Iterator[tuple[str, list[str]]]:
+    """An address, and what was asked there."""
+    asked: list[str] = []
+    server = HTTPServer(("127.0.0.1", 0), type("Told", (Daemon,), {"asked": asked}))
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+async def test_the_verb_asks_for_all_in_one_step(command: Any, daemon: tuple[str, list[str]]) -> None:
+    url, asked = daemon
+    ran = await command("status", "acme/large", "--since", "24h", "--url", url)
+    assert (ran.status, ran.out, ran.err) == (0, page({"series": [BUSY]}) + "\n", "")
+    assert asked == ["/v1/history?since=24h&step=whole&model=acme/large"]
+    told = await command("status", "--since", "24h", "--url", url, "--json")
+    assert json.loads(told.out) == {"series": [BUSY]}
+
+
+async def test_a_daemon_without_a_history_says_why(command: Any, daemon: tuple[str, list[str]]) -> None:
+    ran = await command("status", "off", "--since", "24h", "--url", daemon[0])
+    assert (ran.status, ran.out, ran.err) == (1, "", "balancer: no history is kept\n")

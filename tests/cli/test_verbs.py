@@ -40,6 +40,7 @@ async def test_no_verb_is_wrong_use(command):
         ("explode",),
         ("best",),
         ("status", "--colour"),
+        ("status", "--since", "1h", "--watch"),
         ("demo", "--for", "soon"),
         ("demo", "--for", "1s"),
         ("best", "m", "--prompt-tokens", "many"),

@@ -80,9 +80,7 @@ async def test_what_was_told_is_history_after_the_stop(daemon, http, tmp_path):
     asked = {"endpoint": ENDPOINT, "since": "1h"}
     async with asyncio.timeout(DEADLINE):
         while True:
-            async with http.get(
-                f"{running.url}/v1/history", params={"endpoint": ENDPOINT, "since": "1h"}
-            ) as answer:
+            async with http.get(f"{running.url}/v1/history", params=asked) as answer:
                 past = await answer.json()
             if answer.status == 200 and '"success":7' in json.dumps(past).replace(" ", ""):
                 break

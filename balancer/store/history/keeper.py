@@ -5,9 +5,10 @@ thread looks whether the files are still those that it opened, writes the batch 
 too old. Whatever fails leaves the rest of the batch where it is, and is tried again after a wait that doubles:
 
 - locked: again, with the same connection;
-- full: the same; and once in each such trouble a tenth of what is kept gives way;
+- full: the same, after what is too much for that disk has been removed;
 - no database, broken, or another program's: renamed (`history.db.bad-…`), and begun anew;
-- replaced or deleted under us: closed, and opened or begun anew; what the old files held is lost with them;
+- replaced or deleted under us: closed, and opened or begun anew; a log that has lost its database is renamed, or it
+  would be played into the new one;
 - all else (read-only, I/O errors): closed, and opened again.
 
 An error of ours, which another try would meet again, costs that batch and not the thread. A disk that hangs is told
@@ -31,16 +32,19 @@ from balancer.config import StoreSettings
 from balancer.store.history import schema
 from balancer.store.history.gathering import Batch
 from balancer.store.history.pruning import Pruning
-from balancer.store.history.schema import Connect, Unusable
+from balancer.store.history.schema import Connect, Identity, Unusable
 from balancer.store.history.writing import Writing
 
 RETRY: Final = 0.25  # s until the first new try
 RETRY_MAX: Final = 5.0  # s; a disk that is well again is used within so many
 RETRY_ENDING: Final = 0.05  # s; whoever ends has no time for long waits
 NEWS_MAX: Final = 100  # tellings that nobody has fetched
-GIVES_WAY: Final = 0.9  # of its size is left to a history that filled its disk
 
 _BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_OURS: Final = (
+    sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.IntegrityError,
+    sqlite3.NotSupportedError,
+)  # fmt: skip
 _PATIENT: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
 
 
@@ -64,7 +68,7 @@ class _Opened:
     connection: sqlite3.Connection
     writing: Writing
     pruning: Pruning
-    files: tuple[tuple[int, int] | None, ...]
+    files: Identity
 
 
 class Keeper:
@@ -96,7 +100,7 @@ class Keeper:
         self._failing: float | None = None  # since when
         self._reason = ""
         self._delay = RETRY
-        self._size_max: int | None = None  # below the settings' while the disk is full
+        self._full = False  # the disk was, at the last try
         self._kept_aside: str | None = None
         self._told_version: int | None = None
         self._thread = Thread(target=self._run, name="history", daemon=True)
@@ -191,33 +195,43 @@ class Keeper:
         """Do what there is to do; how long to wait before the next try, `None` where all is well."""
         try:
             self._work()
-        except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError, Unusable, _Replaced) as error:
+        except _OURS as error:
+            return self._drop(error)
+        except (sqlite3.Error, OSError, Unusable, _Replaced) as error:
             return self._fail(error)
         except Exception as error:
-            if self._inbox:
-                self.dropped += self._inbox.popleft().size
-            return self._fail(error)
+            return self._drop(error)
         self._recover()
         return None
+
+    def _drop(self, error: Exception) -> float:
+        """Give up a batch that no try would write."""
+        if self._inbox:
+            self.dropped += self._inbox.popleft().size
+        return self._fail(error)
 
     def _work(self) -> None:
         opened = self._open()
         if self._suspect:
             self._check(opened.connection)
-        if self._size_max is not None:  # without room nothing can be written
-            opened.pruning.prune(self._settings, size_max=self._size_max, wall=self._trusted)
+        if self._full:  # without room nothing can be written
+            opened.pruning.prune(self._settings, wall=self._trusted)
         while self._inbox:
             for _ in opened.writing.write(self._inbox[0]):
                 self._began = self._clock()
                 if self._is_over():
                     return
             self._inbox.popleft()
-        opened.pruning.prune(self._settings, size_max=self._settings.max_size, wall=self._trusted)
+        opened.pruning.prune(self._settings, wall=self._trusted)
 
     def _open(self) -> _Opened:
         opened = self._opened
         if opened is not None:
             if schema.identity(opened.path) != opened.files:
+                self._close()
+                leave = schema.orphans(opened.path, opened.files)
+                if leave:  # SQLite leaves the log of a file that was moved
+                    self._kept_aside = schema.set_aside(opened.path, self._wall(), leave)
                 raise _Replaced(f"{opened.path.name} was replaced or removed while it was open")
             # The head of the file may have been written over: a new connection has no cache to believe. To open the
             # file ourselves would drop SQLite's locks on it. Source: fcntl(2), locks are a process's.
@@ -254,11 +268,10 @@ class Keeper:
             self._tell("store.failed", reason=self._reason)
         self._reason = _told(error)
         broken = code in _BROKEN or isinstance(error, Unusable)
-        if code == sqlite3.SQLITE_FULL:
-            self._give_way()
-        elif code not in _PATIENT:
+        self._full = code == sqlite3.SQLITE_FULL
+        if code not in _PATIENT:
             self._close()
-        if isinstance(error, _Replaced) or (broken and self._set_aside()):
+        if broken and self._set_aside():
             return 0.0
         delay, self._delay = self._delay, min(2 * self._delay, RETRY_MAX)
         return delay
@@ -274,16 +287,8 @@ class Keeper:
         self._suspect = False
         return True
 
-    def _give_way(self) -> None:
-        """The disk is full, and perhaps by us."""
-        opened = self._opened
-        if opened is None or self._size_max is not None:
-            return
-        with suppress(OSError):
-            self._size_max = int(GIVES_WAY * opened.path.stat().st_size)
-
     def _recover(self) -> None:
-        self._size_max = None
+        self._full = False
         if self._failing is None:
             return
         facts: dict[str, Any] = {"after": round(self._clock() - self._failing, 3), "reason": self._reason}

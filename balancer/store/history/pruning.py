@@ -3,7 +3,9 @@
 Theory of operation: minutes and hours have each their age; transitions have that of the hours. Over the size the
 oldest minutes go first, but for those of the last hour; then the oldest hours, with their transitions. Pages that
 became free are used again, and given back to the file system when they are many. The database and its log together
-stay below the size: a quarter of it (32 MB at the most) is kept for the log.
+stay below the size: a quarter of it (16 MB at the most) is kept for the log. A disk that has less room is as good
+as a smaller size; then free pages are not given back, because whoever fills the disk would take them too, and so on
+until nothing is left.
 
 What this module does not know: what time it is. Whoever calls it vouches for its `wall`: by a clock that runs years
 ahead everything would be too old.
@@ -11,6 +13,7 @@ ahead everything would be too old.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +28,7 @@ ROWS_AT_ONCE: Final = 5000  # of one transaction, or one minute's where those ar
 VACUUM_FROM: Final = 256  # free pages, 1 MB: fewer are soon used again
 VACUUM_AT_ONCE: Final = 256  # pages that are given back in one turn
 LOG_SHARE: Final = 4  # the log may have a quarter of the size
-LOG_MAX: Final = 32_000_000  # bytes
+LOG_MAX: Final = 16_000_000  # bytes; four times what SQLite's default lets it grow to
 
 
 class Pruning:
@@ -33,14 +36,20 @@ class Pruning:
 
     def __init__(self, connection: sqlite3.Connection, path: Path, *, clock: Callable[[], float]) -> None:
         self._connection = connection
+        self._path = path
         self._log = path.with_name(path.name + "-wal")
         self._clock = clock
         (self._page,) = connection.execute("PRAGMA page_size").fetchone()
-        self._limited: int | None = None  # the size that the log was prepared for
+        self._limited: int | None = None  # pages of the log
 
-    def prune(self, settings: StoreSettings, *, size_max: int, wall: float | None) -> None:
-        """Remove for at most `BUDGET`; by age only where a trusted wall time is given. Raises: sqlite3.Error."""
+    def prune(self, settings: StoreSettings, *, wall: float | None) -> None:
+        """Remove for at most `BUDGET`; by age only where a trusted wall time is given.
+
+        Raises: sqlite3.Error, OSError.
+        """
         until = self._clock() + BUDGET
+        room = self._room()
+        size_max = min(settings.max_size, room)
         self._limit_log(size_max)
         if wall is not None:
             cuts = (("minutes", settings.retention.minutes), ("hours", settings.retention.hours))
@@ -51,16 +60,16 @@ class Pruning:
         allowed = size_max - _log_room(size_max)
         while self._clock() < until and self._used() > allowed and self._remove_oldest():
             pass
-        self._give_back()
+        if room > settings.max_size:
+            self._give_back()
         self._shorten_log(size_max)
 
     def _limit_log(self, size_max: int) -> None:
         """Say when the log is copied into the database, and how much of the file is left then."""
-        if size_max == self._limited:
+        pages = max(8, min(CHECKPOINT, _log_room(size_max) // 4 // self._page))
+        if pages == self._limited:
             return
-        self._limited = size_max
-        room = _log_room(size_max)
-        pages = max(8, min(CHECKPOINT, room // 4 // self._page))
+        self._limited = pages
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
         self._connection.execute(f"PRAGMA journal_size_limit = {pages * self._page}").fetchall()
 
@@ -101,13 +110,19 @@ class Pruning:
                 connection.execute("ROLLBACK")
             raise
 
+    def _room(self) -> int:
+        """What the disk has for us, and what we have of it already. Units: bytes."""
+        disk = os.statvfs(self._path.parent)
+        ours = self._path.stat().st_size + (self._log.stat().st_size if self._log.exists() else 0)
+        return ours + disk.f_bavail * disk.f_frsize
+
     def _used(self) -> int:
         return (self._count("page_count") - self._count("freelist_count")) * int(self._page)
 
     def _give_back(self) -> None:
         free = self._count("freelist_count")
         if free > max(VACUUM_FROM, self._count("page_count") // 8):
-            # A script, because the statement must be run to its end, and `execute` stops where a step has no columns.
+            # A script is run to its end; `execute` makes one step of a statement without columns: one page.
             self._connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_AT_ONCE})")
 
     def _shorten_log(self, size_max: int) -> None:

@@ -41,7 +41,9 @@ class Reader:
         clock: Callable[[], float],
         broken: Callable[[], None],
         connect: Connect = sqlite3.connect,
+        patience: float = PATIENCE,
     ) -> None:
+        self._patience = patience
         self._path = path
         self._clock = clock
         self._broken = broken
@@ -73,10 +75,10 @@ class Reader:
             self._jobs.append((query, future, loop))
             self._condition.notify()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self._patience):
                 return await future
         except TimeoutError:
-            raise HistoryAbsent(f"the disk gave no answer within {PATIENCE:.0f} s") from None
+            raise HistoryAbsent(f"the disk gave no answer within {self._patience:.0f} s") from None
 
     def _run(self) -> None:
         while True:

@@ -19,7 +19,7 @@ What this module does not know: when anything is written.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -37,6 +37,7 @@ CHECKPOINT: Final = 1000  # pages of the log after which they are copied into th
 NO_LATENCY: Final = -1  # in the column `bucket`, which is part of a key and so is never null
 
 Connect = Callable[..., sqlite3.Connection]
+Identity = tuple[tuple[int, int] | None, ...]
 
 _TIER: Final = """
 CREATE TABLE {tier} (
@@ -92,6 +93,9 @@ CREATE VIEW told AS
 """
 
 
+_TABLES: Final = frozenset({"meta", "endpoints", "sources", "kinds", "minutes", "hours", "uptimes", "transitions"})
+
+
 class Unusable(Exception):
     """A file that is no database of ours, or a broken one. It is to be set aside."""
 
@@ -125,6 +129,9 @@ def _judge(connection: sqlite3.Connection) -> None:
         raise Unusable("it is another program's database")
     if application != APPLICATION:
         raise Unusable("it is another program's database")
+    missing = _TABLES.difference(name for (name,) in connection.execute("SELECT name FROM sqlite_schema"))
+    if missing:
+        raise Unusable(f"it has no {', '.join(sorted(missing))}")
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
@@ -191,8 +198,11 @@ def chosen(directory: Path, connect: Connect) -> tuple[Path, int | None]:
     return path, None
 
 
-def set_aside(path: Path, wall: float) -> str:
-    """Rename a database and what belongs to it; the new name. Raises: OSError; Unusable when there are too many."""
+def set_aside(path: Path, wall: float, sides: Sequence[str] = SIDES) -> str:
+    """Rename a database and what belongs to it, or some of it; the new name of the database.
+
+    Raises: OSError; Unusable when there are too many.
+    """
     if sum(not each.name.endswith(SIDES[1:]) for each in path.parent.glob(f"{path.name}.bad-*")) >= BAD_MAX:
         raise Unusable(f"{BAD_MAX} files were set aside already; look at them and remove them")
     stamp = datetime.fromtimestamp(wall, UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -200,14 +210,24 @@ def set_aside(path: Path, wall: float) -> str:
     while any(path.with_name(name + side).exists() for side in SIDES):
         number += 1
         name = f"{path.name}.bad-{stamp}.{number}"
-    for side in reversed(SIDES):  # the database last: while it has its name, a restart finds the same trouble
+    for side in reversed(sides):  # the database last: while it has its name, a restart finds the same trouble
         old = path.with_name(path.name + side)
         if old.exists():
             old.rename(path.with_name(name + side))
     return name
 
 
-def identity(path: Path) -> tuple[tuple[int, int] | None, ...]:
+def orphans(path: Path, opened: Identity) -> tuple[str, ...]:
+    """What is left of a database that another has taken the place of: it would be played into that one."""
+    found = identity(path)
+    if found[0] == opened[0]:
+        return ()
+    return tuple(
+        side for side, now, then in zip(SIDES, found, opened, strict=True) if now is not None and now == then
+    )
+
+
+def identity(path: Path) -> Identity:
     """Which files these are: device and number of each, `None` for one that is not there. Raises: OSError."""
     found: list[tuple[int, int] | None] = []
     for side in SIDES:

@@ -17,7 +17,7 @@ from balancer.core.outcome import Outcome
 from balancer.service.log import Log
 from balancer.store.history import History
 
-WALL = 1_795_000_020.0  # a minute's beginning, in the middle of an hour
+WALL = 1_795_000_021.0  # just after a minute's beginning, in the middle of an hour
 A = "acme/large@a"
 B = "acme/large@b"
 
@@ -45,12 +45,13 @@ class Kept:
         self.path = directory / "history.db"
         self.wall = WALL
         self.now = time.monotonic()
+        self.ahead = 0.0  # of the true time
         self.lines = Lines()
         self.history = History(
             directory,
             settings,
             log=Log(self.lines),
-            clock=time.monotonic,
+            clock=lambda: time.monotonic() + self.ahead,
             wall=lambda: self.wall,
             **more,
         )
@@ -60,7 +61,7 @@ class Kept:
             outcome = Outcome(kind="success", latency=1.0, **facts)
             self.history.outcome(endpoint, outcome, source="report", wall=self.wall - ago)
 
-    def tick(self, seconds: float = 5.0) -> None:
+    def tick(self, seconds: float = 6.0) -> None:
         self.now += seconds
         self.wall += seconds
         self.history.tick(now=self.now, wall=self.wall)
@@ -71,6 +72,7 @@ class Kept:
             while not condition():
                 self.history.tick(now=self.now, wall=self.wall)
                 await asyncio.sleep(0.005)
+        self.history.tick(now=self.now, wall=self.wall)  # the last news
 
     async def flush(self) -> None:
         """Hand over what was counted, and wait until it is written."""
@@ -81,6 +83,19 @@ class Kept:
     async def past(self, *, span: int = 86_400, step: int | None = None, **whose: str) -> Past:
         until = -(-int(self.wall) // 60) * 60
         return await self.history.read(HistoryQuery(since=until - span, until=until, step=step, **whose))
+
+    async def feed_until(self, condition: Callable[[], bool], *, patience: float = 60.0) -> tuple[int, float]:
+        """Count outcomes as a daemon does until a condition holds; how many, and the p99 of one in seconds."""
+        took: list[float] = []
+        async with asyncio.timeout(patience):
+            while not condition():
+                for _ in range(50):
+                    began = time.perf_counter()
+                    self.success()
+                    took.append(time.perf_counter() - began)
+                self.tick()
+                await asyncio.sleep(0.002)
+        return len(took), sorted(took)[len(took) * 99 // 100]
 
     async def counted(self) -> int:
         """How many outcomes can be read."""

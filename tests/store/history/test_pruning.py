@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ class Book:
         self.connection.execute("COMMIT")
 
     def prune(self, minute: int | None, *, size_max: int = ROOM, settings: StoreSettings = KEEP) -> None:
-        self.pruning.prune(settings, size_max=size_max, wall=None if minute is None else DAY + minute * 60.0)
+        limited = replace(settings, max_size=size_max)
+        self.pruning.prune(limited, wall=None if minute is None else DAY + minute * 60.0)
 
     def starts(self, tier: str) -> list[int]:
         rows = self.connection.execute(f"SELECT DISTINCT start FROM {tier} ORDER BY start")
@@ -117,7 +119,7 @@ def test_much_that_is_too_old_goes_in_turns_of_which_none_is_long(book: Book) ->
     turns = 0
     while book.starts("minutes")[0] < 140:
         before = book.starts("minutes")[0]
-        slow.prune(KEEP, size_max=ROOM, wall=DAY + 200 * 60.0)
+        slow.prune(KEEP, wall=DAY + 200 * 60.0)
         turns += 1
         assert book.starts("minutes")[0] - before <= 2 * (ROWS_AT_ONCE // 300 + 1)
     assert turns >= 4

@@ -81,6 +81,14 @@ def test_another_programs_database_is_not_touched(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_database_of_ours_that_lacks_a_table_cannot_be_used(path: Path) -> None:
+    connection = begin(path)
+    connection.execute("DROP TABLE hours")
+    connection.close()
+    with pytest.raises(Unusable, match="it has no hours"):
+        begin(path)
+
+
 def test_garbage_is_no_database(path: Path) -> None:
     path.write_bytes(b"garbage" * 1000)
     with pytest.raises(sqlite3.DatabaseError, match="not a database"):
