@@ -23,6 +23,7 @@ from typing import Any
 
 from balancer.config import Config, ConfigError, load_config
 from balancer.daemon import Daemon
+from balancer.daemon.control import runtime_directory
 from balancer.service.log import adopt_libraries, configure
 from balancer.service.notify import Notify
 from balancer.service.sockets import passed
@@ -57,7 +58,8 @@ def run(asked: argparse.Namespace) -> int:
         print(f"balancer: {error}", file=sys.stderr)
         return os.EX_OSERR
     adopt_libraries(log)
-    daemon = Daemon(config, reload=read, log=log, notify=notify, passed=given)
+    runtime_dir = runtime_directory(os.environ)
+    daemon = Daemon(config, reload=read, log=log, notify=notify, passed=given, runtime_dir=runtime_dir)
     trouble: object = None
     status = 0
     try:
