@@ -62,8 +62,9 @@ def load(seconds: float, rate: float) -> dict[str, object]:
             except (OSError, http.client.HTTPException) as error:
                 told("closed" if used else f"new kept connection: {error!r}", began)
                 connection.close()
-                used = False
-                continue
+                if used:
+                    used = False
+                    continue
             time.sleep(max(0.0, began + every - time.monotonic()))
         connection.close()
 

@@ -15,6 +15,7 @@ STOP_MAX = 3.0  # s; the promise
 RATE = 50  # requests a second over a restart
 DRAINED = 600  # s
 RELOADS = 20
+MODELS = 1000  # so many take a quarter of a second to read: who did not wait for that would be seen
 WATCHDOG = 2  # s; the unit's is 20
 UNIT = "balancer.service"
 UNITS = Path(__file__).parents[3] / "deploy" / "systemd"
@@ -158,6 +159,8 @@ def test_a_reload_with_a_broken_file_fails_and_the_old_configuration_answers(ser
 def test_a_reload_that_returns_is_in_force_twenty_times_over(service):
     pid, before = service.pid(), generation(service)
     config = service.machine.path("/etc/balancer/balancer.yaml").read_text()
+    more = "{endpoints: [{provider: here, model: large, probe: {kind: none}}]}"
+    config = config.replace("models:\n", "models:\n" + "".join(f"  acme/m{n}: {more}\n" for n in range(MODELS)))
     for number in range(1, RELOADS + 1):
         service.configure(f"{config}routing: {{fallbacks: {number % 7}, valid_for: {number}s}}\n")
         service.machine.systemctl("reload", UNIT)
