@@ -4,12 +4,15 @@
 `load SECONDS RATE` asks for the best provider, half of it on new connections and half on two kept ones; it prints
 `begun`, and at the end what became of every request. A kept connection that the other side closed while we wrote is
 replaced and its request tried once more, as every pool of connections does; a new connection never is.
+`reload TIMES` changes the configuration, lets systemd reload and asks at once, and prints what was in force each time.
 `hold` opens connections, one of them within a request, prints `held`, and waits until its standard input ends.
 """
 
 import http.client
 import json
+import pathlib
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -82,6 +85,21 @@ def load(seconds: float, rate: float) -> dict[str, object]:
     return {"counts": counts, "slowest": max(took for _, took in results)}
 
 
+def reload(times: int) -> list[tuple[int, float]]:
+    """Ask on a connection that is open already: a moment later, and who returned too early would not be seen."""
+    path = pathlib.Path("/etc/balancer/balancer.yaml")
+    config, found = path.read_text(), []
+    connection = http.client.HTTPConnection(*ADDRESS, timeout=PATIENCE)
+    for turn in range(1, times + 1):
+        path.write_text(f"{config}routing: {{valid_for: {turn}s}}\n")
+        subprocess.run(["systemctl", "reload", "balancer.service"], check=True)
+        connection.request("GET", QUESTION)
+        answer = json.load(connection.getresponse())
+        found.append((answer["config_generation"], answer["valid_for"]))
+    connection.close()
+    return found
+
+
 def hold() -> None:
     """Keep connections open: one that says nothing, one within its request, one after an answer."""
     held = [socket.create_connection(ADDRESS) for _ in range(3)]
@@ -97,6 +115,8 @@ if sys.argv[1] == "ask":
     print(*ask(*sys.argv[2:]), sep="\n")
 elif sys.argv[1] == "seen":
     print(ask("GET", "/seen", at=PROVIDER)[1])
+elif sys.argv[1] == "reload":
+    print(json.dumps(reload(int(sys.argv[2]))))
 elif sys.argv[1] == "load":
     print(json.dumps(load(float(sys.argv[2]), float(sys.argv[3]))))
 else:
