@@ -8,12 +8,13 @@ A probe may end after a reload removed its provider; what it measured is dropped
 back.
 
 What this module does not know: the clock, HTTP, and the table beyond its view. It is not thread-safe, as the
-table is not: `render` is called in the event loop.
+table is not: `render` and `rendered` are called in the event loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from platform import python_version
 from typing import Final, Literal, get_args
 
@@ -196,10 +197,26 @@ class Metrics:
     def render(self, accept: str) -> tuple[bytes, str]:
         """Write down everything in the format that an `Accept` header asks for; return the body and its type."""
         openmetrics = wants_openmetrics(accept)
-        view = self._view()
-        process = map(collected, self._process.collect())
-        families = [*self._own(), *table_families(view), *reporter_families(view, self._reporters), *process]
+        return exposition(self._families(), openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
+
+    async def rendered(self, accept: str) -> tuple[bytes, str]:
+        """The same, in a turn of the event loop for each family, so that decisions need not wait for all of it.
+
+        Shape: of one view; what the rims count meanwhile is in it or not, family by family.
+        """
+        openmetrics = wants_openmetrics(accept)
+        families: list[Family] = []
+        for family in self._families():
+            families.append(family)
+            await asyncio.sleep(0)
         return exposition(families, openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
+
+    def _families(self) -> Iterator[Family]:
+        view = self._view()
+        yield from table_families(view)
+        yield from reporter_families(view, self._reporters)
+        yield from self._own()
+        yield from map(collected, self._process.collect())
 
     def _own(self) -> list[Family]:
         durations = [series for phases in self._phases.values() for series in phases.values()]

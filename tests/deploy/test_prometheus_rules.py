@@ -1,5 +1,6 @@
 """The shipped rules and alerts: promtool's tests of them, and that they agree with the daemon and the runbook."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +9,20 @@ from typing import Any
 import pytest
 import yaml
 
+from balancer.cli import VERBS
 from balancer.core.model import STATES
 from balancer.core.outcome import COUNTS
+from balancer.http.openapi import document
 from balancer.metrics.table import DECISION_RESULTS
+from balancer.service.log import EVENTS
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "prometheus"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy" / "prometheus"
 RUNBOOK = (FOLDER / "README.md").read_text()
 TESTS = yaml.safe_load((FOLDER / "tests.yml").read_text())["tests"]
+
+GREPPED = re.compile(r"grep (?:-E ')?\(?(daemon|config|probe|lookout)\\?\.\(?([a-z_|]+)")
+"""Events that the runbook looks for in the journal."""
 
 SEVERITIES = {"critical", "warning", "info"}
 CLOSED = {"state": set(STATES), "outcome": set(COUNTS), "result": set(DECISION_RESULTS)}
@@ -154,6 +162,24 @@ def test_every_alert_has_its_section_in_the_runbook_and_the_other_way_round(aler
     for section in sections:
         if section.startswith("Balancer"):
             assert re.search(r"\*\*Means\.\*\*.*\*\*Look\*?\*?.*\*\*[Dd]o", section, re.DOTALL), section
+
+
+def test_the_runbook_s_commands_events_and_routes_are_ours() -> None:
+    code = "\n".join(re.findall(r"`+[^`]+`+", RUNBOOK))
+    verbs = set(re.findall(r"(?:^|[`\n])balancer (\w+)", code))
+    assert verbs >= {"status", "best", "drain", "resume", "reload", "probe", "check"}
+    assert verbs <= set(VERBS)
+    routes = set(re.findall(r"(/(?:v1|-)/[\w-]+)", code))
+    assert len(routes) >= 4
+    assert routes <= set(json.loads(document())["paths"])
+    spoken = {f"{noun}.{word}" for noun, words in GREPPED.findall(code) for word in words.split("|")}
+    assert len(spoken) >= 6
+    assert spoken <= EVENTS
+
+
+def test_the_readme_counts_the_alerts(alerts: list[dict[str, Any]]) -> None:
+    for name in ("README.md", "CHANGELOG.md"):
+        assert f"{len(alerts)} alerts" in (ROOT / name).read_text(), name
 
 
 def test_the_runbook_s_links_lead_somewhere() -> None:

@@ -1,5 +1,6 @@
 """All metrics together: both formats, what the rims told, and what a reload forgets."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -34,7 +35,7 @@ NAMES = [
     "balancer_log_dropped_total",
     "balancer_provider_announced", "balancer_store_errors_total", "balancer_store_saved_timestamp_seconds",
     "balancer_store_dropped_total",
-    "balancer_provider_announced", "balancer_tls_certificate_expiry_timestamp_seconds",
+    "balancer_tls_certificate_expiry_timestamp_seconds",
 ]  # fmt: skip
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -242,3 +243,32 @@ def test_a_lookout_is_shown_from_its_first_probe_until_it_is_removed(metrics: Me
     assert shown() == {"status_page:near": 1.0, "self:dns://one": 0.0}
     metrics.lookouts(["self:dns://one"])
     assert shown() == {"self:dns://one": 0.0}
+
+
+async def test_what_is_written_in_turns_is_what_is_written_at_once_and_others_run_between(
+    metrics: Metrics, table: Balancer
+) -> None:
+    turns = 0
+    done = asyncio.Event()
+
+    async def others() -> None:
+        nonlocal turns
+        while not done.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(others(), name="others")
+        bodies = [await metrics.rendered(accept) for accept in ("", OPENMETRICS)]
+        done.set()
+    for (body, kind), accept in zip(bodies, ("", OPENMETRICS), strict=True):
+        at_once, same_kind = metrics.render(accept)
+        assert kind == same_kind
+        assert still(body) == still(at_once)
+    families = at_once.count(b"# TYPE ")
+    assert turns >= 2 * families
+
+
+def still(body: bytes) -> list[bytes]:
+    """The lines that do not move by themselves: the process goes on between two scrapes."""
+    return [line for line in body.splitlines() if not line.startswith(b"process_")]

@@ -4,7 +4,7 @@
 `load SECONDS RATE` asks for the best provider, half of it on new connections and half on two kept ones; it prints
 `begun`, and at the end what became of every request. A kept connection that the other side closed while we wrote is
 replaced and its request tried once more, as every pool of connections does; a new connection never is.
-`reload TIMES` changes the configuration, lets systemd reload and asks at once, and prints what was in force each time.
+`reload TIMES` changes the configuration, lets systemd reload, asks at once, and prints what was in force each time.
 `hold` opens connections, one of them within a request, prints `held`, and waits until its standard input ends.
 """
 
