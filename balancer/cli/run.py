@@ -17,12 +17,14 @@ import os
 import resource
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from balancer.config import Config, ConfigError, load_config
 from balancer.daemon import Daemon
+from balancer.daemon.control import runtime_directory
 from balancer.service.log import adopt_libraries, configure
 from balancer.service.notify import Notify
 from balancer.service.sockets import passed
@@ -35,7 +37,14 @@ def options(verb: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     """Run until a signal says stop."""
+    try:
+        return _run(asked)
+    except Exception:
+        traceback.print_exc()  # and not Python's own end, whose status is that of a refused configuration
+        return os.EX_SOFTWARE
 
+
+def _run(asked: argparse.Namespace) -> int:
     def read() -> Config:
         return load_config(asked.config, environ=os.environ)
 
@@ -57,7 +66,8 @@ def run(asked: argparse.Namespace) -> int:
         print(f"balancer: {error}", file=sys.stderr)
         return os.EX_OSERR
     adopt_libraries(log)
-    daemon = Daemon(config, reload=read, log=log, notify=notify, passed=given)
+    runtime_dir = runtime_directory(os.environ)
+    daemon = Daemon(config, reload=read, log=log, notify=notify, passed=given, runtime_dir=runtime_dir)
     trouble: object = None
     status = 0
     try:

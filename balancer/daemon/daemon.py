@@ -24,6 +24,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from random import Random
 from typing import Any, Final
 from urllib.parse import quote
@@ -33,6 +34,7 @@ from balancer.core.balancer import Balancer
 from balancer.core.evidence import CALM, Evidence
 from balancer.core.outcome import Outcome
 from balancer.daemon.candidate import first, following
+from balancer.daemon.control import Control
 from balancer.daemon.disk import Disk
 from balancer.daemon.news import News
 from balancer.daemon.pulse import Pulse
@@ -61,6 +63,7 @@ class Daemon:
         log: Log | None = None,
         notify: Notify | None = None,
         passed: Sequence[Passed] = (),
+        runtime_dir: Path | None = None,
     ) -> None:
         self.config = config
         self.addresses: list[str] = []
@@ -114,27 +117,27 @@ class Daemon:
             changed=self._news.changed,
             log=self._log,
         )
-        self._server = Server(
-            Hands(
-                balancer=self.balancer,
-                config=lambda: self.config,
-                clock=clock.monotonic,
-                wall=clock.wall,
-                changed=self._news.changed,
-                waiting=self._news.waiting,
-                boot=secrets.token_hex(4),
-                probe=self._probe,
-                reload=self.reload,
-                healthy=self._healthy,
-                ready=self._ready,
-                metrics=self._render,
-                decided=self._metrics.decided,
-                reported=self._metrics.reported,
-                recorded=self._recorded,
-                history=self._disk.past,
-                log=self._log,
-            )
+        hands = Hands(
+            balancer=self.balancer,
+            config=lambda: self.config,
+            clock=clock.monotonic,
+            wall=clock.wall,
+            changed=self._news.changed,
+            waiting=self._news.waiting,
+            boot=secrets.token_hex(4),
+            probe=self._probe,
+            reload=self.reload,
+            healthy=self._healthy,
+            ready=self._ready,
+            metrics=self._render,
+            decided=self._metrics.decided,
+            reported=self._metrics.reported,
+            recorded=self._recorded,
+            history=self._disk.past,
+            log=self._log,
         )
+        self._server = Server(hands)
+        self._control = Control(hands, runtime_dir)
         self._supervision = Supervision(
             Notify(None, watchdog=None) if notify is None else notify,
             self._pulse,
@@ -156,6 +159,7 @@ class Daemon:
         try:
             listen = self.config.listen
             self.addresses = await self._server.start(listen, passed=self._passed, tls=start.tls)
+            await self._control.start()
             self._follow(start.tls)
             async with asyncio.TaskGroup() as tasks:
                 owned = [
@@ -187,7 +191,7 @@ class Daemon:
         self._log.info("daemon.stopping")
         self._news.end()
         try:
-            await self._server.stop(grace=STOP_GRACE)
+            await asyncio.gather(self._server.stop(grace=STOP_GRACE), self._control.stop(grace=STOP_GRACE))
         finally:
             for task in owned:
                 task.cancel()
@@ -197,6 +201,7 @@ class Daemon:
         self._stopping = True
         self._news.end()
         await self._server.stop(grace=STOP_GRACE)
+        await self._control.stop(grace=STOP_GRACE)
         await self._scheduler.close()
         await self._lookouts.close()
         await self._disk.close()
