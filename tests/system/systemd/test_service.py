@@ -288,7 +288,10 @@ def test_the_sandbox_denies_nothing_that_the_daemon_does(service):
     report = {"endpoint": "acme/large@here", "status": 200, "latency": 1.0}
     assert service.ask("/v1/reports", report)[0] == 200
     assert service.ask("/v1/probe", {"endpoint": "acme/large@here"})[0] == 200
-    assert service.machine.run(*service.client("ask", "GET", "/metrics")).stdout.startswith("200")
+    metrics = service.machine.run(*service.client("ask", "GET", "/metrics")).stdout
+    assert metrics.startswith("200")
+    for name in ("process_start_time_seconds", "process_resident_memory_bytes", "process_open_fds"):
+        assert f"\n{name} " in metrics.replace("\\n", "\n")
     service.machine.systemctl("reload", UNIT)
     assert (service.pid(), service.shown("NRestarts")) == (pid, "0")
     service.machine.systemctl("stop", UNIT)
