@@ -6,7 +6,7 @@
 from balancer.config.load import load_config, parse_config
 from balancer.config.problems import ConfigError, ConfigProblem
 from balancer.config.schema import json_schema
-from balancer.config.secret import Secret
+from balancer.config.secret import Sealed, Secret
 from balancer.config.settings import (
     Budget,
     Config,
@@ -28,6 +28,7 @@ __all__ = [
     "ProbeKind",
     "ProbeSettings",
     "Scope",
+    "Sealed",
     "Secret",
     "Token",
     "json_schema",

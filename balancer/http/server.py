@@ -23,6 +23,7 @@ from balancer.config import Listen
 from balancer.http.api import Api
 from balancer.http.connection import Connection
 from balancer.http.events import Events
+from balancer.http.gate import Counts, Gate
 from balancer.http.hands import Hands
 from balancer.http.limits import LIMITS, Limits
 from balancer.http.routes import routes
@@ -40,17 +41,22 @@ class Server:
         self._log = hands.log
         self._limits = limits
         self._events = Events(hands, limits)
-        self._api = Api(routes(hands, limits, self._events), config=hands.config, log=hands.log)
+        self._gate = Gate(limits, hands.log)
+        self._api = Api(routes(hands, limits, self._events), config=hands.config, log=hands.log, gate=self._gate)
         self._listener: _Listener | None = None
         self._servers: list[asyncio.Server] = []
         self._paths: list[tuple[Path, int]] = []
+
+    def counts(self) -> Counts:
+        """What came in so far, for the metrics."""
+        return self._gate.counts()
 
     async def start(self, listen: Sequence[Listen]) -> list[str]:
         """Bind every address and serve on it; tell the addresses as they became.
 
         Raises: OSError naming the address that cannot be bound; then none is.
         """
-        self._listener = _Listener(self._api, limits=self._limits, log=self._log)
+        self._listener = _Listener(self._api, limits=self._limits, log=self._log, gate=self._gate)
         bound: list[str] = []
         for each in listen:
             try:
@@ -108,13 +114,15 @@ class Server:
 class _Listener(web.Server):
     """Makes a `Connection` for every client."""
 
-    def __init__(self, api: Api, *, limits: Limits, log: Log) -> None:
+    def __init__(self, api: Api, *, limits: Limits, log: Log, gate: Gate) -> None:
         super().__init__(api.handle)
         self._limits = limits
         self._log = log
+        self._gate = gate
 
     def __call__(self) -> Connection:
-        return Connection(self, loop=asyncio.get_running_loop(), limits=self._limits, log=self._log)
+        loop = asyncio.get_running_loop()
+        return Connection(self, loop=loop, limits=self._limits, log=self._log, gate=self._gate)
 
 
 async def _refuse_if_served(path: str) -> None:

@@ -23,6 +23,7 @@ from balancer.core.view import TableView
 from balancer.metrics.histogram import Histogram
 from balancer.metrics.table import reporter_families, table_families
 from balancer.metrics.text import OPENMETRICS, TEXT, Family, collected, exposition, line, wants_openmetrics
+from balancer.metrics.traffic import traffic_families
 
 PHASES: Final = ("resolve", "connect", "tls", "request", "first_byte", "first_token", "transfer")
 """What a probe spends its time on: the closed set behind the label `phase`."""
@@ -69,6 +70,7 @@ class Metrics:
         self._limits: dict[str, tuple[int, float]] = {}
         self._reporters: tuple[str, ...] = ()
         self._lookouts: dict[str, bool | None] = {}
+        self._traffic: list[Family] = []
 
     # ---- counting ------------------------------------------------------------------------------------
 
@@ -125,6 +127,26 @@ class Metrics:
         self._left_out.update(left_out)
         self._spent = dict(spent)
         self._limits = dict(limits)
+
+    def http(
+        self,
+        *,
+        connections: int,
+        evicted: int,
+        timeouts: Mapping[str, int],
+        unauthorized: Mapping[str, int],
+        body_bytes: int,
+        bodies_refused: int,
+    ) -> None:
+        """Show what has come in at the API so far."""
+        self._traffic = traffic_families(
+            connections=connections,
+            evicted=evicted,
+            timeouts=timeouts,
+            unauthorized=unauthorized,
+            body_bytes=body_bytes,
+            bodies_refused=bodies_refused,
+        )
 
     def reloaded(self, *, successful: bool, wall: float) -> None:
         """Show how the newest configuration fared, the one at start included. Units: `wall` in Unix seconds."""
@@ -281,6 +303,7 @@ class Metrics:
                     if good is not None
                 ],
             ),
+            *self._traffic,
             *(
                 Family(name=name, kind="gauge", help=story, lines=[line(name, {}, self._gauges[name])])
                 for name, story in _GAUGES.items()

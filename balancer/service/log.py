@@ -52,6 +52,7 @@ EVENTS: Final = frozenset(
         "request.refused",
         "request.crashed",
         "operator.acted",
+        "connection.evicted",
         "self.suspected",
         "self.cleared",
         "reporter.suspected",

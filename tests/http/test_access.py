@@ -5,7 +5,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from balancer.config import Scope, Secret, Token
+from balancer.config import Scope, Sealed, Token
 from balancer.http.access import ANONYMOUS, reporters
 
 ROUTES = {
@@ -98,7 +98,7 @@ async def test_bytes_that_are_no_text_are_no_token(guarded: Any, raw: Any) -> No
         b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer \xff\xfe\r\n\r\n",
     )
     assert answer.startswith(b"HTTP/1.1 401 ")
-    assert guarded.lines.lines == []
+    assert guarded.lines.events == ["request.refused"]
 
 
 async def test_the_scheme_may_be_written_in_any_case(guarded: Any, client: aiohttp.ClientSession) -> None:
@@ -125,5 +125,5 @@ async def test_an_unknown_path_needs_no_token_to_be_unknown(guarded: Any, client
     ],
 )
 def test_reporters_are_the_tokens_that_may_report(scopes: dict[str, set[Scope]], names: tuple[str, ...]) -> None:
-    tokens = [Token(name=name, scopes=frozenset(of), secret=Secret(name)) for name, of in scopes.items()]
+    tokens = [Token(name=name, scopes=frozenset(of), secret=Sealed(name)) for name, of in scopes.items()]
     assert reporters(tokens) == names

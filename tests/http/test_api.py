@@ -93,7 +93,7 @@ async def test_a_malformed_body_is_400_in_the_envelope(
     async with client.post(world.url + path, data=body) as response:
         assert response.status == 400 or (path == "/v1/reports" and response.status == 422)
         assert message in (await response.json())["error"]["message"]
-    assert world.lines.lines == []
+    assert world.lines.others == []
     assert world.changes == 0
 
 
@@ -111,7 +111,7 @@ async def test_a_bug_of_ours_is_500_and_one_line_with_its_traceback(
             "message": "an error of ours; the log tells more",
             "metadata": {"error_type": "internal"},
         }
-    ((level, event, facts),) = world.lines.lines
+    ((level, event, facts),) = world.lines.others
     assert (level, event, facts["path"]) == ("error", "request.crashed", "/v1/probe")
     assert isinstance(facts["exc_info"], RuntimeError)
     assert caplog.records == []

@@ -31,7 +31,7 @@ async def test_a_body_that_is_told_to_be_too_large_is_refused_unread(
     status, error = told(await raw(quick.port, head.encode()))
     assert (status, error["code"], error["metadata"]["size_max"]) == (413, 413, limit)
     assert quick.changes == 0
-    assert quick.lines.lines == []
+    assert quick.lines.others == []
 
 
 @pytest.mark.parametrize("path", ["/v1/drain", "/v1/reports"])
@@ -43,7 +43,7 @@ async def test_a_body_that_becomes_too_large_is_refused(
     answer = await raw(quick.port, head, *[chunk] * (LIMITS[path] // 0x10000 + 2), b"0\r\n\r\n")
     status, error = told(answer)
     assert (status, error["metadata"]["error_type"]) == (413, "payload_too_large")
-    assert quick.lines.lines == []
+    assert quick.lines.others == []
     assert caplog.records == []
 
 
