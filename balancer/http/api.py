@@ -76,8 +76,6 @@ class Api:
         connection.begin()
         closing = True
         try:
-            if connection.writing_paused:  # the answers before this one were not taken yet
-                await request.writer.drain()
             response = await self._answer(request)
             if request.content.is_eof():
                 closing = False

@@ -5,10 +5,8 @@ the log. Here such an error is one log line and the envelope. aiohttp has no lim
 take or on its whole size either: the first byte outside of a request starts a watch, and the request's beginning
 ends it. One timer at a time is kept per connection: a busy one pays a comparison and not a timer per request.
 
-Nor has it one for clients that do not take their answers: it writes on for as long as they send requests, and waits
-for ever for the last byte to be taken. Here a request is not begun before the answers to the former ones fit into
-the transport's buffer, and who does not make that happen in time is cut off; so is one who keeps a connection from
-closing.
+Nor has it one for clients that do not take their answers: it begins no other request before the last answer fits
+into the transport's buffer, but it waits for that for ever, and so does a transport that is closing. Here both end.
 
 What this module does not know: routes and what they answer, and how many connections there may be.
 """

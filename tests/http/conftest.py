@@ -24,7 +24,7 @@ MODEL = "openai/gpt-4.1"
 EAST = f"{MODEL}@azure/eastus2"
 OPENAI = f"{MODEL}@openai"
 LLAMA = "meta/llama-3.3@local"
-QUICK = Limits(header=0.3, body=0.3, idle=0.6, linger=0.3, comment=0.2)
+QUICK = Limits(first_byte=0.5, header=0.3, body=0.3, answer=0.4, idle=0.6, linger=0.3, comment=0.2)
 
 
 def make_endpoint(model: str, tag: str, **changes: Any) -> Endpoint:

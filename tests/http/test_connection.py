@@ -2,10 +2,13 @@
 
 import asyncio
 import json
-from contextlib import suppress
+import socket
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
+
+from balancer.http.limits import Limits
 
 HEAD = b"Host: x\r\nConnection: close\r\n"
 
@@ -101,9 +104,98 @@ async def test_a_header_that_drips_is_answered_and_closed(quick: Any) -> None:
     writer.close()
 
 
-async def test_a_connection_that_says_nothing_is_closed_when_idle_for_long(quick: Any, raw: Any) -> None:
+async def test_a_connection_that_says_nothing_is_closed(quick: Any, raw: Any) -> None:
     assert await raw(quick.port) == b""
     assert quick.lines.lines == []
+    assert quick.server.counts().timeouts == {"first_byte": 1, "header": 0, "body": 0, "answer": 0}
+
+
+async def test_a_header_that_is_too_long_in_all_is_431_before_it_is_complete(world: Any) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    writer.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"a" * 8000 + b"\r\n") * 5)
+    async with asyncio.timeout(5):
+        status, answer = split(await rest_of(reader))
+    writer.close()
+    assert (status, answer["error"]["message"]) == (431, "the header is longer than 32768 bytes")
+
+
+async def test_a_body_behind_another_request_is_not_taken_for_a_header(world: Any, raw: Any) -> None:
+    body = b'{"target": "azure", "reason": "' + b"x" * 400 + b'"}' + b" " * 60_000
+    post = b"POST /v1/drain HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % len(body)
+    pieces = [(post + b"\r\n" + body)[at : at + 20_000] for at in range(0, 65_000, 20_000)] * 10
+    answer = await raw(world.port, *pieces, post + b"Connection: close\r\n\r\n" + body)
+    assert answer.count(b"HTTP/1.1 200 OK") == 11
+    assert world.lines.others == []
+
+
+async def test_a_client_that_does_not_take_its_answers_is_cut_off(quick: Any, until: Any) -> None:
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", quick.port))
+        client.setblocking(False)
+        with suppress(BlockingIOError):
+            client.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+        await until(lambda: quick.server.counts().timeouts["answer"] == 1)
+        await until(lambda: quick.server.counts().connections == 0)
+
+
+async def test_a_client_that_leaves_the_end_of_its_answers_keeps_no_connection(quick: Any, until: Any) -> None:
+    one = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n"
+    with ExitStack() as stack:
+        for count in range(60):  # of some all answers fit into the buffers of the kernel and of the transport
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", quick.port))
+            client.sendall((one + b"\r\n") * count + one + b"Connection: close\r\n\r\n")
+        await until(lambda: quick.server.counts().connections > 0)
+        await until(lambda: quick.server.counts().connections == 0)
+    assert quick.server.counts().timeouts["answer"] > 0
+
+
+async def test_a_full_house_lets_in_the_new_and_closes_who_waited_the_longest(serve: Any, until: Any) -> None:
+    async with serve(limits=Limits(connections=4)) as world:
+        idle = [await asyncio.open_connection("127.0.0.1", world.port) for _ in range(4)]
+        await until(lambda: world.server.counts().connections == 4)
+        for path in (b"/-/healthy", b"/-/ready"):
+            idle[0][1].write(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")  # now it waited the shortest
+            assert (await idle[0][0].readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        for path in (b"/-/healthy", b"/-/ready"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+            writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+            idle.append((reader, writer))
+        ends = [await rest_of(idle[number][0]) for number in (1, 2)]
+        assert ends == [b"", b""]
+        counts = world.server.counts()
+        assert (counts.connections, counts.evicted) == (4, 2)
+        told = [facts["waited_for"] for _, event, facts in world.lines.lines if event == "connection.evicted"]
+        assert told == ["nothing", "nothing"]
+        for _, writer in idle:
+            writer.close()
+
+
+@pytest.mark.parametrize(
+    ("begun", "waited_for"),
+    [
+        (b"GET /-/healthy HTTP/1.1\r\n", "header"),
+        (b"POST /v1/drain HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{", "body"),
+        (b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 300, "answer"),
+    ],
+)
+async def test_who_goes_on_with_nothing_makes_room_as_well(
+    serve: Any, raw: Any, until: Any, begun: bytes, waited_for: str
+) -> None:
+    async with serve(limits=Limits(connections=1)) as world:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", world.port))
+            client.sendall(begun)
+            await asyncio.sleep(0.1)  # longer than the server needs to come to a stand with it
+            answer = await raw(world.port, b"GET /-/healthy HTTP/1.1\r\n" + HEAD + b"\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+        (told,) = [facts["waited_for"] for _, event, facts in world.lines.lines if event == "connection.evicted"]
+        assert told == waited_for
+        await until(lambda: world.server.counts().connections == 0)
 
 
 async def test_an_idle_connection_is_not_taken_for_a_slow_header(quick: Any) -> None:
