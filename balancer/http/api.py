@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from balancer.config import Config, Scope
 from balancer.http.access import Unauthorized, authorize
@@ -26,6 +26,8 @@ from balancer.http.connection import Connection
 from balancer.http.gate import Gate
 from balancer.http.words import shown
 from balancer.service.log import Log
+
+_VERSIONS: Final = (HttpVersion10, HttpVersion11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class Api:
         connection.begin()
         closing = True
         try:
+            if request.version not in _VERSIONS:
+                connection.refuse_version()
             response = await self._answer(request)
             if request.content.is_eof():
                 closing = False

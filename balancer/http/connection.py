@@ -14,12 +14,17 @@ What this module does not know: routes and what they answer, and how many connec
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from yarl import URL  # what aiohttp takes addresses for
 
 from balancer.http.answers import BASE, Refused, encode
 from balancer.http.bodies import Body
@@ -32,6 +37,7 @@ from balancer.service.log import Log
 BUFFER: Final = (
     65_536  # bytes that aiohttp reads ahead of a handler; twice that is held before the client must wait
 )
+_NO_LINGER: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 DOUBT: Final = 0.02  # s; a request whose header is complete begins within two turns of the loop
 DOUBTS: Final = 3  # looks after the first, so that a late loop has had those turns
 
@@ -138,8 +144,16 @@ class Connection(web.RequestHandler):
         self._gate.lost_patience("header")
         self._refuse(Refused(408, f"the header was not complete within {self._limits.header:g} s"))
 
+    def refuse_version(self) -> None:
+        """Answer a request in another version of HTTP in our own: aiohttp would say that it speaks theirs too.
+
+        Raises: ConnectionError, as nobody is to be answered any more.
+        """
+        self._refuse(Refused(400, "not a well-formed HTTP request: its version is not supported; use HTTP/1.1"))
+        raise ConnectionError("the answer is out")
+
     def _refuse(self, refusal: Refused) -> None:
-        """Answer a request that aiohttp has not seen the end of, and close."""
+        """Answer without aiohttp, and close."""
         self._gate.complaints.tell("request.refused", status=refusal.status, reason=refusal.message, peer=self.peer)
         self._ending = True
         if self.transport is not None:
@@ -191,13 +205,16 @@ class Connection(web.RequestHandler):
 
     def _cut_off(self) -> None:
         self._gate.lost_patience("answer")
-        self.abort()
+        self._reset()
 
     # ---- the end -------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         try:
             await super().start()
+        except Exception as error:  # not of a handler: of aiohttp itself, and nobody else would hear of it
+            self._log.error("request.crashed", exc_info=error)
+            self.abort()
         finally:
             # The transport is closing by now, and does so once the client has taken everything.
             if self._wire is not None:
@@ -212,6 +229,13 @@ class Connection(web.RequestHandler):
         else:
             doing = "header" if self._since is not None else "nothing"
         self._gate.complaints.tell("connection.evicted", peer=self.peer, waited_for=doing)
+        self._reset()
+
+    def _reset(self) -> None:
+        """Close and forget what was not taken: otherwise the kernel keeps it for the client, megabytes of it."""
+        wire = None if self._wire is None else self._wire.get_extra_info("socket")
+        if wire is not None:
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -272,6 +296,22 @@ class Connection(web.RequestHandler):
         if isinstance(error, web.RequestPayloadError | HttpProcessingError | ConnectionError):
             return
         self._log.error("request.crashed", reason=str(args[0]) if args else "", exc_info=error)
+
+
+def make_request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    """Make a request of what was parsed.
+
+    Source: for `CONNECT` without a target aiohttp's parser (3.14) gives no address, and its own request crashes.
+    """
+    if cast("URL | None", message.url) is None:
+        message = message._replace(path="*", url=URL("/"))
+    return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
 
 
 def _unparsed(error: HttpProcessingError) -> Refused:

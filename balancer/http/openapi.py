@@ -285,7 +285,7 @@ def _responses(method: str, operation: Operation) -> dict[str, Any]:
         good["headers"] = operation.headers
     if operation.good:
         good["content"] = {media: {"schema": schema} for media, schema in operation.good.items()}
-    statuses = {400, 500, *operation.refusals} | ({401, 403} if operation.scope is not None else set())
+    statuses = {400, 431, 500, *operation.refusals} | ({401, 403} if operation.scope is not None else set())
     responses: dict[str, Any] = {"200": good}
     for status in sorted(statuses):
         refusal: dict[str, Any] = {"description": operation.malformed if status == 400 else "Refused."}

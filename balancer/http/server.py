@@ -21,7 +21,7 @@ from aiohttp import web
 
 from balancer.config import Listen
 from balancer.http.api import Api
-from balancer.http.connection import Connection
+from balancer.http.connection import Connection, make_request
 from balancer.http.events import Events
 from balancer.http.gate import Counts, Gate
 from balancer.http.hands import Hands
@@ -115,7 +115,7 @@ class _Listener(web.Server):
     """Makes a `Connection` for every client."""
 
     def __init__(self, api: Api, *, limits: Limits, log: Log, gate: Gate) -> None:
-        super().__init__(api.handle)
+        super().__init__(api.handle, request_factory=make_request)
         self._limits = limits
         self._log = log
         self._gate = gate

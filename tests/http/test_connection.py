@@ -37,6 +37,9 @@ async def rest_of(reader: asyncio.StreamReader) -> bytes:
         (b"BREW / HTTP/1.1\r\n" + HEAD + b"\r\n", 400),
         ("GET /\u20ac HTTP/1.1\r\n".encode() + HEAD + b"\r\n", 400),
         (b"GET / HTTP/9.9\r\n" + HEAD + b"\r\n", 400),
+        (b"CONNECT  \r\n" + HEAD + b"\r\n", 400),
+        (b"GET /-/healthy HTTP/0.9\r\n" + HEAD + b"\r\n", 400),
+        (b"GET /-/healthy HTTP/2.0\r\n" + HEAD + b"\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
         (b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nno colon here\r\n\r\n", 400),
         (b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nBad Name: 1\r\n\r\n", 400),
@@ -53,8 +56,10 @@ async def rest_of(reader: asyncio.StreamReader) -> bytes:
 async def test_what_is_no_request_is_answered_in_the_envelope_with_one_line(
     world: Any, raw: Any, request_bytes: bytes, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told, answer = split(await raw(world.port, request_bytes))
+    sent = await raw(world.port, request_bytes)
+    told, answer = split(sent)
     assert told == answer["error"]["code"] == status
+    assert sent.startswith((b"HTTP/1.0 ", b"HTTP/1.1 "))
     assert answer["error"]["metadata"]["error_type"] in ("invalid_request", "header_too_large")
     assert "\n" not in answer["error"]["message"]
     ((level, event, facts),) = world.lines.lines
