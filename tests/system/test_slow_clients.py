@@ -16,9 +16,9 @@ import pytest
 
 from balancer.http.limits import LIMITS
 
-SLOW = 500
+EACH = 125  # slow clients of each of four kinds
 SLACK = 10.0  # s more than the limits, for a loaded machine
-ROUNDS = 5
+ROUNDS = 3
 ASKED = 200  # decisions in each half of a round
 CONFIG = """\
 probe: {kind: none}
@@ -38,8 +38,9 @@ BODY = b"POST /v1/best-provider HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\
 class Slow:
     """One slow client: what it says at once, and whether it goes on with a byte a second."""
 
-    def __init__(self, said: bytes, *, drips: bool, reads: bool) -> None:
+    def __init__(self, said: bytes, *, drips: bool, reads: bool, offset: float) -> None:
         self.said = said
+        self.offset = offset  # s; together they would be bursts, at which this process is late as well
         self.drips = drips
         self.reads = reads
         self.heard = b""
@@ -47,6 +48,7 @@ class Slow:
 
     async def go_on(self, port: int) -> None:
         """Be slow until the server has had enough."""
+        await asyncio.sleep(self.offset)
         wire = socket.socket()
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         wire.setblocking(False)
@@ -60,7 +62,8 @@ class Slow:
                         await loop.sock_sendall(wire, self.said)
                 while True:
                     if self.drips:
-                        await loop.sock_sendall(wire, b"x")
+                        with suppress(ConnectionError):  # it is closed, and there is an answer to read
+                            await loop.sock_sendall(wire, b"x")
                     if self.reads:
                         with suppress(TimeoutError):
                             async with asyncio.timeout(1.0):
@@ -88,7 +91,7 @@ KINDS = {
 async def besieged(port: int) -> AsyncIterator[tuple[dict[str, list[Slow]], list[asyncio.Task[None]]]]:
     """As many slow clients of each kind, until the context ends."""
     clients = {
-        kind: [Slow(said, drips=drips, reads=reads) for _ in range(SLOW // len(KINDS))]
+        kind: [Slow(said, drips=drips, reads=reads, offset=n / EACH) for n in range(EACH)]
         for kind, (said, drips, reads, _) in KINDS.items()
     }
     async with asyncio.TaskGroup() as tasks:
@@ -96,7 +99,7 @@ async def besieged(port: int) -> AsyncIterator[tuple[dict[str, list[Slow]], list
             tasks.create_task(each.go_on(port), name=kind) for kind, group in clients.items() for each in group
         ]
         try:
-            await asyncio.sleep(1.0)  # all of them have begun, and do nothing but wait by then
+            await asyncio.sleep(2.0)  # all of them have begun, and do nothing but wait by then
             yield clients, running
         finally:
             for task in running:
@@ -132,9 +135,8 @@ async def test_five_hundred_slow_clients_disturb_nobody_and_are_cut_off(daemon, 
                 assert not left, {task.get_name() for task in left}
                 assert not [task for task in done if task.exception()]
     print(f"\np99 of decisions: {median(alone) * 1000:.2f} ms alone, {median(besides) * 1000:.2f} ms besides them")
-    assert (
-        median(besides) < 10 * median(alone) + 0.1
-    )  # no measure of speed: who waits for slow clients waits seconds
+    # No measure of speed: whoever is made to wait for slow clients waits for seconds.
+    assert median(besides) < 10 * median(alone) + 0.1
     for kind, (*_, limit) in KINDS.items():
         assert max(each.lasted for each in clients[kind]) < limit + SLACK, kind
     for kind in ("header", "body"):
