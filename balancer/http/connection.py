@@ -105,7 +105,7 @@ class Connection(web.RequestHandler):
                     self._watch = loop.call_later(self._limits.header, self._look)
             self._header += len(data)
             if self._header > HEADER_MAX and self._doubt is None:
-                self._doubt = loop.call_later(DOUBT, self._measure, DOUBTS)
+                self._doubt = loop.call_later(DOUBT, self._measure, self._since, DOUBTS)
         super().data_received(data)
 
     def begin(self) -> None:
@@ -123,12 +123,12 @@ class Connection(web.RequestHandler):
             self._body.close()
             self._body = None
 
-    def _measure(self, left: int) -> None:
+    def _measure(self, since: float, left: int) -> None:
         self._doubt = None
-        if self._since is None or self._ending:
-            return  # it was a whole request, and the rest of it a body
+        if self._since != since or self._ending:
+            return  # it was a whole request, and the rest of it a body or others
         if left > 0:
-            self._doubt = asyncio.get_running_loop().call_later(DOUBT, self._measure, left - 1)
+            self._doubt = asyncio.get_running_loop().call_later(DOUBT, self._measure, since, left - 1)
             return
         self._refuse(Refused(431, f"the header is longer than {HEADER_MAX} bytes"))
 
