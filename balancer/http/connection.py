@@ -181,7 +181,7 @@ class Connection(web.RequestHandler):
         """Say whether a request under way waits for its client."""
         if waiting:
             self._gate.crowd.wait(self)
-        elif self._busy and not self.writing_paused:
+        else:
             self._gate.crowd.work(self)
 
     def lost_patience(self) -> None:
@@ -190,13 +190,11 @@ class Connection(web.RequestHandler):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._gate.crowd.wait(self)
         self._stuck = asyncio.get_running_loop().call_later(self._limits.answer, self._cut_off)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._let_go_of_stuck()
-        self.wait(waiting=False)
 
     def _let_go_of_stuck(self) -> None:
         if self._stuck is not None:

@@ -161,20 +161,23 @@ async def test_a_full_house_lets_in_the_new_and_closes_who_waited_the_longest(se
     async with serve(limits=Limits(connections=4)) as world:
         idle = [await asyncio.open_connection("127.0.0.1", world.port) for _ in range(4)]
         await until(lambda: world.server.counts().connections == 4)
+        told: list[str] = []
         for path in (b"/-/healthy", b"/-/ready"):
             idle[0][1].write(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")  # now it waited the shortest
             assert (await idle[0][0].readuntil(b"}")).startswith(b"HTTP/1.1 200")
-        for path in (b"/-/healthy", b"/-/ready"):
+        for path in (b"/-/healthy", b"/-/ready", b"/v1/models", b"/metrics"):
             reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
             writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
             idle.append((reader, writer))
-        ends = [await rest_of(idle[number][0]) for number in (1, 2)]
-        assert ends == [b"", b""]
+            told.append(world.lines.lines[-1][2]["peer"])
+        ports = [writer.get_extra_info("sockname")[1] for _, writer in idle]
+        assert told == [f"127.0.0.1:{ports[number]}" for number in (1, 2, 3, 0)]
+        async with asyncio.timeout(5):
+            assert [await rest_of(idle[number][0]) for number in range(4)] == [b""] * 4
         counts = world.server.counts()
-        assert (counts.connections, counts.evicted) == (4, 2)
-        told = [facts["waited_for"] for _, event, facts in world.lines.lines if event == "connection.evicted"]
-        assert told == ["nothing", "nothing"]
+        assert (counts.connections, counts.evicted) == (4, 4)
+        assert {facts["waited_for"] for *_, facts in world.lines.lines} == {"nothing"}
         for _, writer in idle:
             writer.close()
 
