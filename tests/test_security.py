@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from balancer.config.resolve import TOKEN_MIN
+from balancer.http.acceptor import OPENING_MAX
 from balancer.http.bodies import SMALL, YOUNG
 from balancer.http.complaints import LINES_MAX, SPAN
 from balancer.http.events import STREAMS_MAX
@@ -43,6 +44,7 @@ def test_every_metric_and_event_that_it_names_exists() -> None:
     ("what", "limit"),
     [
         ("connections", f"{LIMITS.connections}, or a fifth of the files that may be open"),
+        ("TLS handshakes", f"{OPENING_MAX} at a time, {LIMITS.handshake:g} s each"),
         (
             "until the first byte, for a header, for a body",
             f"{LIMITS.first_byte:g} s, {LIMITS.header:g} s, {LIMITS.body:g} s",

@@ -28,17 +28,18 @@ LOADED = "tests/config/test_load.py"  # the broken files, each with its exact me
 TESTED_ELSEWHERE = {
     "balancer/cli/best.py": VERBS,
     "balancer/cli/check.py": VERBS,
-    "balancer/cli/client.py": VERBS,
     "balancer/cli/drain.py": VERBS,
     "balancer/cli/reload.py": VERBS,
     "balancer/cli/resume.py": VERBS,
-    "balancer/cli/run.py": "tests/test_daemon.py",
+    "balancer/cli/run.py": "tests/daemon/test_daemon.py",
     "balancer/cli/schema.py": VERBS,
     "balancer/cli/status.py": VERBS,
     "balancer/config/overlay.py": LOADED,
     "balancer/config/rules.py": LOADED,
     "balancer/config/settings.py": "tests/config/test_check.py",  # sections have exactly the keys of their values
     "balancer/config/shape.py": "tests/config/test_schema.py",  # every key, its bounds and its default
+    "balancer/http/parameters.py": "tests/http/test_openapi.py",  # the page that they are part of
+    "balancer/store/history/questions.py": "tests/store/history/test_reading.py",  # their answers
     "balancer/config/vocabulary.py": "tests/config/test_schema.py",
 }
 """Modules whose test file has another name, because they are only seen through another door."""

@@ -1,7 +1,7 @@
-"""`balancer status [MODEL] [--watch]`: every endpoint's state with its reason and its next moment.
+"""`balancer status [MODEL] [--watch | --since 24h]`: every endpoint's state with its reason and its next moment.
 
 Where health is only watched the table says so, above it and beside each reason: those states choose nothing. Above
-all stands who is in doubt, for what it says changes no state.
+all stands who is in doubt, for what it says changes no state. With `--since` the past is told instead: see `past`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ WATCH: Final = 2.0  # s between two redraws
 def options(verb: argparse.ArgumentParser) -> None:
     """Add the options of `status`."""
     verb.add_argument("model", metavar="MODEL", nargs="?", help="only this model (id or alias)")
-    verb.add_argument("--watch", action="store_true", help="redraw in place until Ctrl-C")
+    how = verb.add_mutually_exclusive_group()
+    how.add_argument("--watch", action="store_true", help="redraw in place until Ctrl-C")
+    how.add_argument(
+        "--since", metavar="24h", help="uptime, failures, times and ejections since then (a span, or a moment)"
+    )
     client.options(verb)
 
 
@@ -47,6 +51,12 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _text(asked: argparse.Namespace, url: str) -> str:
+    if asked.since is not None:
+        from balancer.cli import past  # it knows the outcomes, which nobody else here has to load
+
+        query = {"since": asked.since, "step": "whole", "model": asked.model}
+        told = client.ask(url, "/v1/history", needs="series", query=query)
+        return json.dumps(told) if asked.json else past.page(told)
     answer = client.ask(url, "/v1/endpoints", needs="endpoints", query={"model": asked.model})
     if asked.json:
         return json.dumps(answer)

@@ -81,10 +81,10 @@ class Api:
             if request.version not in _VERSIONS:
                 connection.refuse_version()
             response = await self._answer(request)
-            if request.content.is_eof():
+            if request.content.is_eof() and not connection.retired:
                 closing = False
             else:
-                response.force_close()  # what is left of the body would be read as the next request
+                response.force_close()  # what is left of a body would be read as the next request
             return response
         finally:
             connection.end(closing=closing)
@@ -113,7 +113,8 @@ class Api:
         route = methods.get(request.method)
         if route is None:
             raise _wrong_method(request.method, path, methods)
-        if route.scope is None:
+        own = cast("Connection", request.protocol).own  # nobody else holds the other end
+        if own or route.scope is None:
             return await route.handler(Ask(request, query, None))
         try:
             who = authorize(request, self._config().tokens, route.scope)

@@ -8,15 +8,24 @@ ends it. One timer at a time is kept per connection: a busy one pays a compariso
 Nor has it one for clients that do not take their answers: it begins no other request before the last answer fits
 into the transport's buffer, but it waits for that for ever, and so does a transport that is closing. Here both end.
 
+At the end of the daemon a connection retires: what it sent is answered, and the last of these answers says so. Of a
+silent one nobody knows whether its client is sending just now; so before it is closed the kernel is asked what it
+holds of it.
+
 What this module does not know: routes and what they answer, and how many connections there may be.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
+import termios
+from array import array
 from collections.abc import Callable
+from contextlib import suppress
+from fcntl import ioctl
 from http import HTTPStatus
 from typing import Any, Final, cast
 
@@ -43,15 +52,22 @@ DOUBTS: Final = 3  # looks after the first, so that a late loop has had those tu
 
 
 class Connection(web.RequestHandler):
-    """What aiohttp makes for each connection. `lost` is called when the client is gone."""
+    """What aiohttp makes for each connection. `lost` is called when the client is gone; we are it of an `own`."""
 
     __slots__ = (
-        "_body", "_busy", "_doubt", "_ending", "_gate", "_header", "_leaving", "_limits", "_log", "_silence",
-        "_since", "_stuck", "_watch", "_wire", "lost",
+        "_body", "_busy", "_doubt", "_ending", "_gate", "_header", "_leaving", "_limits", "_log", "_retiring",
+        "_silence", "_since", "_stuck", "_watch", "_wire", "lost", "own",
     )  # fmt: skip
 
     def __init__(
-        self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, limits: Limits, log: Log, gate: Gate
+        self,
+        manager: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        log: Log,
+        gate: Gate,
+        own: bool = False,
     ) -> None:
         super().__init__(
             manager,
@@ -65,8 +81,10 @@ class Connection(web.RequestHandler):
         self._limits = limits
         self._log = log
         self._gate = gate
+        self.own = own
         self._busy = False
         self._ending = False
+        self._retiring = False
         self._header = 0  # bytes since the first one; only a header's while no request begins
         self._since: float | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -88,7 +106,8 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = cast("asyncio.WriteTransport", transport)  # uvloop's is none by birth, only by its methods
         self._silence = asyncio.get_running_loop().call_later(self._limits.first_byte, self._give_up_silence)
-        self._gate.crowd.arrive(self)
+        if not self.own:  # it asks whether we are well, and is never in the way of others
+            self._gate.crowd.arrive(self)
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -248,10 +267,28 @@ class Connection(web.RequestHandler):
         if self.lost is not None:
             self.lost()
 
+    def retire(self) -> None:
+        """Answer what was sent already, and take no more."""
+        self._retiring = True
+
     @property
-    def unsent(self) -> bool:
-        """Whether the client has not yet taken all that was written."""
-        return self._wire is not None and self._wire.get_write_buffer_size() > 0
+    def retired(self) -> bool:
+        """Whether the answer that is made now is the last one."""
+        return self._retiring and not self._messages
+
+    def hang_up(self) -> None:
+        """Close the connection if nothing was received that has no answer yet."""
+        waits = self._waiter is not None and not self._waiter.done()
+        if not waits or self._since is not None or self._messages or self._wire is None:
+            return
+        file = self._wire.get_extra_info("socket").fileno()
+        if file < 0 or _held(file) > 0:
+            return
+        if self._wire.get_extra_info("sslcontext") is None and self._wire.get_write_buffer_size() == 0:
+            # The transport closes in a later turn of the loop; a client that sends until then would be cut.
+            with suppress(OSError), socket.socket(fileno=os.dup(file)) as same:
+                same.shutdown(socket.SHUT_WR)
+        self.force_close()
 
     def abort(self) -> None:
         """Close without waiting for a client that does not read."""
@@ -310,6 +347,13 @@ def make_request(
     if cast("URL | None", message.url) is None:
         message = message._replace(path="*", url=URL("/"))
     return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
+
+
+def _held(file: int) -> int:
+    """How many bytes the kernel has received that nobody has read."""
+    count = array("i", [0])
+    ioctl(file, termios.FIONREAD, count)
+    return count[0]
 
 
 def _unparsed(error: HttpProcessingError) -> Refused:

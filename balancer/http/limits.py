@@ -25,14 +25,16 @@ FILES_SHARE: Final = 0.2  # of the files that may be open; probing leaves a quar
 class Limits:
     """Patience with clients, and room for them. Units: seconds; `connections` a number, `bodies` bytes.
 
-    `first_byte`: a new connection may say nothing. `header`: from its first byte until a request's header is
-    complete. `body`: for the whole body. `answer`: a client may leave what is written for it untaken. `idle`: a
-    connection between two requests. `linger`: reading on after an early answer, so that the client sees it.
-    `comment`: between two signs of life on an event stream, and for a client that does not read one.
+    `handshake`: of TLS, from the connection on. `first_byte`: a new connection may say nothing. `header`: from
+    its first byte until a request's header is complete. `body`: for the whole body. `answer`: a client may leave
+    what is written for it untaken. `idle`: a connection between two requests. `linger`: reading on after an early
+    answer, so that the client sees it. `comment`: between two signs of life on an event stream, and for a client
+    that does not read one.
 
     `connections` are open at once; `bodies` is what all bodies together may hold while they are read and used.
     """
 
+    handshake: float = 5.0  # two round trips and a signature; a phone on a bad net has it in two
     first_byte: float = 20.0  # of pools that connect ahead; nobody else waits before the first word
     header: float = 10.0
     body: float = 30.0

@@ -18,11 +18,13 @@ from typing import Any, Final
 
 import msgspec
 
+from balancer.core.history import Past
 from balancer.core.model import STATES
 from balancer.core.outcome import KINDS
-from balancer.http import best, chat, operating, pictures, providers, reading, reports
+from balancer.http import best, chat, operating, parameters, pictures, providers, reading, reports
 from balancer.http.answers import ErrorAnswer, encode
 from balancer.http.events import Event
+from balancer.http.hands import Healthy, Ready, Reloaded
 from balancer.http.question import PARAMETERS
 
 _REF: Final = "#/components/schemas/{name}"
@@ -33,64 +35,13 @@ _TYPES: Final = (
     reports.Report, reports.Batch, reports.Tally,
     reading.ConfigAnswer, providers.ProviderList,
     pictures.EndpointList, pictures.EndpointDetail, pictures.ModelList, pictures.ModelDetail,
-    operating.Drain, operating.Drained, operating.Resume, operating.Resumed, operating.Probe, operating.Reloaded,
-    operating.Healthy,
+    operating.Drain, operating.Drained, operating.Resume, operating.Resumed, operating.Probe,
+    Healthy, Ready, Reloaded, Past,
 )  # fmt: skip
 
 
 def _ref(name: str) -> dict[str, Any]:
     return {"$ref": _REF.format(name=name)}
-
-
-def _in_query(name: str, schema: Mapping[str, Any], told: str, *, required: bool = False) -> dict[str, Any]:
-    return {"name": name, "in": "query", "required": required, "schema": schema, "description": told}
-
-
-_ID: Final = _in_query("id", {"type": "string"}, "The id.", required=True)
-_REFUSE_WITH: Final = _in_query("refuse_with", PARAMETERS["refuse_with"].schema, PARAMETERS["refuse_with"].told)
-_QUESTION: Final = tuple(
-    {
-        **_in_query(name, each.schema, each.told),
-        **({"style": "form", "explode": False} if each.many else {}),
-    }
-    for name, each in PARAMETERS.items()
-)
-_SESSION: Final = {
-    "name": "x-session-id",
-    "in": "header",
-    "required": False,
-    "schema": PARAMETERS["session_id"].schema,
-    "description": "Key of a conversation, where no `session_id` is given.",
-}
-_ENDPOINTS: Final = (
-    _in_query("model", {"type": "string"}, "Only of this model (id or alias)."),
-    _in_query("provider", {"type": "string"}, "Only of this provider or tag."),
-    _in_query("state", {"type": "string", "enum": list(STATES)}, "Only in this state."),
-)
-_LAST_EVENT: Final = {
-    "name": "Last-Event-ID",
-    "in": "header",
-    "required": False,
-    "schema": {"type": "string"},
-    "description": "Go on after this event; without it, only news is sent.",
-}
-_BEST_HEADERS: Final = {
-    f"X-Balancer-{name}": {
-        "schema": {"type": "string"},
-        "required": name != "Retry-Budget",
-        "description": told,
-    }
-    for name, told in {
-        "Endpoint": "Id of the selected endpoint.",
-        "Provider": "Its provider.",
-        "Model": "The provider's own name of the model.",
-        "Base-Url": "Where to call it.",
-        "Host": "Host and port of that address.",
-        "Fallbacks": "Ids of the fallbacks in order, comma-separated; as many whole ids as fit 2048 characters.",
-        "Decision": "Id of the decision, for the report.",
-        "Retry-Budget": "`exhausted`, or absent: when it is, better fail than try again.",
-    }.items()
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,26 +78,26 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         told="Which endpoint now, and which next if it fails.",
         good=_json("Answer"),
         refusals=_REFUSED,
-        parameters=(*_QUESTION, _SESSION),
+        parameters=(*parameters.QUESTION, parameters.SESSION),
         malformed=_MALFORMED,
-        headers=_BEST_HEADERS,
+        headers=parameters.BEST_HEADERS,
     ),
     ("HEAD", "/v1/best-provider"): Operation(
         told="The same in headers only; leases nothing.",
         good={},
         refusals=_REFUSED,
-        parameters=(*_QUESTION, _SESSION),
+        parameters=(*parameters.QUESTION, parameters.SESSION),
         malformed=_MALFORMED,
-        headers=_BEST_HEADERS,
+        headers=parameters.BEST_HEADERS,
     ),
     ("POST", "/v1/best-provider"): Operation(
         told="The same for an OpenAI chat-completions body of up to 32 MiB; its content is never kept.",
         good=_json("Answer"),
         refusals=(*_REFUSED, *_BODY),
-        parameters=(_REFUSE_WITH, _SESSION),
+        parameters=(parameters.REFUSE_WITH, parameters.SESSION),
         malformed=_MALFORMED,
         body=_json("ChatCompletion"),
-        headers=_BEST_HEADERS,
+        headers=parameters.BEST_HEADERS,
     ),
     ("POST", "/v1/reports"): Operation(
         told=(
@@ -163,20 +114,29 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("GET", "/v1/models"): Operation(told="Every model.", good=_json("ModelList")),
     ("GET", "/v1/model"): Operation(
-        told="One model, by id or alias.", good=_json("ModelDetail"), refusals=(404,), parameters=(_ID,)
+        told="One model, by id or alias.", good=_json("ModelDetail"), refusals=(404,), parameters=(parameters.ID,)
     ),
     ("GET", "/v1/providers"): Operation(told="Every provider.", good=_json("ProviderList")),
     ("GET", "/v1/endpoints"): Operation(
         told="Endpoints with state, ratios and latency.",
         good=_json("EndpointList"),
         refusals=(404,),
-        parameters=_ENDPOINTS,
+        parameters=parameters.ENDPOINTS,
     ),
     ("GET", "/v1/endpoint"): Operation(
         told="One endpoint with everything that is known about it.",
         good=_json("EndpointDetail"),
         refusals=(404,),
-        parameters=(_ID,),
+        parameters=(parameters.ID,),
+    ),
+    ("GET", "/v1/history"): Operation(
+        told=(
+            "What became of calls, step by step of time, and every transition; 503 while no history can be read. "
+            "Of the last seconds nothing is told yet."
+        ),
+        good=_json("Past"),
+        refusals=(404, 503),
+        parameters=parameters.HISTORY,
     ),
     ("GET", "/v1/events"): Operation(
         told=(
@@ -185,7 +145,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         ),
         good={"text/event-stream": {"type": "string"}},
         refusals=(503,),
-        parameters=(_LAST_EVENT,),
+        parameters=(parameters.LAST_EVENT,),
     ),
     ("GET", "/v1/config"): Operation(
         told="The configuration in force; secrets are never shown.", good=_json("ConfigAnswer")
@@ -217,10 +177,15 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         refusals=(409, 422, *_BODY),
         scope="admin",
     ),
-    ("GET", "/-/healthy"): Operation(told="The process answers.", good=_json("Healthy"), scope=None),
+    ("GET", "/-/healthy"): Operation(
+        told="Whether the process is alive.",
+        good=_json("Healthy"),
+        scope=None,
+        more={"503": {"description": "Not healthy.", "content": {_JSON: {"schema": _ref("NotHealthy")}}}},
+    ),
     ("GET", "/-/ready"): Operation(
-        told="Traffic may come.",
-        good={_JSON: _ref("Ready")},
+        told="Whether traffic may come.",
+        good=_json("Ready"),
         scope=None,
         more={"503": {"description": "Not ready.", "content": {_JSON: {"schema": _ref("NotReady")}}}},
     ),
@@ -306,22 +271,13 @@ def _schemas() -> dict[str, Any]:
         {"required": [one], "properties": {one: {"not": {"type": "null"}}, other: {"type": "null"}}}
         for one, other in (("status", "error"), ("error", "status"))
     ]
-    state = {
-        "ready": {"type": "boolean"},
-        "first_picture": {"type": "boolean", "description": "Every probed endpoint was probed once, or given up."},
-        "endpoints": {"type": "integer"},
-        "config_generation": {"type": "integer"},
-        "self_suspect": {"type": "boolean", "description": "We seem to be at fault rather than the providers."},
-        "self_suspect_reason": {"type": ["string", "null"]},
-        "reporters_suspect": {"type": "array", "items": {"type": "string"}, "description": "Names of tokens."},
-        "reporters_suspect_reasons": {"type": "object", "additionalProperties": {"type": "string"}},
-    }
-    schemas["Ready"] = {"type": "object", "properties": state, "required": ["ready"]}
-    schemas["NotReady"] = {
-        "type": "object",
-        "properties": {**state, "error": _ref("ErrorBody")},
-        "required": ["ready", "error"],
-    }
+    for name in ("Healthy", "Ready"):
+        said = schemas[name]
+        schemas[f"Not{name}"] = {
+            "type": "object",
+            "properties": {**said["properties"], "error": _ref("ErrorBody")},
+            "required": [*said["required"], "error"],
+        }
     schemas["Probed"] = {
         "type": "object",
         "description": "Times in seconds, `certificate_expires` in Unix time, `cost` in USD; null is unknown.",

@@ -17,8 +17,9 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from balancer.config import LogSettings, ProbeSettings
+from balancer.config import LogSettings, ProbeSettings, TlsSettings
 from balancer.config.secret import Absent, Secret
+from balancer.config.settings import StoreSettings
 from balancer.core.model import STATES, HealthPolicy, Model, Routing
 from balancer.core.view import EndpointView
 from balancer.http.answers import Refused, answer
@@ -51,7 +52,10 @@ class ConfigAnswer(Struct, kw_only=True):
 
     generation: int
     listen: list[str]
+    tls: TlsSettings | None
     tokens: list[TokenItem]
+    state_dir: str | None
+    store: StoreSettings
     log: LogSettings
     routing: Routing
     health: HealthPolicy
@@ -141,7 +145,10 @@ class Reading:
             ConfigAnswer(
                 generation=self._hands.balancer.generation,
                 listen=[str(each) for each in config.listen],
+                tls=config.tls,
                 tokens=[TokenItem(name=each.name, scopes=sorted(each.scopes)) for each in config.tokens],
+                state_dir=config.state_dir,
+                store=config.store,
                 log=config.log,
                 routing=config.routing,
                 health=config.health,
@@ -167,13 +174,19 @@ class Reading:
         for model in models.values():
             if word == model.id or word in model.aliases:
                 return model
-        near = close(name, (each for model in models.values() for each in (model.id, *model.aliases)))
-        raise Refused(404, f"no model {shown(name)}{_maybe(near)}", metadata={"close_models": near})
+        raise unknown_model(name, self._hands)
 
     def _know_provider(self, name: str) -> None:
         providers = self._hands.balancer.catalog.providers
         if name not in providers and not any(name in each.tags for each in providers.values()):
             raise Refused(404, f"no provider {shown(name)}{_maybe(close(name, providers))}")
+
+
+def unknown_model(name: str, hands: Hands) -> Refused:
+    """Say that there is no such model, and which are close."""
+    models = hands.balancer.catalog.models
+    near = close(name, (each for model in models.values() for each in (model.id, *model.aliases)))
+    return Refused(404, f"no model {shown(name)}{_maybe(near)}", metadata={"close_models": near})
 
 
 def unknown_endpoint(key: str, hands: Hands) -> Refused:

@@ -190,9 +190,11 @@ class Reports:
             self._seen.move_to_end(key)
             return "duplicate"
         age = 0.0 if report.age is None else report.age
+        ended = self._hands.wall() - age
+        told = outcome(report, wall=ended)
         taken = self._hands.balancer.record(
             report.endpoint,
-            outcome(report, wall=self._hands.wall() - age),
+            told,
             now=now,
             source="report",
             reporter=reporter,
@@ -202,6 +204,7 @@ class Reports:
         )
         if not taken:
             return "stale"
+        self._hands.recorded(report.endpoint, told, ended)
         if key is not None:
             self._seen[key] = None
             if len(self._seen) > SEEN_MAX:

@@ -13,6 +13,7 @@ from balancer.http.api import Ask, Route
 from balancer.http.best import Best
 from balancer.http.events import Events
 from balancer.http.hands import Hands
+from balancer.http.history import HistoryRoute
 from balancer.http.limits import Limits
 from balancer.http.openapi import document
 from balancer.http.operating import Operating
@@ -25,6 +26,7 @@ def routes(hands: Hands, limits: Limits, events: Events) -> list[Route]:
     """Make the table for one server."""
     best, reports = Best(hands, limits), Reports(hands, limits)
     reading, operating = Reading(hands), Operating(hands, limits)
+    history = HistoryRoute(hands)
 
     async def openapi(ask: Ask) -> web.StreamResponse:
         pairs(ask.query, ())
@@ -40,6 +42,7 @@ def routes(hands: Hands, limits: Limits, events: Events) -> list[Route]:
         Route(method="GET", path="/v1/providers", scope="read", handler=reading.providers),
         Route(method="GET", path="/v1/endpoints", scope="read", handler=reading.endpoints),
         Route(method="GET", path="/v1/endpoint", scope="read", handler=reading.endpoint),
+        Route(method="GET", path="/v1/history", scope="read", handler=history.get),
         Route(method="GET", path="/v1/events", scope="read", handler=events.follow),
         Route(method="GET", path="/v1/config", scope="read", handler=reading.config),
         Route(method="POST", path="/v1/drain", scope="admin", handler=operating.drain, verb="drain"),

@@ -8,12 +8,13 @@ A probe may end after a reload removed its provider; what it measured is dropped
 back.
 
 What this module does not know: the clock, HTTP, and the table beyond its view. It is not thread-safe, as the
-table is not: `render` is called in the event loop.
+table is not: `render` and `rendered` are called in the event loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from platform import python_version
 from typing import Final, Literal, get_args
 
@@ -39,13 +40,18 @@ _PROBE_BUCKETS: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # Of a healthy loop milliseconds; beyond 5 s a turn is not taken at all.
 _LATE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 
+Store = Literal["state", "history"]
+"""What is kept on disk: the closed set behind the label `store`."""
+
 LeftOut = Literal["late", "busy", "fresh", "budget"]
 """Why a turn was not used for the probe that it was for: the closed set behind the label `reason`."""
 
 _GAUGES: Final[Mapping[str, str]] = {
     "balancer_event_loop_lag_seconds": "How late the event loop ran a timer, measured last.",
+    "balancer_store_saved_timestamp_seconds": "When the state that a restart takes back was saved, in Unix time.",
     "balancer_probes_in_flight": "Probes that run now.",
     "balancer_probe_stretch_ratio": "What all probe intervals are multiplied with, as we are overloaded.",
+    "balancer_tls_certificate_expiry_timestamp_seconds": "When our own certificate ends, in Unix time.",
     "balancer_config_last_reload_successful": "1 if the newest configuration was taken, 0 if it was refused.",
     "balancer_config_last_reload_success_timestamp_seconds": "When a configuration was last taken, in Unix time.",
 }
@@ -71,6 +77,9 @@ class Metrics:
         self._reporters: tuple[str, ...] = ()
         self._lookouts: dict[str, bool | None] = {}
         self._traffic: list[Family] = []
+        self._log_dropped = 0
+        self._store_errors: dict[Store, int] = dict.fromkeys(get_args(Store), 0)
+        self._store_dropped = 0
 
     # ---- counting ------------------------------------------------------------------------------------
 
@@ -105,9 +114,17 @@ class Metrics:
         if expires is not None:
             self._certificates[endpoint] = expires
 
+    def own_certificate(self, expires: float) -> None:
+        """Show until when the certificate of our own TLS is good. Units: Unix seconds."""
+        self._gauges["balancer_tls_certificate_expiry_timestamp_seconds"] = expires
+
     def lag(self, seconds: float) -> None:
         """Show how late the event loop is."""
         self._gauges["balancer_event_loop_lag_seconds"] = seconds
+
+    def log_dropped(self, total: int) -> None:
+        """Show how many log events were lost since the daemon began."""
+        self._log_dropped = total
 
     def scheduler(
         self,
@@ -183,6 +200,16 @@ class Metrics:
         if key in self._lookouts:
             self._lookouts[key] = good
 
+    def stored(self, *, errors: Mapping[Store, int], dropped: int, saved: float | None) -> None:
+        """Show how keeping things on disk fares; what is dropped is history.
+
+        Units: `saved` in Unix seconds; `None`: never yet.
+        """
+        self._store_errors.update(errors)
+        self._store_dropped = dropped
+        if saved is not None:
+            self._gauges["balancer_store_saved_timestamp_seconds"] = saved
+
     def reporters(self, names: Iterable[str]) -> None:
         """Show these reporters and no others."""
         self._reporters = tuple(names)
@@ -192,10 +219,26 @@ class Metrics:
     def render(self, accept: str) -> tuple[bytes, str]:
         """Write down everything in the format that an `Accept` header asks for; return the body and its type."""
         openmetrics = wants_openmetrics(accept)
-        view = self._view()
-        process = map(collected, self._process.collect())
-        families = [*self._own(), *table_families(view), *reporter_families(view, self._reporters), *process]
+        return exposition(self._families(), openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
+
+    async def rendered(self, accept: str) -> tuple[bytes, str]:
+        """The same, in a turn of the event loop for each family, so that decisions need not wait for all of it.
+
+        Shape: of one view; what the rims count meanwhile is in it or not, family by family.
+        """
+        openmetrics = wants_openmetrics(accept)
+        families: list[Family] = []
+        for family in self._families():
+            families.append(family)
+            await asyncio.sleep(0)
         return exposition(families, openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
+
+    def _families(self) -> Iterator[Family]:
+        view = self._view()
+        yield from table_families(view)
+        yield from reporter_families(view, self._reporters)
+        yield from self._own()
+        yield from map(collected, self._process.collect())
 
     def _own(self) -> list[Family]:
         durations = [series for phases in self._phases.values() for series in phases.values()]
@@ -294,6 +337,12 @@ class Metrics:
                 ],
             ),
             Family(
+                name="balancer_store_dropped",
+                kind="counter",
+                help="Outcomes and transitions that were never written, after long trouble with the disk.",
+                lines=[line("balancer_store_dropped_total", {"store": "history"}, self._store_dropped)],
+            ),
+            Family(
                 name="balancer_lookout_success",
                 kind="gauge",
                 help="1 if the last probe of a status page or of our own reach was good; at first no sample.",
@@ -304,6 +353,20 @@ class Metrics:
                 ],
             ),
             *self._traffic,
+            Family(
+                name="balancer_log_dropped",
+                kind="counter",
+                help="Log events that were lost because nobody took them in time.",
+                lines=[line("balancer_log_dropped_total", {}, self._log_dropped)],
+            ),
+            Family(
+                name="balancer_store_errors",
+                kind="counter",
+                help="Saves and readings that a disk refused or did not answer.",
+                lines=[
+                    line("balancer_store_errors_total", {"store": key}, n) for key, n in self._store_errors.items()
+                ],
+            ),
             *(
                 Family(name=name, kind="gauge", help=story, lines=[line(name, {}, self._gauges[name])])
                 for name, story in _GAUGES.items()

@@ -18,8 +18,16 @@ from balancer.config.sections import (
     StickyShape,
     TimeoutsShape,
 )
-from balancer.config.settings import Budget, ClientCert, LogSettings, ProbeSettings
+from balancer.config.settings import (
+    Budget,
+    ClientCert,
+    LogSettings,
+    ProbeSettings,
+    RetentionSettings,
+    StoreSettings,
+)
 from balancer.config.shape import LimitsShape, ModelHealthShape, PricingShape
+from balancer.config.storing import RetentionShape, StoreShape
 from balancer.core.model import (
     HealthPolicy,
     Limits,
@@ -49,6 +57,7 @@ def routing(text: str) -> Routing:
         (RetryBudgetShape, RetryPolicy), (HealthShape, HealthPolicy), (ProbeShape, ProbeSettings),
         (BudgetShape, Budget), (ClientCertShape, ClientCert), (LogShape, LogSettings),
         (PricingShape, Pricing), (LimitsShape, Limits),
+        (StoreShape, StoreSettings), (RetentionShape, RetentionSettings),
     ],
 )  # fmt: skip
 def test_a_section_has_exactly_the_keys_of_the_value_that_it_becomes(section: type, value: type) -> None:

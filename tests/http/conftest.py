@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
 
 from balancer.config import Config, Listen, ProbeSettings, Sealed, Secret, Token
 from balancer.core.balancer import Balancer
+from balancer.core.history import HistoryQuery, Latencies, Moment, Past, Point, Series, Uptime
 from balancer.core.model import Endpoint, Model, Pricing, Provider
 from balancer.core.outcome import Outcome
-from balancer.http import Hands, Server
+from balancer.http import Hands, Healthy, Ready, Reloaded, Server
 from balancer.http.limits import LIMITS, Limits
 from balancer.service.log import Log
 
@@ -79,6 +81,36 @@ def make_config(**changes: Any) -> Config:
     return Config(**{**catalog, **changes})
 
 
+def make_past(query: HistoryQuery, *endpoints: str) -> Past:
+    """A past with one of everything at each of these endpoints."""
+    point = Point(
+        start=query.since,
+        outcomes={"report": {"success": 9, "timeout": 1}, "probe": {"success": 1}},
+        uptime={"report": Uptime(requests=0.9, minutes=1.0, minutes_counted=1)},
+        latency={"report": Latencies(p50=0.5, p75=0.75, p90=0.9, p99=2.0)},
+        prompt_tokens=1000,
+        completion_tokens=70,
+        cost=0.25,
+    )
+    moment = Moment(
+        at=query.since + 1.5, event="endpoint.ejected", endpoint=EAST, model=MODEL, provider=None, reporter=None,
+        state="ejected", reason="five failures in a row", next_at=query.since + 11.5, enforced=True,
+    )  # fmt: skip
+    return Past(
+        since=query.since,
+        until=query.until,
+        step=query.step,
+        minutes_from=None,
+        hours_from=query.since - 86_400,
+        series=[
+            Series(endpoint=each, model=each.partition("@")[0], ejections=1, outage_longest=10.0, points=[point])
+            for each in endpoints
+        ],
+        transitions=[moment],
+        transitions_left_out=0,
+    )
+
+
 class Lines:
     """Collects what the log would print."""
 
@@ -127,9 +159,23 @@ class World:
         self.changes = 0
         self.decided: list[float] = []
         self.reported: dict[str, int] = {}
-        self.ready: dict[str, Any] = {"ready": True, "first_picture": False}
-        self.reload: Callable[[], Awaitable[list[str]]] = self._reload
+        self.healthy = Healthy(healthy=True, event_loop_lag=0.001, problems=[])
+        self.ready = Ready(
+            ready=True,
+            missing=[],
+            first_picture=False,
+            endpoints=len(configuration.endpoints),
+            config_generation=1,
+            self_suspect=False,
+            self_suspect_reason=None,
+            reporters_suspect=[],
+            reporters_suspect_reasons={},
+        )
+        self.reload: Callable[[], Awaitable[Reloaded]] = self._reload
         self.probe: Callable[[str], Awaitable[dict[str, Any]]] = self._probe
+        self.recorded: list[tuple[str, Outcome, float]] = []
+        self.queries: list[HistoryQuery] = []
+        self.past: Callable[[HistoryQuery], Past] = lambda query: make_past(query, EAST)
         self.url = ""
         self.port = 0
         self.server: Server | None = None
@@ -145,11 +191,14 @@ class World:
             boot="b00t",
             probe=lambda key: self.probe(key),
             reload=lambda: self.reload(),
+            healthy=lambda: self.healthy,
             ready=lambda: self.ready,
             metrics=self._metrics,
             decided=self.decided.append,
             reported=self._reported,
             log=Log(self.lines),
+            recorded=lambda *told: self.recorded.append(told),
+            history=self._history,
         )
 
     def changed(self) -> None:
@@ -178,13 +227,18 @@ class World:
             raise KeyError(key)
         return {"endpoint": key, "kind": "models", "outcome": "success"}
 
-    async def _reload(self) -> list[str]:
+    async def _reload(self) -> Reloaded:
         self.balancer.apply(self.config, now=self.now)
-        return []
+        changes = {"changed": ["routing.strategy"]}
+        return Reloaded(config_generation=self.balancer.generation, at_next_start=[], changes=changes)
 
     async def _metrics(self, accept: str) -> tuple[bytes, str]:
         kind = "application/openmetrics-text" if "openmetrics" in accept else "text/plain"
         return b"balancer_up 1\n", f"{kind}; version=1.0.0; charset=utf-8"
+
+    async def _history(self, query: HistoryQuery) -> Past:
+        self.queries.append(query)
+        return self.past(query)
 
     def _reported(self, result: str, count: int) -> None:
         self.reported[result] = self.reported.get(result, 0) + count
@@ -202,6 +256,25 @@ async def serving(configuration: Config | None = None, *, limits: Limits = LIMIT
     finally:
         world.stop()
         await server.stop(grace=1.0)
+
+
+class Passed(NamedTuple):
+    """A socket as a service manager hands it over."""
+
+    name: str
+    socket: socket.socket
+
+
+@pytest.fixture
+def passed() -> Callable[..., Passed]:
+    """Make one: `passed(name, socket)`."""
+    return Passed
+
+
+@pytest.fixture
+def make_world() -> Callable[[], World]:
+    """Make a world without a server."""
+    return lambda: World(make_config())
 
 
 @pytest.fixture

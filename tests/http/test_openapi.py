@@ -6,6 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 from jsonschema import Draft202012Validator
+from msgspec.structs import replace
 
 from balancer.config import ConfigError, ConfigProblem
 from balancer.core.request import SESSION_MAX
@@ -142,6 +143,8 @@ GOOD: list[tuple[str, str, Any]] = [
     ("GET", "/v1/endpoints?model=gpt-4.1&provider=azure&state=ejected", None),
     ("GET", f"/v1/endpoint?id={EAST}", None),
     ("GET", f"/v1/endpoint?id={OPENAI}", None),
+    ("GET", "/v1/history", None),
+    ("GET", f"/v1/history?endpoint={EAST}&since=24h&until=1h&step=1h", None),
     ("GET", "/v1/events", None),
     ("GET", "/v1/config", None),
     ("POST", "/v1/drain", {"target": "local", "for": "10m", "reason": "x"}),
@@ -170,6 +173,7 @@ REFUSED: list[tuple[str, str, Any, int]] = [
     ("GET", "/v1/endpoints?state=dead", None, 400),
     ("GET", "/v1/endpoints?model=gpt-9", None, 404),
     ("GET", "/v1/endpoint?id=gpt-9", None, 404),
+    ("GET", "/v1/history?since=soon", None, 400),
     ("GET", "/v1/models?x=1", None, 400),
     ("GET", "/v1/providers?x=1", None, 400),
     ("GET", "/v1/config?x=1", None, 400),
@@ -241,8 +245,10 @@ async def test_refusals_for_want_of_health_are_as_described(world: Any, client: 
 
 
 async def test_refused_reloads_and_readiness_are_as_described(world: Any, client: aiohttp.ClientSession) -> None:
-    world.ready = {"ready": False, "first_picture": False}
+    world.ready = replace(world.ready, ready=False, missing=["sockets"])
     await holds(world, client, "GET", "/-/ready", None, 503)
+    world.healthy = replace(world.healthy, healthy=False, problems=["the event loop has not run for 11 s"])
+    await holds(world, client, "GET", "/-/healthy", None, 503)
 
     async def no_file() -> None:
         raise LookupError("no file")

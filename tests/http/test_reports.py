@@ -557,3 +557,21 @@ async def test_what_a_suspect_reports_is_recorded_and_believed_by_nobody(
     assert view.outcomes == {("report", "connect"): 3}
     (reporter,) = guarded.balancer.reporters(guarded.now)
     assert (reporter.name, reporter.suspicion is not None) == ("reporter", True)
+
+
+async def test_each_report_that_counts_is_handed_on_once_with_the_moment_at_which_it_ended(
+    world: Any, client: aiohttp.ClientSession
+) -> None:
+    batch = [
+        {"endpoint": EAST, "status": 200, "id": "a", "latency": 0.5, "age": 30},
+        {"endpoint": EAST, "status": 200, "id": "a", "latency": 0.5, "age": 30},
+        {"endpoint": EAST, "status": 200, "age": 90_000_000},
+        {"endpoint": "nobody@x", "status": 200},
+        {"endpoint": EAST, "error": "timeout"},
+    ]
+    async with client.post(f"{world.url}/v1/reports", json={"reports": batch}) as response:
+        told = await response.json()
+    assert (told["recorded"], told["duplicate"], told["stale"], len(told["rejected"])) == (2, 1, 1, 1)
+    wall = 1_800_000_000.0 + world.now
+    found = [(endpoint, outcome.kind, outcome.latency, ended) for endpoint, outcome, ended in world.recorded]
+    assert found == [(EAST, "success", 0.5, wall - 30), (EAST, "timeout", None, wall)]

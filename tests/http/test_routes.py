@@ -10,7 +10,7 @@ CONTRACT = {
     "read": {
         "GET /v1/best-provider", "HEAD /v1/best-provider", "POST /v1/best-provider", "GET /v1/models",
         "GET /v1/model", "GET /v1/providers", "GET /v1/endpoints", "GET /v1/endpoint", "GET /v1/events",
-        "GET /v1/config", "GET /metrics", "GET /openapi.json",
+        "GET /v1/history", "GET /v1/config", "GET /metrics", "GET /openapi.json",
     },
     "report": {"POST /v1/reports"},
     "admin": {"POST /v1/drain", "POST /v1/resume", "POST /v1/probe", "POST /-/reload"},
