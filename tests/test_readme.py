@@ -14,6 +14,8 @@ from balancer.core.balancer import Balancer
 from balancer.core.model import STATES
 from balancer.core.outcome import ERROR_WORDS, KINDS, Outcome, classify
 from balancer.core.phases import CAUSES
+from balancer.http.access import WHYS
+from balancer.http.gate import PHASES
 from balancer.http.openapi import document
 from balancer.metrics import Metrics
 from balancer.service.log import EVENTS
@@ -86,6 +88,14 @@ def test_every_metric_is_documented_and_the_other_way_round():
     metrics.lag(0.0)
     metrics.scheduler(in_flight=0, stretch=1.0, left_out={}, spent={"p": (0, 0.0)}, limits={"p": (1, 1.0)})
     metrics.reloaded(successful=True, wall=1.0)
+    metrics.http(
+        connections=0,
+        evicted=0,
+        timeouts=dict.fromkeys(PHASES, 0),
+        unauthorized=dict.fromkeys(WHYS, 0),
+        body_bytes=0,
+        bodies_refused=0,
+    )
     table.record("a/m@p", Outcome(kind="success"), now=1.0, reporter="proxy")
     metrics.reporters(["proxy"])
     metrics.lookouts(["status_page:p"])
@@ -94,7 +104,7 @@ def test_every_metric_is_documented_and_the_other_way_round():
     table.announce("p", "partial_outage", now=1.0, lasting=60.0)
     exposed = set(re.findall(r"^# TYPE (balancer_\w+)", metrics.render("")[0].decode(), re.MULTILINE))
     assert {word for word in words(section("Metrics")) if word.startswith("balancer_")} == exposed
-    assert words(section("Metrics")) >= set(CAUSES)
+    assert words(section("Metrics")) >= {*CAUSES, *PHASES, *WHYS}
 
 
 def test_every_log_event_is_documented_and_the_other_way_round():

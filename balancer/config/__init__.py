@@ -7,7 +7,7 @@ from balancer.config.compare import Change, Difference, difference
 from balancer.config.load import load_config, parse_config
 from balancer.config.problems import ConfigError, ConfigProblem
 from balancer.config.schema import json_schema
-from balancer.config.secret import Secret
+from balancer.config.secret import Sealed, Secret
 from balancer.config.settings import (
     Budget,
     Config,
@@ -35,6 +35,7 @@ __all__ = [
     "ProbeSettings",
     "RetentionSettings",
     "Scope",
+    "Sealed",
     "Secret",
     "StoreSettings",
     "TlsSettings",

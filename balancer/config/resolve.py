@@ -15,11 +15,11 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 from msgspec import UNSET, UnsetType
 
-from balancer.config.credentials import Credential, Credentials
+from balancer.config.credentials import Credential, Credentials, place
 from balancer.config.lookouts import lookouts
 from balancer.config.overlay import first, overlay
 from balancer.config.prices import pricing
@@ -28,7 +28,7 @@ from balancer.config.problems import Path, near, one_of
 from balancer.config.proxies import Proxies, proxies
 from balancer.config.references import Vault
 from balancer.config.rules import Sheet, as_written, listens
-from balancer.config.secret import Secret
+from balancer.config.secret import Sealed, Secret
 from balancer.config.settings import Config, LogSettings, ProbeSettings, StoreSettings, TlsSettings, Token
 from balancer.config.shape import (
     EndpointShape,
@@ -40,6 +40,8 @@ from balancer.config.shape import (
 from balancer.config.storing import state_dir
 from balancer.config.vocabulary import SecretShape
 from balancer.core.model import Endpoint, HealthPolicy, Limits, Model, Provider, Routing
+
+TOKEN_MIN: Final = 16  # characters; of random letters and digits that is 95 bits, of words at least no guess
 
 
 def resolve(sheet: Sheet, environ: Mapping[str, str] | None) -> Config:
@@ -214,14 +216,25 @@ class _Build:
         if self._vault is None or auth is None or isinstance(auth, UnsetType):
             return ()
         tokens: list[Token] = []
+        seen: dict[Sealed, int] = {}
         within: Path = ("auth", "tokens")
         for index, shape in enumerate(() if isinstance(auth.tokens, UnsetType) else auth.tokens):
             held = self._vault.get(shape.token)
-            if isinstance(held, Secret):
-                tokens.append(Token(name=shape.name, scopes=frozenset(shape.scopes), secret=held))
-            else:
-                path = (*within, self._sheet.checked.number(within, index), "token")
+            number = self._sheet.checked.number(within, index)
+            path = (*within, number, "token")
+            if not isinstance(held, Secret):
                 self._sheet.tell(path, held, "provide the token, or remove its entry")
+                continue
+            text = held.reveal()
+            if len(text) < TOKEN_MIN:
+                found = f"the token in {place(shape.token)} has fewer than {TOKEN_MIN} characters"
+                self._sheet.tell(path, found, f"use {TOKEN_MIN} or more by chance: openssl rand -hex 24")
+            sealed = Sealed(text)
+            if sealed in seen:
+                found = f"the token of auth.tokens[{seen[sealed]}] too"
+                self._sheet.tell(path, found, "use a text of its own for each token")
+            seen.setdefault(sealed, number)
+            tokens.append(Token(name=shape.name, scopes=frozenset(shape.scopes), secret=sealed))
         return tuple(tokens)
 
 

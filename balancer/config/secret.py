@@ -1,14 +1,19 @@
 """A secret is a value that never prints.
 
-Its text leaves only through `reveal()`, which is easy to search for. `str`, `repr`, `format`, pickling and
-dataclass reprs show `***`.
+The text of a `Secret` leaves only through `reveal()`, which is easy to search for; a `Sealed` has none any more.
+`str`, `repr`, `format`, pickling and dataclass reprs show `***`.
+
+What this module does not know: where a text came from. What is in an environment stays in it.
 """
 
 from __future__ import annotations
 
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import NamedTuple, NoReturn
+from secrets import token_bytes
+from typing import Final, NamedTuple, NoReturn
+
+_KEY: Final = token_bytes(32)  # of this process: a digest that leaves it can be compared with nothing
 
 
 class Absent(NamedTuple):
@@ -54,6 +59,35 @@ class Secret:
 
     def __format__(self, _spec: str) -> str:
         return "***"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not pickled")
+
+
+class Sealed:
+    """What is kept of a text that is only ever compared: a digest of it under a key of this process.
+
+    Source: BLAKE2 with a key is a MAC (RFC 7693, 2.5). Texts are long, so that nothing slower is needed.
+    """
+
+    __slots__ = ("_digest",)
+
+    def __init__(self, text: str) -> None:
+        # Bytes that are no UTF-8 come as surrogates from a header, and are bytes like others here.
+        self._digest = blake2b(text.encode(errors="surrogateescape"), digest_size=32, key=_KEY).digest()
+
+    def matches(self, other: Sealed) -> bool:
+        """Compare in constant time."""
+        return compare_digest(self._digest, other._digest)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sealed) and self.matches(other)
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+    def __repr__(self) -> str:
+        return "Sealed(***)"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a secret is not pickled")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from balancer.config.proxies import Proxies
-from balancer.config.secret import Absent, Secret
+from balancer.config.secret import Absent, Sealed, Secret
 from balancer.core.model import Catalog, Endpoint
 
 EndpointKind = Literal["models", "completion", "tools", "http", "tls", "tcp", "dns", "none"]
@@ -60,11 +60,11 @@ class TlsSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """A bearer token of the API: who it is and what it may do."""
+    """A bearer token of the API: who it is and what it may do. Its text is not kept."""
 
     name: str
     scopes: frozenset[Scope]
-    secret: Secret
+    secret: Sealed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

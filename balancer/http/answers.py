@@ -36,11 +36,13 @@ ERROR_TYPES: Final[Mapping[int, str]] = {
 }
 """`metadata.error_type` by status: OpenRouter's words where it has one."""
 
-_BASE: Final[Mapping[str, str]] = {
+BASE: Final[Mapping[str, str]] = {
     "Content-Type": "application/json",
     "Cache-Control": "no-store",
     "Server": "balancer",
+    "X-Content-Type-Options": "nosniff",  # a browser must not take what a client's text made of us for a page
 }
+"""The headers of every answer."""
 
 encode: Final = msgspec.json.Encoder().encode
 
@@ -116,4 +118,4 @@ def answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None =
 
 def plain(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Send bytes that are already encoded; `headers` win over those that every answer has."""
-    return web.Response(body=body, status=status, headers=_BASE if headers is None else {**_BASE, **headers})
+    return web.Response(body=body, status=status, headers=BASE if headers is None else {**BASE, **headers})

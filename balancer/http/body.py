@@ -2,7 +2,8 @@
 
 Theory of operation: a body that arrived with its header is taken at once; any other is read under a timer. The
 size is looked at before the first byte where the client tells it, and at every piece where it does not. Encoded
-bodies (gzip) are refused rather than unpacked: the limit is on what was sent.
+bodies (gzip) are refused rather than unpacked: the limit is on what was sent. What all bodies together may hold is
+`bodies`' to say, at every piece.
 
 What this module does not know: what the JSON says.
 """
@@ -10,13 +11,15 @@ What this module does not know: what the JSON says.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from balancer.http.answers import Refused
+from balancer.http.bodies import Body, no_room
+from balancer.http.connection import Connection
 from balancer.http.words import UNREADABLE, fault, shown
 
 T = TypeVar("T")
@@ -37,30 +40,46 @@ async def read(request: web.BaseRequest, *, size_max: int, patience: float) -> b
     """Read the whole body.
 
     Units: `patience` in seconds.
-    Raises: Refused (408, 413, 415, 417, 400 for broken chunks), ConnectionError when the client is gone.
+    Raises: Refused (408, 413, 415, 417, 503 for want of memory, 400 for broken chunks), ConnectionError when the
+    client is gone.
     """
     _refuse_foreign(request)
     told = request.content_length
     if told is not None and told > size_max:
         raise _too_large(size_max)
-    content = request.content
+    connection = cast("Connection", request.protocol)
+    body = connection.read_body()
     try:
-        if content.is_eof():
-            data: bytes | bytearray = content.read_nowait()
+        if request.content.is_eof():
+            data: bytes | bytearray = request.content.read_nowait()
+            body.grow(len(data))
         else:
             await _invite(request)
-            data = bytearray()
-            async with asyncio.timeout(patience):
-                async for piece in content.iter_any():
-                    data += piece
-                    if len(data) > size_max:
-                        raise _too_large(size_max)
+            connection.wait(waiting=True)
+            data = await _pieces(request, body, size_max=size_max, patience=patience)
+            connection.wait(waiting=False)
     except TimeoutError:
+        if body.cut:
+            raise no_room() from None
+        connection.lost_patience()
         raise Refused(408, f"the body was not complete within {patience:g} s") from None
     except (web.RequestPayloadError, HttpProcessingError):
         raise Refused(400, "the body's transfer encoding is broken") from None
     if len(data) > size_max:
         raise _too_large(size_max)
+    return data
+
+
+async def _pieces(request: web.BaseRequest, body: Body, *, size_max: int, patience: float) -> bytearray:
+    data = bytearray()
+    async with asyncio.timeout(patience) as turn:
+        body.expect(turn)
+        async for piece in request.content.iter_any():
+            body.grow(len(piece))
+            data += piece
+            if len(data) > size_max:
+                raise _too_large(size_max)
+    body.complete()
     return data
 
 

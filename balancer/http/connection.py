@@ -1,16 +1,18 @@
-"""One client's connection: aiohttp's protocol, with the envelope on its own errors and a limit on slow headers.
+"""One client's connection: aiohttp's protocol, with the envelope on its own errors and a limit on every wait.
 
 Theory of operation: aiohttp answers a request that it cannot parse by itself, in text and with a traceback in
 the log. Here such an error is one log line and the envelope. aiohttp has no limit on the time that a header may
-take either: the first byte outside of a request starts a watch, and the request's beginning ends it. One timer
-at a time is kept per connection, so that a busy one pays a comparison and not a timer per request. A connection
-that never says anything is closed when it has been idle for long; older aiohttp keeps it for ever.
+take or on its whole size either: the first byte outside of a request starts a watch, and the request's beginning
+ends it. One timer at a time is kept per connection: a busy one pays a comparison and not a timer per request.
+
+Nor has it one for clients that do not take their answers: it begins no other request before the last answer fits
+into the transport's buffer, but it waits for that for ever, and so does a transport that is closing. Here both end.
 
 At the end of the daemon a connection retires: what it sent is answered, and the last of these answers says so. Of a
 silent one nobody knows whether its client is sending just now; so before it is closed the kernel is asked what it
 holds of it.
 
-What this module does not know: routes and what they answer.
+What this module does not know: routes and what they answer, and how many connections there may be.
 """
 
 from __future__ import annotations
@@ -18,38 +20,44 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 import termios
 from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from fcntl import ioctl
-from typing import Any, cast
+from http import HTTPStatus
+from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from yarl import URL  # what aiohttp takes addresses for
 
-from balancer.http.answers import Refused, encode
-from balancer.http.limits import Limits
+from balancer.http.answers import BASE, Refused, encode
+from balancer.http.bodies import Body
+from balancer.http.gate import Gate
+from balancer.http.limits import HEADER_MAX, Limits
+from balancer.http.peers import peer
 from balancer.http.words import shown
 from balancer.service.log import Log
+
+BUFFER: Final = (
+    65_536  # bytes that aiohttp reads ahead of a handler; twice that is held before the client must wait
+)
+_NO_LINGER: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time
+DOUBT: Final = 0.02  # s; a request whose header is complete begins within two turns of the loop
+DOUBTS: Final = 3  # looks after the first, so that a late loop has had those turns
 
 
 class Connection(web.RequestHandler):
     """What aiohttp makes for each connection. `lost` is called when the client is gone; we are it of an `own`."""
 
     __slots__ = (
-        "_busy",
-        "_ending",
-        "_limits",
-        "_log",
-        "_retiring",
-        "_silence",
-        "_since",
-        "_watch",
-        "_wire",
-        "lost",
-        "own",
-    )
+        "_body", "_busy", "_doubt", "_ending", "_gate", "_header", "_leaving", "_limits", "_log", "_retiring",
+        "_silence", "_since", "_stuck", "_watch", "_wire", "lost", "own",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -58,6 +66,7 @@ class Connection(web.RequestHandler):
         loop: asyncio.AbstractEventLoop,
         limits: Limits,
         log: Log,
+        gate: Gate,
         own: bool = False,
     ) -> None:
         super().__init__(
@@ -65,48 +74,82 @@ class Connection(web.RequestHandler):
             loop=loop,
             keepalive_timeout=limits.idle,
             lingering_time=limits.linger,
+            read_bufsize=BUFFER,
             access_log=None,  # type: ignore[arg-type]  # aiohttp's own word for "none"
             auto_decompress=False,  # a small body must not become a big one; `body` refuses encoded ones
         )
         self._limits = limits
         self._log = log
+        self._gate = gate
         self.own = own
         self._busy = False
         self._ending = False
         self._retiring = False
+        self._header = 0  # bytes since the first one; only a header's while no request begins
         self._since: float | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._doubt: asyncio.TimerHandle | None = None
         self._silence: asyncio.TimerHandle | None = None
+        self._stuck: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.TimerHandle | None = None
         self._wire: asyncio.WriteTransport | None = None
+        self._body: Body | None = None
         self.lost: Callable[[], None] | None = None
 
-    # ---- the time a header takes ---------------------------------------------------------------------
+    @property
+    def peer(self) -> str:
+        """Who is at the other end."""
+        return peer(self._wire)
+
+    # ---- the time and the size of a header -----------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = cast("asyncio.WriteTransport", transport)  # uvloop's is none by birth, only by its methods
-        self._silence = asyncio.get_running_loop().call_later(self._limits.idle, self.force_close)
+        self._silence = asyncio.get_running_loop().call_later(self._limits.first_byte, self._give_up_silence)
+        if not self.own:  # it asks whether we are well, and is never in the way of others
+            self._gate.crowd.arrive(self)
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
-        if data and self._since is None and not self._busy and not self._ending:
+        if data and not self._busy and not self._ending:
             loop = asyncio.get_running_loop()
-            self._since = loop.time()
-            if self._watch is None:
-                self._watch = loop.call_later(self._limits.header, self._look)
+            if self._since is None:
+                self._since = loop.time()
+                self._header = 0
+                self._gate.crowd.wait(self)
+                if self._watch is None:
+                    self._watch = loop.call_later(self._limits.header, self._look)
+            self._header += len(data)
+            if self._header > HEADER_MAX and self._doubt is None:
+                self._doubt = loop.call_later(DOUBT, self._measure, self._since, DOUBTS)
         super().data_received(data)
 
     def begin(self) -> None:
         """A request's header is complete."""
         self._busy = True
         self._since = None
+        self._gate.crowd.work(self)
 
     def end(self, *, closing: bool) -> None:
         """Its handler is done; `closing` when no other request will be read."""
         self._busy = False
         self._ending = self._ending or closing
+        self._gate.crowd.wait(self)
+        if self._body is not None:
+            self._body.close()
+            self._body = None
+
+    def _measure(self, since: float, left: int) -> None:
+        self._doubt = None
+        if self._since != since or self._ending:
+            return  # it was a whole request, and the rest of it a body or others
+        if left > 0:
+            self._doubt = asyncio.get_running_loop().call_later(DOUBT, self._measure, since, left - 1)
+            return
+        self._refuse(Refused(431, f"the header is longer than {HEADER_MAX} bytes"))
 
     def _look(self) -> None:
         self._watch = None
@@ -117,22 +160,107 @@ class Connection(web.RequestHandler):
         if loop.time() < due:
             self._watch = loop.call_at(due, self._look)
             return
-        refusal = Refused(408, f"the header was not complete within {self._limits.header:g} s")
-        self._log.warning("request.refused", status=408, reason=refusal.message)
-        body = encode(refusal.body())
-        self.transport.write(
-            b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n"
-            b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
-        )
+        self._gate.lost_patience("header")
+        self._refuse(Refused(408, f"the header was not complete within {self._limits.header:g} s"))
+
+    def refuse_version(self) -> None:
+        """Answer a request in another version of HTTP in our own: aiohttp would say that it speaks theirs too.
+
+        Raises: ConnectionError, as nobody is to be answered any more.
+        """
+        self._refuse(Refused(400, "not a well-formed HTTP request: its version is not supported; use HTTP/1.1"))
+        raise ConnectionError("the answer is out")
+
+    def _refuse(self, refusal: Refused) -> None:
+        """Answer without aiohttp, and close."""
+        self._gate.complaints.tell("request.refused", status=refusal.status, reason=refusal.message, peer=self.peer)
         self._ending = True
+        if self.transport is not None:
+            body = encode(refusal.body())
+            head = "".join(f"{name}: {value}\r\n" for name, value in BASE.items())
+            line = f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\n"
+            self.transport.write(
+                f"{line}{head}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+            )
         self.force_close()
 
+    def _give_up_silence(self) -> None:
+        self._gate.lost_patience("first_byte")
+        self.force_close()
+
+    # ---- bodies and answers --------------------------------------------------------------------------
+
+    def read_body(self) -> Body:
+        """Begin to read a request's body; its room is given back when the request is answered."""
+        assert self._body is None, "a request has one body"
+        self._body = self._gate.bodies.begin()
+        return self._body
+
+    def wait(self, *, waiting: bool) -> None:
+        """Say whether a request under way waits for its client."""
+        if waiting:
+            self._gate.crowd.wait(self)
+        else:
+            self._gate.crowd.work(self)
+
+    def lost_patience(self) -> None:
+        """The body took too long."""
+        self._gate.lost_patience("body")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stuck = asyncio.get_running_loop().call_later(self._limits.answer, self._cut_off)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._let_go_of_stuck()
+
+    def _let_go_of_stuck(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+
+    def _cut_off(self) -> None:
+        self._gate.lost_patience("answer")
+        self._reset()
+
     # ---- the end -------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        try:
+            await super().start()
+        except Exception as error:  # not of a handler: of aiohttp itself, and nobody else would hear of it
+            self._log.error("request.crashed", exc_info=error)
+            self.abort()
+        finally:
+            # The transport is closing by now, and does so once the client has taken everything.
+            if self._wire is not None:
+                self._leaving = asyncio.get_running_loop().call_later(self._limits.answer, self._cut_off)
+
+    def evict(self) -> None:
+        """Close at once: somebody else needs the place."""
+        if self.writing_paused:
+            doing = "answer"
+        elif self._busy:
+            doing = "body"
+        else:
+            doing = "header" if self._since is not None else "nothing"
+        self._gate.complaints.tell("connection.evicted", peer=self.peer, waited_for=doing)
+        self._reset()
+
+    def _reset(self) -> None:
+        """Close and forget what was not taken: otherwise the kernel keeps it for the client, megabytes of it."""
+        wire = None if self._wire is None else self._wire.get_extra_info("socket")
+        if wire is not None:
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._ending = True
         self._wire = None
-        for timer in (self._watch, self._silence):
+        self._gate.crowd.leave(self)
+        self._let_go_of_stuck()
+        for timer in (self._watch, self._doubt, self._silence, self._leaving):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
@@ -182,7 +310,9 @@ class Connection(web.RequestHandler):
         if isinstance(exc, HttpProcessingError):
             self._ending = True
             refusal = _unparsed(exc)
-            self._log.warning("request.refused", status=refusal.status, reason=refusal.message)
+            self._gate.complaints.tell(
+                "request.refused", status=refusal.status, reason=refusal.message, peer=self.peer
+            )
         else:
             refusal = Refused(500, "an error of ours; the log tells more")
             self._log.error("request.crashed", status=status, exc_info=exc)
@@ -201,6 +331,22 @@ class Connection(web.RequestHandler):
         if isinstance(error, web.RequestPayloadError | HttpProcessingError | ConnectionError):
             return
         self._log.error("request.crashed", reason=str(args[0]) if args else "", exc_info=error)
+
+
+def make_request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    """Make a request of what was parsed.
+
+    Source: for `CONNECT` without a target aiohttp's parser (3.14) gives no address, and its own request crashes.
+    """
+    if cast("URL | None", message.url) is None:
+        message = message._replace(path="*", url=URL("/"))
+    return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
 
 
 def _held(file: int) -> int:

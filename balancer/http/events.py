@@ -36,6 +36,7 @@ _HEADERS: Final = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-store",
     "Server": "balancer",
+    "X-Content-Type-Options": "nosniff",
     "X-Accel-Buffering": "no",  # nginx would hold events back until its buffer is full
 }
 

@@ -66,7 +66,7 @@ def _json(name: str) -> dict[str, Any]:
     return {_JSON: _ref(name)}
 
 
-_BODY: Final = (408, 413, 415, 417)
+_BODY: Final = (408, 413, 415, 417, 503)
 _REFUSED: Final = (404, 429, 503, 403)
 _MALFORMED: Final = (
     "Malformed: every problem in one message, in the same words for GET, POST and the embedded call. "
@@ -250,13 +250,13 @@ def _responses(method: str, operation: Operation) -> dict[str, Any]:
         good["headers"] = operation.headers
     if operation.good:
         good["content"] = {media: {"schema": schema} for media, schema in operation.good.items()}
-    statuses = {400, 500, *operation.refusals} | ({401, 403} if operation.scope is not None else set())
+    statuses = {400, 431, 500, *operation.refusals} | ({401, 403} if operation.scope is not None else set())
     responses: dict[str, Any] = {"200": good}
     for status in sorted(statuses):
         refusal: dict[str, Any] = {"description": operation.malformed if status == 400 else "Refused."}
         if method != "HEAD":
             refusal["content"] = {_JSON: {"schema": _ref("ErrorAnswer")}}
-        if status == 429:
+        if status in (429, 503):
             refusal["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
         responses[str(status)] = refusal
     return {**responses, **operation.more}

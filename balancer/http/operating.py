@@ -5,7 +5,7 @@ What this module does not know: how anything of it is done; the hands do it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
@@ -84,38 +84,42 @@ class Operating:
     async def drain(self, ask: Ask) -> web.StreamResponse:
         """Take a target out of service."""
         said = decode(await self._body(ask), _drain, fields(Drain))
+        ask.told["target"] = _named(said.target)
+        reason = _printable(said.reason)
         span = _span(said.span)
+        ask.told.update(span=span, reason=reason)
         now = self._hands.clock()
-        reason = "" if said.reason is None else said.reason
-        if not reason.isprintable():
-            raise Refused(400, "reason: holds what does not print; it is shown on terminals, so use plain text")
         until = None if span is None else now + span
         try:
             meant = self._hands.balancer.drain(said.target, now=now, until=until, reason=reason)
         except KeyError:
             raise _no_target(said.target) from None
-        self._acted(ask, "drain", target=said.target, span=span, reason=reason)
+        self._hands.changed()
         return answer(Drained(target=said.target, endpoints=meant, ends_in=span))
 
     async def resume(self, ask: Ask) -> web.StreamResponse:
         """Put a target back into service."""
         said = decode(await self._body(ask), _resume, fields(Resume))
+        ask.told["target"] = _named(said.target)
+        ask.told["reason"] = _printable(said.reason)
         try:
             changed = self._hands.balancer.resume(said.target, now=self._hands.clock())
         except KeyError:
             raise _no_target(said.target) from None
-        self._acted(ask, "resume", target=said.target, reason="" if said.reason is None else said.reason)
+        self._hands.changed()
         return answer(Resumed(target=said.target, endpoints=changed))
 
     async def probe(self, ask: Ask) -> web.StreamResponse:
         """Probe one endpoint and tell what came of it."""
         said = decode(await self._body(ask), _probe, fields(Probe))
+        ask.told["target"] = _named(said.endpoint)
         try:
             result = await self._hands.probe(said.endpoint)
         except KeyError:
             raise unknown_endpoint(said.endpoint, self._hands) from None
         except Unprobed as error:
             raise Refused(409, f"{said.endpoint} cannot be probed now: {error}") from None
+        ask.told["outcome"] = result.get("outcome")
         self._hands.changed()
         return answer(result)
 
@@ -134,6 +138,7 @@ class Operating:
             ) from None
         except LookupError as error:
             raise Refused(409, str(error)) from None
+        ask.told["config_generation"] = done.config_generation
         return answer(done)
 
     async def healthy(self, ask: Ask) -> web.StreamResponse:
@@ -158,10 +163,6 @@ class Operating:
         pairs(ask.query, ())
         return await read(ask.request, size_max=BODY_MAX, patience=self._limits.body)
 
-    def _acted(self, ask: Ask, verb: str, **facts: Any) -> None:
-        self._hands.changed()
-        self._hands.log.info("operator.acted", verb=verb, token=ask.who, **facts)
-
 
 def _beside(state: Healthy | Ready, message: str) -> web.StreamResponse:
     facts = msgspec.structs.asdict(state)
@@ -179,6 +180,18 @@ def _span(given: float | str | None) -> float | None:
     if not 0 < span <= SPAN_MAX:
         raise Refused(400, f"for: {shown(given)} is out of range; use more than 0 and up to 365d")
     return span
+
+
+def _named(target: str) -> str:
+    return target if target.isprintable() else shown(target)
+
+
+def _printable(reason: str | None) -> str:
+    if reason is None:
+        return ""
+    if not reason.isprintable():
+        raise Refused(400, "reason: holds what does not print; it is shown on terminals, so use plain text")
+    return reason
 
 
 def _no_target(target: str) -> Refused:

@@ -21,8 +21,9 @@ from aiohttp import web
 from balancer.config import Listen
 from balancer.http.acceptor import Acceptor
 from balancer.http.api import Api
-from balancer.http.connection import Connection
+from balancer.http.connection import Connection, make_request
 from balancer.http.events import Events
+from balancer.http.gate import Counts, Gate
 from balancer.http.hands import Hands
 from balancer.http.limits import LIMITS, Limits
 from balancer.http.routes import routes
@@ -45,9 +46,14 @@ class Server:
         self._log = hands.log
         self._limits = limits
         self._events = Events(hands, limits)
-        self._api = Api(routes(hands, limits, self._events), config=hands.config, log=hands.log)
+        self._gate = Gate(limits, hands.log)
+        self._api = Api(routes(hands, limits, self._events), config=hands.config, log=hands.log, gate=self._gate)
         self._listener: _Listener | None = None
         self._acceptor: Acceptor | None = None
+
+    def counts(self) -> Counts:
+        """What came in so far, for the metrics."""
+        return self._gate.counts()
 
     async def start(
         self, listen: Sequence[Listen], *, passed: Sequence[Passed] = (), tls: PreparedTls | None = None
@@ -58,7 +64,7 @@ class Server:
         Raises: OSError naming the address or the socket that cannot be served; then none is.
         """
         sockets = taken_over(passed) if passed else await bound(listen)
-        self._listener = _Listener(self._api, limits=self._limits, log=self._log)
+        self._listener = _Listener(self._api, limits=self._limits, log=self._log, gate=self._gate)
         context = None if tls is None else tls.context
         self._acceptor = Acceptor(self._listener, tls=context, limits=self._limits, log=self._log)
         for each in sockets:
@@ -115,14 +121,16 @@ class Server:
 class _Listener(web.Server):
     """Makes a `Connection` for every client."""
 
-    def __init__(self, api: Api, *, limits: Limits, log: Log) -> None:
-        super().__init__(api.handle)
+    def __init__(self, api: Api, *, limits: Limits, log: Log, gate: Gate) -> None:
+        super().__init__(api.handle, request_factory=make_request)
         self._limits = limits
         self._log = log
+        self._gate = gate
         self._retiring = False
 
     def __call__(self, *, own: bool = False) -> Connection:
-        return Connection(self, loop=asyncio.get_running_loop(), limits=self._limits, log=self._log, own=own)
+        loop = asyncio.get_running_loop()
+        return Connection(self, loop=loop, limits=self._limits, log=self._log, gate=self._gate, own=own)
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)

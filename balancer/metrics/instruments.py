@@ -24,6 +24,7 @@ from balancer.core.view import TableView
 from balancer.metrics.histogram import Histogram
 from balancer.metrics.table import reporter_families, table_families
 from balancer.metrics.text import OPENMETRICS, TEXT, Family, collected, exposition, line, wants_openmetrics
+from balancer.metrics.traffic import traffic_families
 
 PHASES: Final = ("resolve", "connect", "tls", "request", "first_byte", "first_token", "transfer")
 """What a probe spends its time on: the closed set behind the label `phase`."""
@@ -75,6 +76,7 @@ class Metrics:
         self._limits: dict[str, tuple[int, float]] = {}
         self._reporters: tuple[str, ...] = ()
         self._lookouts: dict[str, bool | None] = {}
+        self._traffic: list[Family] = []
         self._log_dropped = 0
         self._store_errors: dict[Store, int] = dict.fromkeys(get_args(Store), 0)
         self._store_dropped = 0
@@ -142,6 +144,26 @@ class Metrics:
         self._left_out.update(left_out)
         self._spent = dict(spent)
         self._limits = dict(limits)
+
+    def http(
+        self,
+        *,
+        connections: int,
+        evicted: int,
+        timeouts: Mapping[str, int],
+        unauthorized: Mapping[str, int],
+        body_bytes: int,
+        bodies_refused: int,
+    ) -> None:
+        """Show what has come in at the API so far."""
+        self._traffic = traffic_families(
+            connections=connections,
+            evicted=evicted,
+            timeouts=timeouts,
+            unauthorized=unauthorized,
+            body_bytes=body_bytes,
+            bodies_refused=bodies_refused,
+        )
 
     def reloaded(self, *, successful: bool, wall: float) -> None:
         """Show how the newest configuration fared, the one at start included. Units: `wall` in Unix seconds."""
@@ -330,6 +352,7 @@ class Metrics:
                     if good is not None
                 ],
             ),
+            *self._traffic,
             Family(
                 name="balancer_log_dropped",
                 kind="counter",

@@ -63,6 +63,7 @@ EVENTS: Final = frozenset(
         "request.refused",
         "request.crashed",
         "operator.acted",
+        "connection.evicted",
         "self.suspected",
         "self.cleared",
         "reporter.suspected",

@@ -30,7 +30,7 @@ models:
 routing: {strategy: price, sticky: {ttl: 5m}}
 probe: {interval: 30s}
 """
-ENVIRON = {"OPS": "tok-live-123456", "KEY": "sk-live-123456", "PATH": "path-secret"}
+ENVIRON = {"OPS": "tok-live-1234567890", "KEY": "sk-live-123456", "PATH": "path-secret"}
 
 
 def config(text: str = TEXT, **environ: str) -> Config:
@@ -101,7 +101,7 @@ def test_a_rotated_key_is_told_although_the_file_is_the_same() -> None:
     assert told(KEY="sk-live-654321") == changed(
         "endpoints.x/large@a: credential", "endpoints.x/small@a: credential"
     )
-    assert told(OPS="tok-live-654321") == changed("auth.tokens.ops: token")
+    assert told(OPS="tok-live-0987654321") == changed("auth.tokens.ops: token")
 
 
 def test_no_value_is_ever_told() -> None:

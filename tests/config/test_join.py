@@ -19,7 +19,7 @@ from balancer.config.join import join
 from balancer.config.problems import Problems
 
 SEVERAL = Path(__file__).parent / "several"
-ENVIRON = {"PRESENT": "present-value", "LEVEL": "level-value"}
+ENVIRON = {"PRESENT": "present-value-of-a-test", "LEVEL": "level-value"}
 SECRETS = ("sk-live-123456", "hunter2", "present-value", "level-value")
 
 Tree = dict[str, Any]

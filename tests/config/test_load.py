@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balancer.config import Config, ConfigError, Listen, load_config, parse_config
+from balancer.config import Config, ConfigError, Listen, Sealed, load_config, parse_config
 from balancer.config.files import SIZE_MAX
 from balancer.config.settings import SelfCheck, StatusPage
 
 BROKEN = Path(__file__).parent / "broken"
 SHIPPED = Path(__file__).parents[2] / "balancer.yaml"
-ENVIRON = {"PRESENT": "present-value", "LEVEL": "level-value"}
+ENVIRON = {"PRESENT": "present-value-of-a-test", "LEVEL": "level-value", "WEAK": "fifteen-letters"}
 GOOD = """
 providers:
   openai: {base_url: https://api.openai.com/v1, credential: {env: OPENAI_API_KEY}}
@@ -26,7 +29,7 @@ models:
     endpoints:
       - {provider: openai, model: gpt-4.1}
 """
-SECRETS = ("sk-live-123456", "tok-live-123456", "hunter2", "present-value", "level-value")
+SECRETS = ("sk-live-123456", "tok-live-123456", "hunter2", "present-value", "level-value", "fifteen")
 
 
 def problems_of(text: str, environ: dict[str, str] | None = None) -> str:
@@ -114,8 +117,10 @@ def test_a_key_in_the_environment_clears_the_endpoint() -> None:
 
 def test_a_configuration_never_prints_its_secrets() -> None:
     text = GOOD + "auth: {tokens: [{name: ops, scopes: [admin], token: {env: OPS}}]}"
-    config = parse_config(text, source="good.yaml", environ={"OPENAI_API_KEY": "sk-live-123456", "OPS": "hunter2"})
-    assert config.tokens[0].secret.matches("hunter2")
+    config = parse_config(
+        text, source="good.yaml", environ={"OPENAI_API_KEY": "sk-live-123456", "OPS": "hunter2" * 3}
+    )
+    assert config.tokens[0].secret == Sealed("hunter2" * 3)
     assert not any(secret in repr(config) + str(config) for secret in SECRETS)
 
 
@@ -310,3 +315,25 @@ WHOLE = {
     "probe": {"interval": "10s", "timeout": "2s", "budget": {"usd": 2}},
     "log": {"level": "debug"},
 }
+
+
+def reachable(start: object) -> Iterator[object]:
+    """Everything that can be come at from a value, but for modules and what they hold."""
+    seen: set[int] = set()
+    rest = [start]
+    while rest:
+        one = rest.pop()
+        if id(one) not in seen and not isinstance(one, (type, ModuleType, FunctionType)):
+            seen.add(id(one))
+            yield one
+            rest += gc.get_referents(one)
+
+
+def test_nothing_of_a_configuration_leads_to_the_text_of_a_token() -> None:
+    text = GOOD + "auth: {tokens: [{name: ops, scopes: [admin], token: {env: OPS}}]}"
+    config = parse_config(
+        text, source="good.yaml", environ={"OPENAI_API_KEY": "sk-live-123456", "OPS": "hunter2" * 3}
+    )
+    texts = [one for one in reachable(config) if isinstance(one, (str, bytes))]
+    assert "sk-live-123456" in texts  # a provider is told its key, so that the search would find one
+    assert not any(secret in texts for secret in ("hunter2" * 3, b"hunter2" * 3))

@@ -32,6 +32,7 @@ UNSEEN = {
     "secret_that_begins_with_a_star", "status_page_times", "store_minutes_longer_than_hours",
     "tab", "tags", "timeout_above_interval", "timeout_at_the_top",
     "timeout_floor_above_the_default_cap", "timeouts_out_of_order", "tokens_with_one_name", "too_deep",
+    "tokens_with_one_text", "weak_token",
     "two_documents", "unclosed_bracket", "unknown_provider", "variable_not_set", "variable_of_a_wrong_value",
     "wide_listen", "wide_listen_in_a_list", "windows",
 }  # fmt: skip

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 
-from balancer.config import Secret
+from balancer.config import Sealed, Secret
 
 SECRET = Secret("sk-live-123456")
 
@@ -28,3 +31,33 @@ def test_equal_secrets_are_equal_and_have_one_fingerprint() -> None:
     assert SECRET.matches("sk-live-123456")
     assert not SECRET.matches("sk-live-12345")
     assert SECRET.reveal() == "sk-live-123456"
+
+
+SEALED = Sealed("ops-token-123456")
+
+
+def test_what_is_sealed_can_be_compared_and_never_read() -> None:
+    assert Sealed("ops-token-123456") == SEALED
+    assert len({SEALED, Sealed("ops-token-123456")}) == 1
+    for other in ("ops-token-12345", "ops-token-1234567", "", "Ops-token-123456", "\udcff"):
+        assert Sealed(other) != SEALED
+    assert SEALED != "ops-token-123456"
+    assert not hasattr(SEALED, "reveal")
+    for text in (str(SEALED), repr(SEALED), f"{SEALED}", f"{SEALED!r:>40}", repr([SEALED])):
+        assert "123456" not in text
+    with pytest.raises(TypeError, match="a secret is not pickled"):
+        pickle.dumps(SEALED)
+
+
+def test_the_digest_of_one_process_says_nothing_in_another() -> None:
+    asked = "from balancer.config import Sealed; print(hash(Sealed('ops-token-123456')))"
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", asked],
+            capture_output=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+        ).stdout
+        for _ in range(2)
+    }
+    assert len(told) == 2

@@ -183,9 +183,9 @@ async def test_a_reload_never_opens_a_bound_socket_to_everybody(program, free_po
     file.write_text(f"listen: 0.0.0.0:{port}\n{auth}{body}")
     url = f"http://127.0.0.1:{port}"
     argv = (sys.executable, "-m", "balancer", "run", "-c", str(file))
-    running = await program("balancer", url, *argv, environ={"OPS_SECRET": "s3cret"})
+    running = await program("balancer", url, *argv, environ={"OPS_SECRET": "s3cret-of-operators"})
     file.write_text(f"listen: 127.0.0.1:{port}\n{body}")
-    headers = {"Authorization": "Bearer s3cret"}
+    headers = {"Authorization": "Bearer s3cret-of-operators"}
     async with http.post(f"{url}/-/reload", headers=headers) as answer:
         assert answer.status == 422
         problems = (await answer.json())["error"]["metadata"]["problems"]
@@ -430,7 +430,7 @@ def bearer(token):
 
 
 async def test_a_proxy_whose_own_uplink_is_broken_is_named_and_ejects_nobody(daemon, http, tmp_path):
-    environ = {"SOUND": "s-secret", "BROKEN": "b-secret", "OPS": "o-secret"}
+    environ = {"SOUND": "s-secret-of-a-test", "BROKEN": "b-secret-of-a-test", "OPS": "o-secret-of-a-test"}
     text = TOKENS + UNRELATED.format(probe="kind: none", ports=(9, 10, 11))
     running = await daemon(text, environ=environ)
     places = [f"acme/large@{tag}" for tag in ("one", "two", "three")]
@@ -438,7 +438,7 @@ async def test_a_proxy_whose_own_uplink_is_broken_is_named_and_ejects_nobody(dae
     worked = [{"endpoint": place, "status": 200, "latency": 0.1} for place in places]
 
     async def samples():
-        async with http.get(f"{running.url}/metrics", headers=bearer("o-secret")) as answer:
+        async with http.get(f"{running.url}/metrics", headers=bearer("o-secret-of-a-test")) as answer:
             lines = (await answer.text()).splitlines()
         return dict(line.rsplit(" ", 1) for line in lines if line.startswith("balancer_reporter_"))
 
@@ -447,7 +447,7 @@ async def test_a_proxy_whose_own_uplink_is_broken_is_named_and_ejects_nobody(dae
         for name in ("reports_total", "suspect")
         for each in ("sound", "broken", "ops")
     }
-    for token, reports in (("s-secret", worked), ("b-secret", failed)):
+    for token, reports in (("s-secret-of-a-test", worked), ("b-secret-of-a-test", failed)):
         body = {"reports": reports}
         async with http.post(f"{running.url}/v1/reports", json=body, headers=bearer(token)) as answer:
             assert (await answer.json())["recorded"] == len(reports)
@@ -458,7 +458,7 @@ async def test_a_proxy_whose_own_uplink_is_broken_is_named_and_ejects_nobody(dae
     why = "5 calls in a row got no answer, at 3 unrelated providers (connect)"
     assert ready["reporters_suspect_reasons"] == {"broken": why}
     assert set(ready) == set(json.loads(document())["components"]["schemas"]["Ready"]["properties"])
-    async with http.get(f"{running.url}/v1/endpoints", headers=bearer("o-secret")) as answer:
+    async with http.get(f"{running.url}/v1/endpoints", headers=bearer("o-secret-of-a-test")) as answer:
         assert {each["state"] for each in (await answer.json())["endpoints"]} == {"healthy"}
     told = await samples()
     assert {key: told[f'balancer_reporter_{key}{{reporter="broken"}}'] for key in ("reports_total", "suspect")} == {
@@ -473,7 +473,7 @@ async def test_a_proxy_whose_own_uplink_is_broken_is_named_and_ejects_nobody(dae
     assert not [each for each in running.events() if each["event"] == "endpoint.ejected"]
     file = next(tmp_path.glob("balancer-*.yaml"))
     file.write_text("".join(line for line in file.read_text().splitlines(True) if "name: broken" not in line))
-    async with http.post(f"{running.url}/-/reload", headers=bearer("o-secret")) as answer:
+    async with http.post(f"{running.url}/-/reload", headers=bearer("o-secret-of-a-test")) as answer:
         assert answer.status == 200
     assert not [key for key in await samples() if "broken" in key]
     async with http.get(f"{running.url}/-/ready") as answer:

@@ -45,7 +45,7 @@ class Files:
         self.put("balancer.yaml", MAIN)
         self.put("balancer.d/a.yaml", MODEL.replace("NAME", "a"))
         for key in ("one", "two", "ops"):
-            self.put(f"keys/{key}", f"{key}-first\n")
+            self.put(f"keys/{key}", f"{key}-first\n" if key != "ops" else "ops-first-of-a-test\n")
 
     def put(self, name: str, text: str) -> None:
         """Replace a file as a deployment does, open to nobody else however the tests are run."""
@@ -67,7 +67,7 @@ class Running:
     def __init__(self, daemon: Daemon, http: aiohttp.ClientSession) -> None:
         self.daemon = daemon
         self.http = http
-        self.token = "ops-first"
+        self.token = "ops-first-of-a-test"
 
     async def ask(self, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
         url = f"{self.daemon.addresses[0]}{path}"
@@ -233,11 +233,11 @@ async def test_a_key_that_goes_and_comes_back_takes_its_endpoint_out_and_in_agai
 
 async def test_a_rotated_token_lets_the_new_one_in_and_the_old_one_no_more(files: Files) -> None:
     async with running(files.read) as us:
-        files.put("keys/ops", "ops-second\n")
+        files.put("keys/ops", "ops-second-of-a-test\n")
         assert (await us.ask("/v1/config"))[0] == 200
         assert (await us.ask("/-/reload", {}))[0] == 200
         assert (await us.ask("/v1/config"))[0] == 401
-        us.token = "ops-second"
+        us.token = "ops-second-of-a-test"
         assert (await us.ask("/v1/config"))[0] == 200
 
 

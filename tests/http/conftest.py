@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import pytest
 
-from balancer.config import Config, Listen, ProbeSettings, Secret, Token
+from balancer.config import Config, Listen, ProbeSettings, Sealed, Secret, Token
 from balancer.core.balancer import Balancer
 from balancer.core.history import HistoryQuery, Latencies, Moment, Past, Point, Series, Uptime
 from balancer.core.model import Endpoint, Model, Pricing, Provider
@@ -25,7 +26,7 @@ MODEL = "openai/gpt-4.1"
 EAST = f"{MODEL}@azure/eastus2"
 OPENAI = f"{MODEL}@openai"
 LLAMA = "meta/llama-3.3@local"
-QUICK = Limits(header=0.3, body=0.3, idle=0.6, linger=0.3, comment=0.2)
+QUICK = Limits(first_byte=0.5, header=0.3, body=0.3, answer=0.4, idle=0.6, linger=0.3, comment=0.2)
 
 
 def make_endpoint(model: str, tag: str, **changes: Any) -> Endpoint:
@@ -131,6 +132,18 @@ class Lines:
     @property
     def events(self) -> list[str]:
         return [event for _, event, _ in self.lines]
+
+    @property
+    def deeds(self) -> list[dict[str, Any]]:
+        """The facts of every line about an operator, without the peer, whose port is any."""
+        told = [facts for _, event, facts in self.lines if event == "operator.acted"]
+        assert all(re.fullmatch(r"127\.0\.0\.1:\d+", each["peer"]) for each in told)
+        return [{key: value for key, value in each.items() if key != "peer"} for each in told]
+
+    @property
+    def others(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Every line but those about operators."""
+        return [line for line in self.lines if line[1] != "operator.acted"]
 
 
 class World:
@@ -284,10 +297,10 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 TOKENS = (
-    Token(name="reader", scopes=frozenset({"read"}), secret=Secret("token-of-reader")),
-    Token(name="reporter", scopes=frozenset({"report"}), secret=Secret("token-of-reporter")),
-    Token(name="proxy", scopes=frozenset({"read", "report"}), secret=Secret("token-of-proxy")),
-    Token(name="ops", scopes=frozenset({"admin"}), secret=Secret("token-of-ops")),
+    Token(name="reader", scopes=frozenset({"read"}), secret=Sealed("token-of-reader")),
+    Token(name="reporter", scopes=frozenset({"report"}), secret=Sealed("token-of-reporter")),
+    Token(name="proxy", scopes=frozenset({"read", "report"}), secret=Sealed("token-of-proxy")),
+    Token(name="ops", scopes=frozenset({"admin"}), secret=Sealed("token-of-ops")),
 )
 
 

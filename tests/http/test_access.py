@@ -5,8 +5,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from balancer.config import Scope, Secret, Token
-from balancer.http.access import ANONYMOUS, reporters
+from balancer.config import ConfigError, ConfigProblem, Scope, Sealed, Token
+from balancer.http.access import ANONYMOUS, WHYS, reporters
+from balancer.http.complaints import LINES_MAX
 
 ROUTES = {
     ("GET", "/v1/best-provider?model=gpt-4.1"): "read",
@@ -98,7 +99,71 @@ async def test_bytes_that_are_no_text_are_no_token(guarded: Any, raw: Any) -> No
         b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer \xff\xfe\r\n\r\n",
     )
     assert answer.startswith(b"HTTP/1.1 401 ")
-    assert guarded.lines.lines == []
+    assert guarded.lines.events == ["request.refused"]
+
+
+DEEDS = {path: body for path, body in BODIES.items() if ROUTES["POST", path] == "admin"}
+
+
+@pytest.mark.parametrize("path", DEEDS)
+@pytest.mark.parametrize(
+    ("who", "body", "result"),
+    [("ops", None, "done"), ("ops", b"x" * 70_000, "refused"), ("proxy", None, "refused")],
+)
+async def test_an_operators_word_leaves_exactly_one_line_whatever_comes_of_it(
+    guarded: Any, client: aiohttp.ClientSession, path: str, who: str, body: bytes | None, result: str
+) -> None:
+    headers = {"Authorization": f"Bearer token-of-{who}"}
+    given = {"json": DEEDS[path]} if body is None else {"data": body}
+    async with client.post(guarded.url + path, headers=headers, **given) as response:
+        assert response.status == (200 if result == "done" else 413 if who == "ops" else 403)
+    (deed,) = guarded.lines.deeds
+    assert (deed["verb"], deed["token"], deed["result"]) == (path.rpartition("/")[2], who, result)
+    if result == "refused":
+        assert (deed["status"], "token-of" in deed["refusal"]) == (response.status, False)
+    elif path != "/-/reload":
+        assert deed["target"] in DEEDS[path].values()
+    assert guarded.lines.others == []
+
+
+async def test_a_reload_that_is_refused_leaves_its_line_too(guarded: Any, client: aiohttp.ClientSession) -> None:
+    async def refuse() -> list[str]:
+        raise ConfigError([ConfigProblem(file="a.yaml", line=1, path="", found="is wrong", allowed="mend it")])
+
+    guarded.reload = refuse
+    headers = {"Authorization": "Bearer token-of-ops"}
+    async with client.post(f"{guarded.url}/-/reload", headers=headers) as response:
+        assert response.status == 422
+    (deed,) = guarded.lines.deeds
+    assert (deed["verb"], deed["token"], deed["result"], deed["status"]) == ("reload", "ops", "refused", 422)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [(None, "no_token"), ("Bearer token-of-nobody", "unknown_token"), ("Bearer token-of-reporter", "no_scope")],
+)
+async def test_whoever_is_turned_away_is_logged_without_the_token_and_counted(
+    guarded: Any, client: aiohttp.ClientSession, given: str | None, why: str
+) -> None:
+    headers = {} if given is None else {"Authorization": given}
+    async with client.get(f"{guarded.url}/v1/models?key=in-the-query", headers=headers) as response:
+        refused = await response.json()
+    ((level, event, facts),) = guarded.lines.lines
+    assert (level, event) == ("warning", "request.refused")
+    assert (facts["status"], facts["path"]) == (refused["error"]["code"], "/v1/models")
+    assert facts["reason"] == refused["error"]["message"]
+    assert facts["peer"].startswith("127.0.0.1:")
+    assert "token-of" not in str(facts)
+    assert guarded.server.counts().unauthorized == {**dict.fromkeys(WHYS, 0), why: 1}
+
+
+async def test_an_attack_fills_no_log(guarded: Any, client: aiohttp.ClientSession) -> None:
+    for number in range(LINES_MAX * 2):
+        headers = {"Authorization": f"Bearer guess-{number}"}
+        async with client.post(f"{guarded.url}/v1/drain", headers=headers, json={"target": "azure"}) as response:
+            assert response.status == 401
+    assert guarded.lines.events == ["request.refused"] * LINES_MAX
+    assert guarded.server.counts().unauthorized["unknown_token"] == LINES_MAX * 2
 
 
 async def test_the_scheme_may_be_written_in_any_case(guarded: Any, client: aiohttp.ClientSession) -> None:
@@ -125,5 +190,5 @@ async def test_an_unknown_path_needs_no_token_to_be_unknown(guarded: Any, client
     ],
 )
 def test_reporters_are_the_tokens_that_may_report(scopes: dict[str, set[Scope]], names: tuple[str, ...]) -> None:
-    tokens = [Token(name=name, scopes=frozenset(of), secret=Secret(name)) for name, of in scopes.items()]
+    tokens = [Token(name=name, scopes=frozenset(of), secret=Sealed(name)) for name, of in scopes.items()]
     assert reporters(tokens) == names

@@ -6,6 +6,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from balancer.http.openapi import OPERATIONS
+
 GETS = (
     "/v1/models", "/v1/model?id=gpt-4.1", "/v1/providers", "/v1/endpoints",
     "/v1/endpoint?id=openai/gpt-4.1@openai", "/v1/config", "/-/healthy", "/-/ready", "/metrics", "/openapi.json",
@@ -93,7 +95,7 @@ async def test_a_malformed_body_is_400_in_the_envelope(
     async with client.post(world.url + path, data=body) as response:
         assert response.status == 400 or (path == "/v1/reports" and response.status == 422)
         assert message in (await response.json())["error"]["message"]
-    assert world.lines.lines == []
+    assert world.lines.others == []
     assert world.changes == 0
 
 
@@ -111,7 +113,7 @@ async def test_a_bug_of_ours_is_500_and_one_line_with_its_traceback(
             "message": "an error of ours; the log tells more",
             "metadata": {"error_type": "internal"},
         }
-    ((level, event, facts),) = world.lines.lines
+    ((level, event, facts),) = world.lines.others
     assert (level, event, facts["path"]) == ("error", "request.crashed", "/v1/probe")
     assert isinstance(facts["exc_info"], RuntimeError)
     assert caplog.records == []
@@ -133,6 +135,35 @@ async def test_a_page_of_another_site_cannot_post_where_no_token_is_needed(
     headers["Authorization"] = "Bearer token-of-ops"
     async with client.post(f"{guarded.url}/v1/drain", json=body, headers=headers) as response:
         assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "http://evil.test:8790", "Host": "evil.test:8790"}, 403),
+        ({"Origin": "HTTP://EVIL.test:8790", "Host": "evil.test:8790"}, 403),
+        ({"Origin": "https://chat.test", "Host": "balancer"}, 200),
+        ({"Origin": "http://[broken", "Host": "balancer"}, 200),
+        ({"Host": "balancer"}, 200),
+    ],
+)
+async def test_a_page_whose_name_was_bound_anew_to_us_cannot_post_where_no_token_is_needed(
+    world: Any, client: aiohttp.ClientSession, headers: dict[str, str], status: int
+) -> None:
+    async with client.post(f"{world.url}/v1/drain", json={"target": "azure"}, headers=headers) as response:
+        assert response.status == status
+    assert world.changes == (1 if status == 200 else 0)
+    assert world.server.counts().unauthorized["web_page"] == (0 if status == 200 else 1)
+
+
+@pytest.mark.parametrize("path", sorted({path for _, path in OPERATIONS}))
+async def test_no_web_page_is_ever_allowed_to_read_us(world: Any, client: aiohttp.ClientSession, path: str) -> None:
+    asked = {"Origin": "https://page.test", "Access-Control-Request-Method": "POST"}
+    for method, status in (("OPTIONS", 405), ("HEAD", None), ("PUT", 405)):
+        async with client.request(method, world.url + path, headers=asked) as response:
+            assert status in (None, response.status)
+            assert not [name for name in response.headers if name.lower().startswith("access-control-")]
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 async def test_a_reload_changes_who_may_ask(world: Any, guarded: Any, client: aiohttp.ClientSession) -> None:

@@ -1,12 +1,14 @@
 """Bodies: their size, their content type, and how they are sent."""
 
+import asyncio
 import json
 from typing import Any
 
 import aiohttp
 import pytest
 
-from balancer.http.limits import BODY_MAX, CHAT_BODY_MAX, REPORTS_BODY_MAX
+from balancer.http.bodies import YOUNG
+from balancer.http.limits import BODY_MAX, CHAT_BODY_MAX, REPORTS_BODY_MAX, Limits
 
 LIMITS = {
     "/v1/reports": REPORTS_BODY_MAX,
@@ -31,7 +33,7 @@ async def test_a_body_that_is_told_to_be_too_large_is_refused_unread(
     status, error = told(await raw(quick.port, head.encode()))
     assert (status, error["code"], error["metadata"]["size_max"]) == (413, 413, limit)
     assert quick.changes == 0
-    assert quick.lines.lines == []
+    assert quick.lines.others == []
 
 
 @pytest.mark.parametrize("path", ["/v1/drain", "/v1/reports"])
@@ -43,7 +45,7 @@ async def test_a_body_that_becomes_too_large_is_refused(
     answer = await raw(quick.port, head, *[chunk] * (LIMITS[path] // 0x10000 + 2), b"0\r\n\r\n")
     status, error = told(answer)
     assert (status, error["metadata"]["error_type"]) == (413, "payload_too_large")
-    assert quick.lines.lines == []
+    assert quick.lines.others == []
     assert caplog.records == []
 
 
@@ -97,6 +99,34 @@ async def test_a_client_that_asks_first_is_told_to_go_on(world: Any, raw: Any) -
     head += b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n"
     answer = await raw(world.port, head % len(body), body)
     assert answer.startswith((b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK", b"HTTP/1.1 200 OK"))
+
+
+async def test_bodies_that_are_too_many_together_are_503_and_small_ones_and_questions_go_on(
+    serve: Any, raw: Any, until: Any
+) -> None:
+    body = json.dumps({"model": "gpt-4.1", "metadata": "x" * 300_000}).encode()
+    head = b"POST /v1/best-provider HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    async with serve(limits=Limits(bodies=500_000, linger=0.3)) as world:
+        writers = [(await asyncio.open_connection("127.0.0.1", world.port))[1] for _ in range(2)]
+        for writer in writers:
+            writer.write(head % 300_000 + body[:240_000])
+        await until(lambda: world.server.counts().body_bytes == 480_000)
+        answer = await raw(world.port, head % len(body), body)
+        status, error = told(answer)
+        assert (status, error["metadata"]["error_type"]) == (503, "unavailable")
+        assert b"\r\nRetry-After: 1\r\n" in answer
+        small = b'{"model": "gpt-4.1"}'
+        assert (await raw(world.port, head % len(small), small)).startswith(b"HTTP/1.1 200 OK")
+        for path in (b"/-/healthy", b"/-/ready", b"/v1/best-provider?model=gpt-4.1"):
+            asked = b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            assert (await raw(world.port, asked)).startswith(b"HTTP/1.1 200 OK")
+        await asyncio.sleep(YOUNG)  # the clock is the loop's own: from now on the two are slow
+        assert (await raw(world.port, head % len(body), body)).startswith(b"HTTP/1.1 200 OK")
+        counts = world.server.counts()
+        assert (counts.bodies_refused, counts.timeouts["body"]) == (3, 0)  # the one above, and both slow ones
+        for writer in writers:
+            writer.close()
+        await until(lambda: world.server.counts().body_bytes == 0)
 
 
 async def test_another_expectation_is_417(quick: Any, raw: Any) -> None:

@@ -3,13 +3,16 @@
 import asyncio
 import json
 import socket
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from balancer.http.connection import Connection
-from balancer.http.limits import LIMITS
+from balancer.http.gate import Gate
+from balancer.http.limits import LIMITS, Limits
+from balancer.service.log import silent
 
 HEAD = b"Host: x\r\nConnection: close\r\n"
 
@@ -21,6 +24,15 @@ def split(answer: bytes) -> tuple[int, Any]:
     return int(lines[0].split()[1]), json.loads(body)
 
 
+async def rest_of(reader: asyncio.StreamReader) -> bytes:
+    """Read until the server closes, in whichever way."""
+    answer = b""
+    with suppress(ConnectionError):
+        while piece := await reader.read(65_536):
+            answer += piece
+    return answer
+
+
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
@@ -29,6 +41,9 @@ def split(answer: bytes) -> tuple[int, Any]:
         (b"BREW / HTTP/1.1\r\n" + HEAD + b"\r\n", 400),
         ("GET /\u20ac HTTP/1.1\r\n".encode() + HEAD + b"\r\n", 400),
         (b"GET / HTTP/9.9\r\n" + HEAD + b"\r\n", 400),
+        (b"CONNECT  \r\n" + HEAD + b"\r\n", 400),
+        (b"GET /-/healthy HTTP/0.9\r\n" + HEAD + b"\r\n", 400),
+        (b"GET /-/healthy HTTP/2.0\r\n" + HEAD + b"\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
         (b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nno colon here\r\n\r\n", 400),
         (b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nBad Name: 1\r\n\r\n", 400),
@@ -45,8 +60,10 @@ def split(answer: bytes) -> tuple[int, Any]:
 async def test_what_is_no_request_is_answered_in_the_envelope_with_one_line(
     world: Any, raw: Any, request_bytes: bytes, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told, answer = split(await raw(world.port, request_bytes))
+    sent = await raw(world.port, request_bytes)
+    told, answer = split(sent)
     assert told == answer["error"]["code"] == status
+    assert sent.startswith((b"HTTP/1.0 ", b"HTTP/1.1 "))
     assert answer["error"]["metadata"]["error_type"] in ("invalid_request", "header_too_large")
     assert "\n" not in answer["error"]["message"]
     ((level, event, facts),) = world.lines.lines
@@ -90,15 +107,107 @@ async def test_a_header_that_drips_is_answered_and_closed(quick: Any) -> None:
     async with asyncio.timeout(5):
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(drip(), name="drip")
-            answer = await reader.read()
+            answer = await rest_of(reader)  # a drop that met a closed socket resets the connection
             task.cancel()
     assert split(answer)[0] == 408
     writer.close()
 
 
-async def test_a_connection_that_says_nothing_is_closed_when_idle_for_long(quick: Any, raw: Any) -> None:
+async def test_a_connection_that_says_nothing_is_closed(quick: Any, raw: Any) -> None:
     assert await raw(quick.port) == b""
     assert quick.lines.lines == []
+    assert quick.server.counts().timeouts == {"first_byte": 1, "header": 0, "body": 0, "answer": 0}
+
+
+async def test_a_header_that_is_too_long_in_all_is_431_before_it_is_complete(world: Any) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    writer.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"a" * 8000 + b"\r\n") * 5)
+    async with asyncio.timeout(5):
+        status, answer = split(await rest_of(reader))
+    writer.close()
+    assert (status, answer["error"]["message"]) == (431, "the header is longer than 32768 bytes")
+
+
+async def test_a_body_behind_another_request_is_not_taken_for_a_header(world: Any, raw: Any) -> None:
+    body = b'{"target": "azure", "reason": "' + b"x" * 400 + b'"}' + b" " * 60_000
+    post = b"POST /v1/drain HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % len(body)
+    pieces = [(post + b"\r\n" + body)[at : at + 20_000] for at in range(0, 65_000, 20_000)] * 10
+    answer = await raw(world.port, *pieces, post + b"Connection: close\r\n\r\n" + body)
+    assert answer.count(b"HTTP/1.1 200 OK") == 11
+    assert world.lines.others == []
+
+
+async def test_a_client_that_does_not_take_its_answers_is_cut_off(quick: Any, until: Any) -> None:
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", quick.port))
+        client.setblocking(False)
+        with suppress(BlockingIOError):
+            client.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+        await until(lambda: quick.server.counts().timeouts["answer"] == 1)
+        await until(lambda: quick.server.counts().connections == 0)
+
+
+async def test_a_client_that_leaves_the_end_of_its_answers_keeps_no_connection(quick: Any, until: Any) -> None:
+    one = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n"
+    with ExitStack() as stack:
+        for count in range(60):  # of some all answers fit into the buffers of the kernel and of the transport
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", quick.port))
+            client.sendall((one + b"\r\n") * count + one + b"Connection: close\r\n\r\n")
+        await until(lambda: quick.server.counts().connections > 0)
+        await until(lambda: quick.server.counts().connections == 0)
+    assert quick.server.counts().timeouts["answer"] > 0
+
+
+async def test_a_full_house_lets_in_the_new_and_closes_who_waited_the_longest(serve: Any, until: Any) -> None:
+    async with serve(limits=Limits(connections=4)) as world:
+        idle = [await asyncio.open_connection("127.0.0.1", world.port) for _ in range(4)]
+        await until(lambda: world.server.counts().connections == 4)
+        told: list[str] = []
+        for path in (b"/-/healthy", b"/-/ready"):
+            idle[0][1].write(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")  # now it waited the shortest
+            assert (await idle[0][0].readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        for path in (b"/-/healthy", b"/-/ready", b"/v1/models", b"/metrics"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+            writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            idle.append((reader, writer))
+            told.append(world.lines.lines[-1][2]["peer"])
+        ports = [writer.get_extra_info("sockname")[1] for _, writer in idle]
+        assert told == [f"127.0.0.1:{ports[number]}" for number in (1, 2, 3, 0)]
+        async with asyncio.timeout(5):
+            assert [await rest_of(idle[number][0]) for number in range(4)] == [b""] * 4
+        counts = world.server.counts()
+        assert (counts.connections, counts.evicted) == (4, 4)
+        assert {facts["waited_for"] for *_, facts in world.lines.lines} == {"nothing"}
+        for _, writer in idle:
+            writer.close()
+
+
+@pytest.mark.parametrize(
+    ("begun", "waited_for"),
+    [
+        (b"GET /-/healthy HTTP/1.1\r\n", "header"),
+        (b"POST /v1/drain HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{", "body"),
+        (b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 300, "answer"),
+    ],
+)
+async def test_who_goes_on_with_nothing_makes_room_as_well(
+    serve: Any, raw: Any, until: Any, begun: bytes, waited_for: str
+) -> None:
+    async with serve(limits=Limits(connections=1)) as world:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", world.port))
+            client.sendall(begun)
+            await asyncio.sleep(0.1)  # longer than the server needs to come to a stand with it
+            answer = await raw(world.port, b"GET /-/healthy HTTP/1.1\r\n" + HEAD + b"\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+        (told,) = [facts["waited_for"] for _, event, facts in world.lines.lines if event == "connection.evicted"]
+        assert told == waited_for
+        await until(lambda: world.server.counts().connections == 0)
 
 
 async def test_an_idle_connection_is_not_taken_for_a_slow_header(quick: Any) -> None:
@@ -196,7 +305,7 @@ async def test_only_a_silent_connection_is_hung_up_on(until: Any) -> None:
         return web.Response(text="fine")
 
     def connection() -> Connection:
-        made.append(Connection(manager, loop=loop, limits=LIMITS, log=None))  # type: ignore[arg-type]
+        made.append(Connection(manager, loop=loop, limits=LIMITS, log=silent(), gate=Gate(LIMITS, silent())))
         return made[-1]
 
     loop = asyncio.get_running_loop()

@@ -1,8 +1,10 @@
 """The limits are those of the contract, and fit each other."""
 
-from dataclasses import astuple
+import resource
 
-from balancer.http.limits import BODY_MAX, CHAT_BODY_MAX, LIMITS, REPORTS_BODY_MAX
+from balancer.http.limits import BODY_MAX, CHAT_BODY_MAX, LIMITS, REPORTS_BODY_MAX, Limits, connections_max
+
+TIMES = [name for name in LIMITS.__slots__ if name not in ("connections", "bodies")]
 
 
 def test_bodies_are_as_large_as_the_contract_says() -> None:
@@ -12,5 +14,16 @@ def test_bodies_are_as_large_as_the_contract_says() -> None:
 
 
 def test_every_patience_ends_and_an_idle_connection_has_the_longest() -> None:
-    assert all(0 < each < 120 for each in astuple(LIMITS))
-    assert max(astuple(LIMITS)) == LIMITS.idle
+    patience = {name: getattr(LIMITS, name) for name in TIMES}
+    assert all(0 < each < 120 for each in patience.values())
+    assert max(patience.values()) == LIMITS.idle
+
+
+def test_bodies_have_room_for_some_of_the_largest() -> None:
+    assert LIMITS.bodies >= 4 * CHAT_BODY_MAX
+
+
+def test_connections_leave_files_to_probes_and_to_ourselves() -> None:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert connections_max(Limits(connections=7)) == 7
+    assert connections_max(Limits(connections=10**9)) == (10**9 if files < 0 else int(0.2 * files))

@@ -49,10 +49,12 @@ async def test_a_target_is_drained_and_resumed(
     )
     assert (await state(client, world, EAST))[0] == "unverified"
     assert world.changes == 2
-    assert [(event, facts["verb"], facts["target"]) for _, event, facts in world.lines.lines] == [
-        ("operator.acted", "drain", target),
-        ("operator.acted", "resume", target),
+    by = {"token": None, "result": "done", "target": target}
+    assert world.lines.deeds == [
+        {"verb": "drain", **by, "span": None, "reason": "new keys"},
+        {"verb": "resume", **by, "reason": "done"},
     ]
+    assert world.lines.others == []
 
 
 @pytest.mark.parametrize("span", [600, 600.0, "10m", "0h10m"])
@@ -90,7 +92,11 @@ async def test_a_wrong_word_is_refused_and_changes_nothing(
     told, answer = await post(client, world, path, body)
     assert told == answer["error"]["code"] == status
     assert message in answer["error"]["message"]
-    assert (world.changes, world.lines.lines) == (0, [])
+    assert (world.changes, world.lines.others) == (0, [])
+    (deed,) = world.lines.deeds
+    assert (deed["verb"], deed["result"], deed["status"]) == (path[4:], "refused", status)
+    assert deed["refusal"] == answer["error"]["message"]
+    assert deed.get("target") == ("nobody" if status == 404 else None)
 
 
 @pytest.mark.parametrize("span", [0, -1, 31_536_001, "0s", "366d", "10 minutes", "NaN", "", True, [1]])

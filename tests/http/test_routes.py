@@ -26,3 +26,4 @@ async def test_every_route_of_the_contract_is_there_once_with_its_scope(world: A
     for each in table:
         found.setdefault(each.scope, set()).add(f"{each.method} {each.path}")
     assert found == CONTRACT
+    assert all((each.verb is not None) == (each.scope == "admin") for each in table)

@@ -109,7 +109,7 @@ async def test_an_answer_under_way_is_finished(world: Any, client: aiohttp.Clien
         await late.close()
         finish.set()
     assert asked.result() == (200, {"endpoint": "x"})
-    assert world.lines.lines == []
+    assert world.lines.others == []
 
 
 async def probe(client: aiohttp.ClientSession, world: Any) -> tuple[int, Any]:
@@ -136,7 +136,7 @@ async def test_an_answer_that_takes_longer_than_the_grace_is_cut(
         await world.server.stop(grace=0.2)
         assert loop.time() - began < 2.0
     assert asked.result() is True
-    assert world.lines.lines == []
+    assert world.lines.others == []
     assert caplog.records == []
 
 

@@ -32,8 +32,10 @@ NAMES = [
     "balancer_model_retry_budget_exhausted", "balancer_sessions", "balancer_reporter_reports_total",
     "balancer_reporter_silence_seconds", "balancer_reporter_suspect",
     "balancer_probe_certificate_expiry_timestamp_seconds", "balancer_lookout_success",
-    "balancer_log_dropped_total",
-    "balancer_provider_announced", "balancer_store_errors_total", "balancer_store_saved_timestamp_seconds",
+    "balancer_provider_announced", "balancer_http_connections", "balancer_http_connections_evicted_total",
+    "balancer_http_timeouts_total", "balancer_http_unauthorized_total", "balancer_http_body_bytes",
+    "balancer_http_bodies_refused_total",
+    "balancer_log_dropped_total", "balancer_store_errors_total", "balancer_store_saved_timestamp_seconds",
     "balancer_store_dropped_total",
     "balancer_tls_certificate_expiry_timestamp_seconds",
 ]  # fmt: skip
@@ -74,6 +76,14 @@ def busy(metrics: Metrics, table: Balancer) -> None:
         left_out={"fresh": 7},
         spent={"near": (3, 0.5)},
         limits={"near": (20, 1.5)},
+    )
+    metrics.http(
+        connections=3,
+        evicted=2,
+        timeouts={"header": 1},
+        unauthorized={"no_token": 4},
+        body_bytes=65_536,
+        bodies_refused=5,
     )
     metrics.reloaded(successful=True, wall=1_700_000_000.0)
     metrics.stored(errors={"state": 2}, dropped=12, saved=1_700_000_001.0)
@@ -124,7 +134,7 @@ def test_the_rims_counts_start_at_zero(metrics: Metrics, samples: Read) -> None:
 
 def test_a_gauge_that_nobody_has_set_has_no_sample(metrics: Metrics) -> None:
     text = metrics.render("")[0].decode()
-    for name in ("event_loop_lag", "probes_in_flight", "probe_stretch", "config_last_reload"):
+    for name in ("event_loop_lag", "probes_in_flight", "probe_stretch", "config_last_reload", "http_"):
         assert f"balancer_{name}" not in text
 
 
