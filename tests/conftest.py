@@ -1,6 +1,7 @@
 """Programs as real processes: the daemon under test, and what it is tried with."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -21,7 +23,7 @@ POLL = 0.02  # s between two looks at a condition
 ROOT = Path(__file__).parent.parent
 
 
-@dataclass(frozen=True)
+@dataclass
 class Program:
     """A running process that serves HTTP at `url` and writes everything it says to `log_path`."""
 
@@ -29,9 +31,25 @@ class Program:
     url: str
     process: asyncio.subprocess.Process
     log_path: Path
+    killed: bool = False
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
+
+    async def told(self, event: str, *, count: int = 1) -> list[dict[str, Any]]:
+        """Wait until its log has so many lines of an event; the lines of that event, decoded."""
+        try:
+            async with asyncio.timeout(READY_MAX):
+                while len(found := [each for each in self.events() if each["event"] == event]) < count:
+                    await asyncio.sleep(POLL)
+        except TimeoutError:
+            pytest.fail(self._story(f"told of {event} {len(found)} times and not {count}"))
+        return found
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every whole line of JSON in its log; what was told a moment ago may still be on its way."""
+        whole = self.log().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     async def ready(self) -> None:
         """Wait until it says so, or is gone, or has taken too long."""
@@ -62,10 +80,16 @@ class Program:
             await self.process.wait()
             pytest.fail(self._story(f"did not end within {STOP_MAX:g} s of SIGTERM"))
 
+    async def kill(self) -> None:
+        """End it with SIGKILL, which is no complaint afterwards."""
+        self.killed = True
+        self.process.send_signal(signal.SIGKILL)
+        await self.process.wait()
+
     async def check_end(self) -> None:
         """Stop it; it must have had nothing to complain of."""
         status = await self.stop()
-        if status != 0:
+        if status != (-signal.SIGKILL if self.killed else 0):
             pytest.fail(self._story(f"ended with {status}"))
         if "Traceback" in self.log():
             pytest.fail(self._story("left a traceback"))
@@ -109,11 +133,12 @@ async def program(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Progr
 
     async def start(name: str, url: str, *argv: str, environ: Mapping[str, str] | None = None) -> Program:
         log_path = tmp_path / f"{name}-{len(started)}.log"
+        state = tmp_path / f"state-{len(started)}"
         with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *argv,
                 cwd=ROOT,
-                env={**os.environ, **({} if environ is None else environ)},
+                env={**os.environ, "STATE_DIRECTORY": str(state), **({} if environ is None else environ)},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -82,6 +82,7 @@ def test_every_metric_is_documented_and_the_other_way_round():
     metrics = Metrics(view=lambda: table.view(now=1.0), version="1")
     metrics.providers(["p"])
     metrics.certificate("a/m@p", 1.0)
+    metrics.own_certificate(1.0)
     metrics.lag(0.0)
     metrics.scheduler(in_flight=0, stretch=1.0, left_out={}, spent={"p": (0, 0.0)}, limits={"p": (1, 1.0)})
     metrics.reloaded(successful=True, wall=1.0)
@@ -89,6 +90,7 @@ def test_every_metric_is_documented_and_the_other_way_round():
     metrics.reporters(["proxy"])
     metrics.lookouts(["status_page:p"])
     metrics.looked_out("status_page:p", good=True)
+    metrics.stored(errors={}, dropped=0, saved=1.0)
     table.announce("p", "partial_outage", now=1.0, lasting=60.0)
     exposed = set(re.findall(r"^# TYPE (balancer_\w+)", metrics.render("")[0].decode(), re.MULTILINE))
     assert {word for word in words(section("Metrics")) if word.startswith("balancer_")} == exposed
@@ -132,7 +134,7 @@ def defaults():
             paths = re.findall(r"`([^`]+)`", cells[0])
             values = [part.strip(" `") for part in re.split(r",(?![^\[]*\])", cells[1])]
             if len(paths) == len(values) and all(
-                re.fullmatch(r"(routing|health|probe|log|store|self_check|providers\.KEY\.status_page)\.[\w.]+", p)
+                re.fullmatch(r"(routing|health|probe|store|log|self_check|providers\.KEY\.status_page)\.[\w.]+", p)
                 for p in paths
             ):
                 yield from zip(paths, values, strict=True)

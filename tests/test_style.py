@@ -28,11 +28,10 @@ LOADED = "tests/config/test_load.py"  # the broken files, each with its exact me
 TESTED_ELSEWHERE = {
     "balancer/cli/best.py": VERBS,
     "balancer/cli/check.py": VERBS,
-    "balancer/cli/client.py": VERBS,
     "balancer/cli/drain.py": VERBS,
     "balancer/cli/reload.py": VERBS,
     "balancer/cli/resume.py": VERBS,
-    "balancer/cli/run.py": "tests/test_daemon.py",
+    "balancer/cli/run.py": "tests/daemon/test_daemon.py",
     "balancer/cli/schema.py": VERBS,
     "balancer/cli/status.py": VERBS,
     "balancer/config/overlay.py": LOADED,

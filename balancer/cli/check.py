@@ -1,4 +1,7 @@
-"""`balancer check`: every problem of a configuration on its own line, or one line when it is good."""
+"""`balancer check`: every problem of a configuration on its own line, or one line when it is good.
+
+Its files are counted where there are several: one whose name does not count is missed there.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from balancer.config import ConfigError, load_config
 
 def options(verb: argparse.ArgumentParser) -> None:
     """Add the options of `check`."""
-    verb.add_argument("-c", "--config", default="balancer.yaml", help="configuration file (balancer.yaml)")
+    verb.add_argument(
+        "-c", "--config", default="balancer.yaml", help="configuration: a file or directory (balancer.yaml)"
+    )
     verb.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -20,6 +25,10 @@ def run(asked: argparse.Namespace) -> int:
     """Check the file; 1 when it has problems."""
     try:
         config = load_config(asked.config, environ=os.environ)
+        if config.tls is not None:
+            from balancer.http import prepare_tls  # slow to import, and few configurations need it
+
+            prepare_tls(config.tls)
     except ConfigError as error:
         if asked.json:
             problems = [
@@ -47,11 +56,12 @@ def run(asked: argparse.Namespace) -> int:
             "models": len(config.models),
             "endpoints": len(config.endpoints),
         }
-        print(json.dumps({"good": True, **counts, "misconfigured": unusable}))
+        print(json.dumps({"good": True, "files": config.files, **counts, "misconfigured": unusable}))
         return 0
+    in_files = f" in {len(config.files)} files" if len(config.files) > 1 else ""
     line = (
         f"{asked.config}: good; {_count(config.models, 'model')}, {_count(config.endpoints, 'endpoint')} "
-        f"at {_count(config.providers, 'provider')}"
+        f"at {_count(config.providers, 'provider')}{in_files}"
     )
     if unusable:
         reasons = ", ".join(dict.fromkeys(unusable.values()))

@@ -3,6 +3,9 @@
 Theory of operation: a verb must start in a blink, so nothing heavier than `http.client` is loaded. Every way in
 which a daemon can be absent, mute or unwilling becomes one `Unreachable` or `Refused` with one clear line.
 
+Where a daemon speaks TLS, its unix socket is asked first: there no certificate has to fit. Else whom to believe
+and what to show are files named by the environment, as the token is.
+
 What this module does not know: what the answers mean.
 """
 
@@ -12,16 +15,24 @@ import argparse
 import json
 import os
 import socket
+import ssl
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from balancer.service.clock import monotonic
 
+if TYPE_CHECKING:
+    from balancer.config import Config  # slow to import, and most calls name the daemon themselves
+
 TIMEOUT: Final = 10.0  # s; a daemon on loopback that needs longer is not well
 DEFAULT_URL: Final = "http://127.0.0.1:8790"
+
+_LOOPBACK: Final[Mapping[str | None, str]] = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what "every address" includes
 
 
 class Unreachable(Exception):
@@ -52,24 +63,36 @@ def tokens(text: str) -> int:
 
 
 def address(asked: argparse.Namespace) -> str:
-    """Find the daemon: `--url`, else BALANCER_URL, else the configuration's first `listen`."""
+    """Find the daemon: `--url`, else BALANCER_URL, else where the configuration lets it listen."""
     if asked.url is not None:
         return str(asked.url)
     from_environment = os.environ.get("BALANCER_URL")
     if from_environment:
         return from_environment
-    if not Path(asked.config).is_file():
+    if not Path(asked.config).exists():
         return DEFAULT_URL
     from balancer.config import ConfigError, load_config
 
     try:
-        listen = str(load_config(asked.config, environ=os.environ, secrets=False).listen[0])
+        return _served_at(load_config(asked.config, environ=os.environ, secrets=False))
     except ConfigError as error:
         raise Unreachable(
             f"{asked.config} does not say where the daemon listens (see balancer check: "
             f"{len(error.problems)} found); give --url"
         ) from None
-    return listen if listen.startswith("unix:") else f"http://{listen}"
+
+
+def _served_at(config: Config) -> str:
+    """Choose among the addresses of a daemon, as somebody on its own machine."""
+    listen = config.listen[0]
+    if config.tls is not None:
+        listen = next((each for each in config.listen if each.path is not None), listen)
+    if listen.path is not None:
+        return str(listen)
+    if config.tls is None:
+        return f"http://{replace(listen, host=_LOOPBACK.get(listen.host, listen.host))}"
+    # Certificates hold names: of every address of a machine none but this one is known here.
+    return f"https://{replace(listen, host='localhost') if listen.host in _LOOPBACK else listen}"
 
 
 def ask(
@@ -102,9 +125,12 @@ def ask(
         text = answer.read()
     except TimeoutError:
         raise Unreachable(f"the daemon at {url} gave no answer within {monotonic() - began:.0f} s") from None
+    except ssl.SSLError as error:
+        raise Unreachable(f"no daemon answers at {url} ({_mistrust(error)})") from None
     except (OSError, HTTPException, ValueError) as error:
         detail = getattr(error, "strerror", None)
-        raise Unreachable(f"no daemon answers at {url} ({detail or error})") from None
+        hint = _CERTIFICATE_HINT if isinstance(connection, HTTPSConnection) and _is_cut(error) else ""
+        raise Unreachable(f"no daemon answers at {url} ({detail or error}{hint})") from None
     finally:
         connection.close()
     try:
@@ -152,5 +178,37 @@ def _connection(url: str, timeout: float) -> HTTPConnection:
     if host is None or scheme not in ("http", "https"):
         raise Unreachable(f"{url!r} is no address of a daemon; use http://HOST:PORT or unix:/PATH")
     if scheme == "https":
-        return HTTPSConnection(host, port, timeout=timeout)
+        return HTTPSConnection(host, port, timeout=timeout, context=_trust())
     return HTTPConnection(host, port, timeout=timeout)
+
+
+def _trust() -> ssl.SSLContext:
+    """Whom to believe, and what to show. Raises: Unreachable naming a file that cannot be used."""
+    ca_file, cert_file = os.environ.get("BALANCER_CA_FILE"), os.environ.get("BALANCER_CLIENT_CERT")
+    name = f"BALANCER_CA_FILE {ca_file}"
+    try:
+        context = ssl.create_default_context(cafile=None if ca_file == "" else ca_file)
+        if cert_file:
+            name = f"BALANCER_CLIENT_CERT {cert_file}"
+            # An empty password: without one OpenSSL asks for it at the terminal and waits.
+            context.load_cert_chain(cert_file, password="")
+    except OSError as error:
+        detail = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+        raise Unreachable(f"{name} cannot be used: {detail}") from None
+    return context
+
+
+# A server that gets no certificate, and wants one, closes: the loop's TLS does not say why.
+_CERTIFICATE_HINT: Final = "; it may want a certificate, which BALANCER_CLIENT_CERT names"
+
+
+def _is_cut(error: Exception) -> bool:
+    return isinstance(error, (ConnectionResetError, BrokenPipeError)) and not os.environ.get("BALANCER_CLIENT_CERT")
+
+
+def _mistrust(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not believed: {error.verify_message}; BALANCER_CA_FILE names an authority"
+    if error.reason is not None and "CERTIFICATE_REQUIRED" in error.reason:
+        return "it wants a certificate; BALANCER_CLIENT_CERT names ours"
+    return f"TLS: {error.strerror if error.reason is None else error.reason.replace('_', ' ').lower()}"

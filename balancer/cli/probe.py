@@ -27,7 +27,9 @@ def options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "endpoint", metavar="ENDPOINT", nargs="*", help="ids of endpoints; status_page:PROVIDER, self:TARGET"
     )
-    verb.add_argument("-c", "--config", default="balancer.yaml", help="configuration file (balancer.yaml)")
+    verb.add_argument(
+        "-c", "--config", default="balancer.yaml", help="configuration: a file or directory (balancer.yaml)"
+    )
     verb.add_argument("--all", action="store_true", help="all of these, but endpoints whose credential is not set")
     verb.add_argument("--debug", action="store_true", help="show requests and answers, without secrets")
     verb.add_argument("--json", action="store_true", help="print one JSON object")

@@ -28,5 +28,11 @@ def run(asked: argparse.Namespace) -> int:
     waiting = answer["at_next_start"]
     line = f"reloaded; generation {answer['config_generation']}"
     line += f"; {', '.join(waiting)} changed and will be taken at the next start" if waiting else ""
-    print(json.dumps(answer) if asked.json else line)
+    if asked.json:
+        print(json.dumps(answer))
+        return 0
+    print(line)
+    for sort, names in answer["changes"].items():
+        for name in names:
+            print(f"{sort:<8} {name}")
     return 0

@@ -3,6 +3,7 @@
 `load` is the door; `shape` is the format; `settings` are the values that leave this room.
 """
 
+from balancer.config.compare import Change, Difference, difference
 from balancer.config.load import load_config, parse_config
 from balancer.config.problems import ConfigError, ConfigProblem
 from balancer.config.schema import json_schema
@@ -17,14 +18,17 @@ from balancer.config.settings import (
     RetentionSettings,
     Scope,
     StoreSettings,
+    TlsSettings,
     Token,
 )
 
 __all__ = [
     "Budget",
+    "Change",
     "Config",
     "ConfigError",
     "ConfigProblem",
+    "Difference",
     "Listen",
     "LogSettings",
     "ProbeKind",
@@ -33,7 +37,9 @@ __all__ = [
     "Scope",
     "Secret",
     "StoreSettings",
+    "TlsSettings",
     "Token",
+    "difference",
     "json_schema",
     "load_config",
     "parse_config",

@@ -145,7 +145,7 @@ class _Walk:
         return self._leaf(node, kind, kind, path, hint)
 
     def _refuse(self, node: Node, path: Path, found: str, allowed: str) -> Any:
-        self._problems.add(node.place, path, found, allowed)
+        self._problems.add(node.place, path, found, allowed, file=node.file)
         return BROKEN
 
     def _union(self, node: Node, kind: Any, path: Path, hint: _Hint) -> Any:
@@ -186,7 +186,7 @@ class _Walk:
             return self._refuse(node, path, "an empty mapping", f"use {hint.length_min} or more")
         kept: dict[str, Any] = {}
         for key, one in node.value.items():
-            named = Node(value=key, written=key, line=one.key_line, key_line=one.key_line)
+            named = Node(value=key, written=key, line=one.key_line, key_line=one.key_line, file=one.file)
             good = self.value(named, key_kind, (*path, key), _Hint())
             value = self.value(one, item, (*path, key), _Hint())
             if good is not BROKEN and value is not BROKEN:
@@ -204,7 +204,7 @@ class _Walk:
             if key not in fields:
                 meant = near(key, tuple(fields))
                 allowed = f"use {one_of(fields)}" if meant is None else f"did you mean {meant}?"
-                self._problems.add(one.key_line, (*path, key), "unknown key", allowed)
+                self._problems.add(one.key_line, (*path, key), "unknown key", allowed, file=one.file)
                 continue
             kind, required = fields[key]
             value = self.value(one, kind, (*path, key), _Hint())
@@ -215,7 +215,7 @@ class _Walk:
         for key, (kind, required) in fields.items():
             if required and key not in node.value:
                 whole = False
-                self._problems.add(node.place, (*path, key), "missing", f"give {_meaning(kind)}")
+                self._problems.add(node.place, (*path, key), "missing", f"give {_meaning(kind)}", file=node.file)
         return kept if whole else BROKEN
 
     def _secret(self, node: Node, path: Path) -> Any:

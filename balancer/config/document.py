@@ -1,4 +1,4 @@
-"""YAML text → a tree that remembers its lines.
+"""YAML text → a tree that remembers its lines and its file.
 
 Theory of operation: PyYAML's parser gives events; the tree is built from them here, so that one place holds
 the limits (depth, expanded size), the lines, and the refusals: duplicate keys, keys that are not text, tags,
@@ -42,24 +42,26 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One value of the file.
+    """One value of a file.
 
-    `line` is where it begins, `key_line` where its key or dash stands; both count from 1. `written` is a
+    `line` is where it begins, `key_line` where its key or dash stands; both count from 1, and are `None` for what
+    several files make together. `file` is the name of its file, where that is not the only one. `written` is a
     scalar's text before variables were put in, the only form that a message may repeat; `held` is what those held.
     `size` counts the nodes in it, aliases in full. `faulty` means that a problem was already told of this very
     value.
     """
 
     value: Scalar | dict[str, Node] | list[Node]
-    line: int
-    key_line: int
+    line: int | None
+    key_line: int | None
+    file: str | None = None
     written: str = ""
     held: tuple[str, ...] = ()
     size: int = 1
     faulty: bool = False
 
     @property
-    def place(self) -> int:
+    def place(self) -> int | None:
         """The line to name: of the value where it is one, of its key where it is a block or nothing."""
         return self.key_line if self.value is None or isinstance(self.value, (dict, list)) else self.line
 
@@ -101,6 +103,7 @@ class _Builder:
     def __init__(self, text: str, loader: Any, problems: Problems, environ: Mapping[str, str]) -> None:
         self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=loader)
         self._problems = problems
+        self._file = problems.file
         self._environ = environ
         self._anchors: dict[str, Node | None] = {}
 
@@ -166,7 +169,7 @@ class _Builder:
                 if key not in entries:
                     entries[key] = value
                     size += value.size
-        return Node(value=entries, line=line, key_line=at, size=size)
+        return Node(value=entries, line=line, key_line=at, file=self._file, size=size)
 
     def _merged(self, source: Node, path: Path) -> dict[str, Node]:
         sources = source.value if isinstance(source.value, list) else [source]
@@ -198,19 +201,26 @@ class _Builder:
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
             items.append(self._node(event, (*path, len(items)), None))
             size += items[-1].size
-        return Node(value=items, line=line, key_line=at, size=size)
+        return Node(value=items, line=line, key_line=at, file=self._file, size=size)
 
     def _scalar(self, event: yaml.ScalarEvent, path: Path, line: int, at: int) -> Node:
         written: str = event.value
         value = _resolve(written) if event.implicit[0] else written
         if not isinstance(value, str):
-            return Node(value=value, line=line, key_line=at, written=written)
+            return Node(value=value, line=line, key_line=at, file=self._file, written=written)
         written = _join_surrogates(value)
         expanded = expand(written, self._environ)
         for found, allowed in expanded.faults:
             self._problems.add(line, path, found, allowed)
-        faulty = len(expanded.faults) > 0
-        return Node(value=expanded.text, line=line, key_line=at, written=written, held=expanded.held, faulty=faulty)
+        return Node(
+            value=expanded.text,
+            line=line,
+            key_line=at,
+            file=self._file,
+            written=written,
+            held=expanded.held,
+            faulty=len(expanded.faults) > 0,
+        )
 
     def _alias(self, event: yaml.AliasEvent, path: Path) -> Node:
         # Neither an alias nor an unknown tag is repeated: it may be a secret that begins with * or !.

@@ -22,6 +22,8 @@ MODEL_PATTERN: Final = r"^(?!.*:(nitro|floor|exacto)(:|$))[a-z0-9][a-z0-9._:-]*(
 URL_PATTERN: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+(/[^?#]*)?(\?[^#]+)?$"
 PAGE_PATTERN: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+([/?][^#]*)?$"
 TARGET_PATTERN: Final = r"^(https?://[^/?#@]+([/?][^#]*)?|tcp://[^/?#@]+:[0-9]+|dns://[^/?#@:]+)$"
+MODE_PATTERN: Final = r"^0?[0-7]{3}$"
+GROUP_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$"  # 31 are what useradd takes
 DATE_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 
 SUFFIXES: Final = frozenset({"nitro", "floor", "exacto"})  # how a client asks for a sort: no part of a name
@@ -157,6 +159,11 @@ def sent_value_fault(text: str) -> str | None:
     return None if text.isascii() and text == text.strip() else "is not what a header can carry"
 
 
+def directory_fault(text: str) -> str | None:
+    """Judge a directory's path. The words for false mean what `none` says; as names they are written ./off."""
+    return "is no path" if text.lower() in ("off", "no", "false") else None
+
+
 def path_fault(text: str) -> str | None:
     """Judge a JSONPath of RFC 9535."""
     if not text.startswith("$"):
@@ -178,6 +185,14 @@ def address_fault(text: str) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def mode_fault(text: str) -> str | None:
+    return None if re.fullmatch(MODE_PATTERN, text) is not None else "is not three octal digits"
+
+
+def group_fault(text: str) -> str | None:
+    return None if re.fullmatch(GROUP_PATTERN, text) is not None else "is not the name of a group"
 
 
 def clock_fault(text: str) -> str | None:

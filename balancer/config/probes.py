@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path as FilePath
 from urllib.parse import urlsplit
 
 from msgspec import UnsetType
@@ -158,7 +157,7 @@ class Probes:
                 continue
             first_value, first_path = self._shared.setdefault((provider, key), (value, path))
             if value != first_value:
-                was = f"the {first_value:.12g} of {path_text(first_path)}"
+                was = f"the {first_value:.12g} of {path_text(first_path)}{self._sheet.elsewhere(path, first_path)}"
                 found = f"{value:.12g} is not {was}, and both are limits of {provider}"
                 self._sheet.tell(place, found, "use the same for all endpoints of a provider")
 
@@ -207,7 +206,7 @@ class Probes:
 
     def _file(self, path: str | None) -> str | None:
         """Read a path as the configuration's own folder sees it."""
-        return None if path is None else str(FilePath(self._sheet.problems.file).parent / path)
+        return None if path is None else str(self._sheet.folder / path)
 
     def _private(self, path: Path, text: str) -> str | Secret:
         """Take text for a secret where a variable is part of it: nobody says whether that holds one."""

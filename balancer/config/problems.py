@@ -45,7 +45,7 @@ class ConfigProblem:
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used; carries every problem, in the order of the file."""
+    """A configuration that cannot be used; carries every problem, in the order of the files."""
 
     def __init__(self, problems: Iterable[ConfigProblem]) -> None:
         self.problems: tuple[ConfigProblem, ...] = tuple(problems)
@@ -53,7 +53,7 @@ class ConfigError(Exception):
 
 
 class Problems:
-    """The mistakes found so far in one file, and the paths that they touch."""
+    """The mistakes found so far, and the paths that they touch. `file` is where those stand that name no other."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -63,10 +63,9 @@ class Problems:
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def add(self, line: int | None, path: Path, found: str, allowed: str) -> None:
-        self._found.append(
-            ConfigProblem(file=self.file, line=line, path=path_text(path), found=found, allowed=allowed)
-        )
+    def add(self, line: int | None, path: Path, found: str, allowed: str, *, file: str | None = None) -> None:
+        place = self.file if file is None else file
+        self._found.append(ConfigProblem(file=place, line=line, path=path_text(path), found=found, allowed=allowed))
         self._touched.update(path[:length] for length in range(1, len(path) + 1))
 
     def extend(self, others: Problems) -> None:
@@ -77,9 +76,14 @@ class Problems:
         """Tell whether this place, or one inside it, was found wrong: rules about it would only mislead."""
         return path in self._touched
 
-    def error(self) -> ConfigError:
-        """Make the exception: in the order of the file, and short enough to read."""
-        ordered = sorted(self._found, key=lambda problem: -1 if problem.line is None else problem.line)
+    def error(self, files: Sequence[str] = ()) -> ConfigError:
+        """Make the exception: in the order of these files and of their lines, and short enough to read."""
+        ranks = {name: rank for rank, name in enumerate(files)}
+
+        def order(problem: ConfigProblem) -> tuple[int, int]:
+            return ranks.get(problem.file, -1), -1 if problem.line is None else problem.line
+
+        ordered = sorted(self._found, key=order)
         kept = ordered[:PROBLEMS_MAX]
         if len(ordered) > PROBLEMS_MAX:
             more = f"{len(ordered) - PROBLEMS_MAX} more problems are not shown"

@@ -15,7 +15,6 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from hashlib import blake2b
-from pathlib import Path as FilePath
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -30,7 +29,7 @@ from balancer.config.proxies import Proxies, proxies
 from balancer.config.references import Vault
 from balancer.config.rules import Sheet, as_written, listens
 from balancer.config.secret import Secret
-from balancer.config.settings import Config, LogSettings, ProbeSettings, StoreSettings, Token
+from balancer.config.settings import Config, LogSettings, ProbeSettings, StoreSettings, TlsSettings, Token
 from balancer.config.shape import (
     EndpointShape,
     ModelHealthShape,
@@ -38,6 +37,7 @@ from balancer.config.shape import (
     ProviderShape,
     VariantShape,
 )
+from balancer.config.storing import state_dir
 from balancer.config.vocabulary import SecretShape
 from balancer.core.model import Endpoint, HealthPolicy, Limits, Model, Provider, Routing
 
@@ -47,17 +47,19 @@ def resolve(sheet: Sheet, environ: Mapping[str, str] | None) -> Config:
 
     Shape: what it returns is of use only when the sheet has no problems afterwards.
     """
-    vault = None if environ is None else Vault(environ, FilePath(sheet.problems.file).parent)
-    return _Build(sheet, vault, Proxies() if environ is None else proxies(environ)).config()
+    vault = None if environ is None else Vault(environ, sheet.folder)
+    directory = state_dir(sheet.file.state_dir, environ, sheet.folder)
+    return _Build(sheet, vault, Proxies() if environ is None else proxies(environ), directory).config()
 
 
 class _Build:
     """Builds one configuration."""
 
-    def __init__(self, sheet: Sheet, vault: Vault | None, found: Proxies) -> None:
+    def __init__(self, sheet: Sheet, vault: Vault | None, found: Proxies, directory: str | None) -> None:
         self._sheet = sheet
         self._vault = vault
         self._proxies = found
+        self._state_dir = directory
         self._probes = Probes(sheet, vault, found)
         self._keys = Credentials(sheet)
         self._endpoints: dict[str, Endpoint] = {}
@@ -77,14 +79,29 @@ class _Build:
             routing=overlay(Routing(), file.routing),
             health=overlay(HealthPolicy(), file.health),
             listen=listens(file),
+            tls=self._tls(),
             insecure=file.insecure is True,
             tokens=self._tokens(),
             probes=self._settings,
             credentials=self._credentials,
             lookouts=lookouts(self._sheet, self._proxies),
+            state_dir=self._state_dir,
             store=overlay(StoreSettings(), file.store),
             log=overlay(LogSettings(), file.log),
         )
+
+    def _tls(self) -> TlsSettings | None:
+        tls = self._sheet.file.tls
+        if tls is None or isinstance(tls, UnsetType):
+            return None
+        return TlsSettings(
+            cert_file=self._beside(tls.cert_file),
+            key_file=None if isinstance(tls.key_file, UnsetType) else self._beside(tls.key_file),
+            client_ca_file=None if isinstance(tls.client_ca_file, UnsetType) else self._beside(tls.client_ca_file),
+        )
+
+    def _beside(self, file: str) -> str:
+        return str(self._sheet.folder / file)
 
     def _providers(self) -> dict[str, Provider]:
         tags: dict[str, list[str]] = {key: [] for key in self._sheet.file.providers}

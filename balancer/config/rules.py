@@ -10,7 +10,8 @@ What this module does not know: what an endpoint inherits (`resolve` judges that
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
 
 from msgspec import UnsetType
 
@@ -23,11 +24,12 @@ from balancer.config.shape import (
     DoorShape,
     EndpointShape,
     FileShape,
+    ListenShape,
     ModelShape,
     ProviderShape,
     VariantShape,
 )
-from balancer.config.store import RetentionShape, StoreShape
+from balancer.config.storing import RetentionShape, StoreShape
 from balancer.config.units import duration_text, is_wide, parse_listen
 from balancer.config.vocabulary import SecretShape
 from balancer.core.model import HealthPolicy, TimeoutPolicy
@@ -35,12 +37,16 @@ from balancer.core.model import HealthPolicy, TimeoutPolicy
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A checked file with what is needed to talk about its places."""
+    """A checked file with what is needed to talk about its places.
+
+    Several files are one here; `folder` is where the relative paths in any of them begin.
+    """
 
     file: FileShape
     root: Node
     checked: Checked
     problems: Problems
+    folder: FilePath = FilePath()
 
     def written(self, path: Path) -> Node | None:
         """Give what the file has at a place; `None` when it has nothing there."""
@@ -57,7 +63,14 @@ class Sheet:
         shorter = path
         while (node := self.written(shorter)) is None:
             shorter = shorter[:-1]
-        self.problems.add(node.place, path, found, allowed)
+        self.problems.add(node.place, path, found, allowed, file=node.file)
+
+    def elsewhere(self, path: Path, other: Path) -> str:
+        """Name the place of `other` in brackets where it is in another file than `path`; else nothing."""
+        here, there = self.written(path), self.written(other)
+        if here is None or there is None or here.file == there.file:
+            return ""
+        return f" ({there.file}:{there.place})"
 
     def keys(self, path: Path) -> tuple[str, ...]:
         """Give the keys of a mapping as they are written, good or not."""
@@ -105,11 +118,22 @@ def listens(file: FileShape) -> tuple[Listen, ...]:
     """Give the addresses to serve on."""
     if isinstance(file.listen, UnsetType):
         return (Listen(host="127.0.0.1", port=8790),)
-    return tuple(parse_listen(text) for text in _addresses(file.listen))
+    return tuple(_listen(value) for value in _addresses(file.listen))
 
 
-def _addresses(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
+def _addresses(value: str | ListenShape | list[str | ListenShape]) -> list[str | ListenShape]:
+    return value if isinstance(value, list) else [value]
+
+
+def _listen(value: str | ListenShape) -> Listen:
+    if isinstance(value, str):
+        return parse_listen(value)
+    return replace(
+        parse_listen(value.address),
+        mode=None if isinstance(value.mode, UnsetType) else int(value.mode, 8),
+        group=None if isinstance(value.group, UnsetType) else value.group,
+        reuse_port=value.reuse_port is True,
+    )
 
 
 def _judge_listen(sheet: Sheet) -> None:
@@ -120,18 +144,31 @@ def _judge_listen(sheet: Sheet) -> None:
     guarded = sheet.file.insecure is True or (
         tokens is not None and isinstance(tokens.value, list) and len(tokens.value) > 0
     )
-    seen: set[Listen] = set()
-    for index, text in enumerate(_addresses(value)):
-        path: Path = ("listen",)
-        if not isinstance(value, str):
-            path = ("listen", sheet.checked.number(path, index))
-        listen = parse_listen(text)
-        if listen in seen and listen.port != 0:
+    seen: set[str] = set()
+    for index, one in enumerate(_addresses(value)):
+        path: Path = (
+            ("listen", sheet.checked.number(("listen",), index)) if isinstance(value, list) else ("listen",)
+        )
+        listen = _listen(one)
+        if isinstance(one, ListenShape):
+            _judge_keys_of(sheet, path, one, listen)
+            path = (*path, "address")
+        if str(listen) in seen and listen.port != 0:
             sheet.tell(path, f"{as_written(sheet, path)} is listed twice", "keep one of them")
-        seen.add(listen)
+        seen.add(str(listen))
         if is_wide(listen) and not guarded and not sheet.problems.touches(("insecure",)):
             found = f"{as_written(sheet, path)} lets others than this machine in, without any token"
             sheet.tell(path, found, "give auth.tokens, listen on 127.0.0.1 or a unix socket, or set insecure: true")
+
+
+def _judge_keys_of(sheet: Sheet, path: Path, shape: ListenShape, listen: Listen) -> None:
+    """Tell what an address of this kind has not."""
+    for key in ("mode", "group"):
+        if listen.path is None and not isinstance(getattr(shape, key), UnsetType):
+            sheet.tell((*path, key), f"{listen} is no unix socket, which alone has a {key}", "remove it")
+    if listen.path is not None and listen.reuse_port:
+        found = f"{listen} is a unix socket, which nobody can share"
+        sheet.tell((*path, "reuse_port"), found, "remove it")
 
 
 def as_written(sheet: Sheet, path: Path) -> str:
@@ -156,7 +193,7 @@ def _judge_tokens(sheet: Sheet) -> None:
 def _judge_names(sheet: Sheet) -> None:
     """A client's word must lead to one model: ids and aliases share one space."""
     models = sheet.keys(("models",))
-    taken: dict[str, str] = {}
+    taken: dict[str, tuple[str, Path]] = {}
     for name, model in sheet.file.models.items():
         within: Path = ("models", name, "aliases")
         aliases: Sequence[str] = () if isinstance(model.aliases, UnsetType) else model.aliases
@@ -164,11 +201,13 @@ def _judge_names(sheet: Sheet) -> None:
             path = (*within, sheet.checked.number(within, index))
             if alias in models:
                 owner = "this model's own id" if alias == name else "the id of another model"
+                owner += sheet.elsewhere(path, ("models", alias))
                 sheet.tell(path, f"{as_written(sheet, path)} is {owner}", "use a name that leads to one model")
             elif alias in taken:
-                found = f"{as_written(sheet, path)} is already an alias of {taken[alias]}"
+                other, place = taken[alias]
+                found = f"{as_written(sheet, path)} is already an alias of {other}{sheet.elsewhere(path, place)}"
                 sheet.tell(path, found, "use a name that leads to one model")
-            taken.setdefault(alias, name)
+            taken.setdefault(alias, (name, path))
 
 
 def _judge_credentials(sheet: Sheet) -> None:

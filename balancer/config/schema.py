@@ -3,6 +3,9 @@
 It is made of the same structs that the file is decoded into. A schema sees one value at a time: rules
 between keys, and what a regular expression cannot say, are told by `load_config` alone. Text may come from a
 variable, so beside every pattern and list of words a text with `${` in it is allowed.
+
+One file of several need not be whole: in its schema no mapping that another file may complete requires anything.
+What stands in a list is whole there too.
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _VARIABLE: Final = r"\$\{"
 
 
-def json_schema() -> dict[str, Any]:
-    """Describe `balancer.yaml` as JSON Schema 2020-12, with meanings and defaults."""
+def json_schema(*, fragment: bool = False) -> dict[str, Any]:
+    """Describe `balancer.yaml`, or a fragment of `balancer.d`, as JSON Schema 2020-12: with defaults."""
     (top,), definitions = msgspec.json.schema_components(
         [FileShape], schema_hook=_unit, ref_template="#/$defs/{name}"
     )
@@ -28,11 +31,27 @@ def json_schema() -> dict[str, Any]:
     whole = {
         "$schema": DIALECT,
         **definitions.pop(name),
-        "title": "balancer.yaml",
+        "title": "balancer.d/*.yaml" if fragment else "balancer.yaml",
         "$defs": {_short(key): value for key, value in definitions.items()},
     }
     allowed: dict[str, Any] = _rewritten(whole)
+    if fragment:
+        _open(allowed, allowed["$defs"])
     return allowed
+
+
+def _open(part: dict[str, Any], definitions: dict[str, Any]) -> None:
+    """Let a mapping lack what another file may have, and every mapping in it that is not in a list."""
+    part.pop("required", None)
+    if "additionalProperties" in part and "properties" not in part:
+        part.pop("minProperties", None)
+    inside = [part.get("additionalProperties"), *part.get("properties", {}).values(), *part.get("anyOf", ())]
+    for each in inside:
+        if isinstance(each, dict):
+            _open(each, definitions)
+    name = str(part.get("$ref", "")).rpartition("/")[2]
+    if name:
+        _open(definitions[name], definitions)
 
 
 def _unit(kind: type) -> dict[str, Any]:

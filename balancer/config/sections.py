@@ -65,7 +65,7 @@ class BudgetShape(Shape, frozen=True, kw_only=True):
 class ClientCertShape(Shape, frozen=True, kw_only=True):
     """The certificate that probes show; paths are relative to the configuration."""
 
-    cert_file: Annotated[File, told("PEM file of the certificate, and those between it and the authority.")]
+    cert_file: Annotated[File, told("The PEM file of the certificate, and of those between it and the authority.")]
     key_file: Given[Annotated[File, told("PEM file of its key, without a password; default: cert_file.")]] = UNSET
 
 
@@ -377,5 +377,8 @@ class LogShape(Shape, frozen=True, kw_only=True):
         Annotated[Literal["debug", "info", "warning", "error"], told("The least that is logged.", _LOG.level)]
     ] = UNSET
     format: Given[
-        Annotated[Literal["auto", "console", "json"], told("auto: console on a terminal, else JSON.", _LOG.format)]
+        Annotated[
+            Literal["auto", "console", "json", "journal"],
+            told("auto: console on a terminal, journal where standard error is systemd's, else JSON.", _LOG.format),
+        ]
     ] = UNSET

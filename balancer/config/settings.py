@@ -26,17 +26,36 @@ Scope = Literal["read", "report", "admin"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listen:
-    """One address to serve on: a TCP `host` and `port`, or a unix socket `path`."""
+    """One address to serve on: a TCP `host` and `port`, or a unix socket `path`.
+
+    `mode` (permission bits) and `group` are of a unix socket; without them it is as the process makes its files.
+    `reuse_port` is of TCP: several processes share the address, and the kernel chooses among them.
+    """
 
     host: str | None = None
     port: int | None = None
     path: str | None = None
+    mode: int | None = None
+    group: str | None = None
+    reuse_port: bool = False
 
     def __str__(self) -> str:
         if self.path is not None:
             return f"unix:{self.path}"
         host = f"[{self.host}]" if self.host is not None and ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """The files of the API's own TLS; a key in the same file needs no `key_file`.
+
+    With a `client_ca_file` every client has to show a certificate that one of its authorities has signed.
+    """
+
+    cert_file: str
+    key_file: str | None = None
+    client_ca_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,10 +172,10 @@ class Lookout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
-    """What is logged and how; `auto` is console on a terminal and JSON elsewhere."""
+    """What is logged and how; `auto` is console on a terminal, journal under systemd and JSON elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "console", "json"] = "auto"
+    format: Literal["auto", "console", "json", "journal"] = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,11 +188,14 @@ class RetentionSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
-    """What is kept on disk. Units: bytes. Over `max_size` the oldest goes first, whatever its age.
+    """What is kept on disk. Units: seconds, bytes.
 
-    `history` is false where no past is to be kept at all.
+    `history` is false where no past is to be kept at all. Over `max_size` its oldest goes first, whatever its age.
+    Source of the interval: holds begin at ten seconds, so a crash loses about one of them; and a table of 2,000
+    endpoints and 100,000 sessions, 20 MB, is written at 2 MB/s.
     """
 
+    save_interval: float = 10.0
     history: bool = True
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     max_size: int = 1_000_000_000
@@ -184,14 +206,19 @@ class Config(Catalog):
     """A whole configuration: what the core knows and what the rims need. Secrets never print.
 
     `probes` and `credentials` are by endpoint id; a credential is `None` where the provider needs none. `lookouts`
-    are by id too, `status_page:PROVIDER` and `self:TARGET`.
+    are by id too, `status_page:PROVIDER` and `self:TARGET`. `state_dir` is where a restart finds what it keeps;
+    `None` keeps nothing. `files` are those that it was read from; two configurations that say the same are equal
+    wherever it stands.
     """
 
     listen: tuple[Listen, ...] = (Listen(host="127.0.0.1", port=8790),)
+    tls: TlsSettings | None = None
     insecure: bool = False
     tokens: tuple[Token, ...] = ()
     probes: Mapping[str, ProbeSettings] = field(default_factory=dict)
     credentials: Mapping[str, Secret | None] = field(default_factory=dict)
     lookouts: Mapping[str, Lookout] = field(default_factory=dict)
+    state_dir: str | None = None
     store: StoreSettings = field(default_factory=StoreSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    files: tuple[str, ...] = field(default=(), compare=False)

@@ -19,7 +19,7 @@ from msgspec import UNSET, Meta
 from balancer.config.beside import SelfCheckShape, StatusPageShape
 from balancer.config.sections import HealthShape, LogShape, ProbeShape, RoutingShape
 from balancer.config.settings import Scope
-from balancer.config.store import StoreShape
+from balancer.config.storing import StoreShape
 from balancer.config.units import Duration
 from balancer.config.vocabulary import (
     DAY,
@@ -28,9 +28,13 @@ from balancer.config.vocabulary import (
     Alias,
     Clock,
     Day,
+    Directory,
+    File,
     Given,
+    Group,
     Key,
     Modality,
+    Mode,
     ModelId,
     Name,
     Parameter,
@@ -54,6 +58,33 @@ CREDENTIALS_MAX: Final = 20  # of one door: each makes a copy of every endpoint 
 OVERRIDES_MAX: Final = 50  # of one endpoint: each price is looked up among them at every decision
 RPM_MAX: Final = 1_000_000_000  # far above what any provider sells, far below where sums lose exactness
 TPM_MAX: Final = 1_000_000_000_000
+
+
+class ListenShape(Shape, frozen=True, kw_only=True):
+    """An address to serve on, with what only some of them need."""
+
+    address: Annotated[Address, told("host:port, or unix:/path.")]
+    mode: Given[
+        Annotated[Mode, told('Unix sockets: who may connect, as of a file, e.g. "0660"; needs the right to write.')]
+    ] = UNSET
+    group: Given[
+        Annotated[
+            Group, told('Unix sockets: the group that the file is given to; without a mode it is "0660" then.')
+        ]
+    ] = UNSET
+    reuse_port: Given[
+        Annotated[bool, told("TCP: several processes may share the address (SO_REUSEPORT).", False)]
+    ] = UNSET
+
+
+class TlsShape(Shape, frozen=True, kw_only=True):
+    """TLS on every TCP socket of the API. Paths are relative to the configuration; a reload reads them again."""
+
+    cert_file: Annotated[File, told("The PEM file of our certificate, and of those between it and the authority.")]
+    key_file: Given[Annotated[File, told("PEM file of its key, without a password; default: cert_file.")]] = UNSET
+    client_ca_file: Given[
+        Annotated[File, told("PEM file of the authorities whose certificate every client has to show.")]
+    ] = UNSET
 
 
 class TokenShape(Shape, frozen=True, kw_only=True):
@@ -234,10 +265,11 @@ class FileShape(Shape, frozen=True, kw_only=True):
 
     listen: Given[
         Annotated[
-            Address | Annotated[list[Address], Meta(min_length=1, max_length=16)],
-            told("Where to serve: host:port, unix:/path, or a list.", "127.0.0.1:8790"),
+            Address | ListenShape | Annotated[list[Address | ListenShape], Meta(min_length=1, max_length=16)],
+            told("Where to serve: host:port, unix:/path, {address: …, …}, or a list.", "127.0.0.1:8790"),
         ]
     ] = UNSET
+    tls: Given[Annotated[TlsShape | None, told("TLS on every TCP socket; unix sockets stay plain.")]] = UNSET
     insecure: Given[Annotated[bool, told("Serve others than this machine without tokens.", False)]] = UNSET
     auth: Given[Annotated[AuthShape | None, told("Who may use the API.")]] = UNSET
     providers: Annotated[dict[Key, ProviderShape | None], Meta(min_length=1), told("Who serves, by key.")]
@@ -248,5 +280,14 @@ class FileShape(Shape, frozen=True, kw_only=True):
     self_check: Given[
         Annotated[SelfCheckShape | None, told("How we know that we are online ourselves; default: by the probes.")]
     ] = UNSET
-    store: Given[Annotated[StoreShape | None, told("What is kept on disk.")]] = UNSET
+    state_dir: Given[
+        Annotated[
+            Directory | None,
+            told(
+                "Where a restart finds what it keeps, relative to the configuration; none: it keeps nothing. "
+                "Default: $STATE_DIRECTORY, else ./state."
+            ),
+        ]
+    ] = UNSET
+    store: Given[Annotated[StoreShape | None, told("What is kept in state_dir, and how often.")]] = UNSET
     log: Given[Annotated[LogShape | None, told("What is logged and how.")]] = UNSET

@@ -14,7 +14,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from balancer.config.faults import (
     ALIAS_PATTERN,
     DATE_PATTERN,
+    GROUP_PATTERN,
     KEY_PATTERN,
+    MODE_PATTERN,
     MODEL_PATTERN,
     PAGE_PATTERN,
     TAG_PATTERN,
@@ -23,8 +25,11 @@ from balancer.config.faults import (
     address_fault,
     clock_fault,
     date_fault,
+    directory_fault,
+    group_fault,
     header_fault,
     key_fault,
+    mode_fault,
     model_fault,
     name_fault,
     page_url_fault,
@@ -143,10 +148,15 @@ Address = Annotated[
     str,
     text("host:port, [ipv6]:port or unix:/path, e.g. 127.0.0.1:8790", address_fault, pattern=LISTEN_PATTERN),
 ]
+Mode = Annotated[
+    str, text('permissions as chmod takes them, in quotes, e.g. "0660"', mode_fault, pattern=MODE_PATTERN)
+]
+Group = Annotated[str, text("a group's name, e.g. haproxy", group_fault, pattern=GROUP_PATTERN)]
 Day = Annotated[str, text("a day as YYYY-MM-DD", date_fault, pattern=DATE_PATTERN)]
 Clock = Annotated[str, text('HHMM in UTC, e.g. "0830"', clock_fault, pattern=CLOCK_PATTERN)]
 Weekday = Annotated[str, words(*WEEKDAYS)]
 File = Annotated[str, text("a file's path", min_length=1, max_length=1000)]
+Directory = Annotated[str, text("a directory's path, or none", directory_fault, min_length=1, max_length=1000)]
 Pattern = Annotated[str, text("a regular expression of Python", regex_fault, min_length=1)]
 Name = Annotated[str, text("1 to 200 characters", min_length=1, max_length=200)]
 Region = Annotated[str, text("1 to 64 characters, e.g. us or eu-west-1", min_length=1, max_length=64)]

@@ -21,10 +21,14 @@ throws away a warm cache every few dozen turns, though the cache outlives a fail
 the spare; two in a row are no accident any more. OpenRouter's entry is renewed by successes alone; ours by
 decisions too, because many proxies never report.
 
-Memory: one entry a session in least-recently-used order, 260 bytes with its key (measured with 100,000; 104 more
-where it has a spare), so 100,000 sessions, the default, take 26 to 36 MB, and a flood of keys evicts the oldest.
+Memory: one entry a session in least-recently-used order, 306 bytes with its key (measured with 100,000; 104 more
+where it has a spare), so 100,000 sessions, the default, take 31 to 41 MB, and a flood of keys evicts the oldest.
 A session that lapsed keeps its place until it is used again or is the oldest. The endpoint ids are the
 configuration's own strings, not copies. Dumped it is 95 to 140 bytes of JSON.
+
+A dump is told in parts, and decisions are made between them. The entries themselves cannot be walked while they
+change, and to list 100,000 of them takes 8 ms; so their keys are kept a second time, in shards that are listed one
+by one. Their order is not told: whoever restores sorts by the ages.
 
 What this module does not know: whether an endpoint is well (a home is a wish: health comes first), whether the
 provider caches at all, which failures say something of the provider (a 429 leaves the cache as it is: no failure
@@ -33,16 +37,20 @@ here), and whose session it is. A digest is no secret: who guesses a key can fin
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Collection
+from collections import OrderedDict, defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
+from operator import itemgetter
 from typing import Any, Final, NoReturn
 
 from balancer.core.model import StickyPolicy
 
 KEY_SIZE: Final = 16  # bytes; two of 100,000 sessions share a digest with a chance of 1e-29
 FAILURES_MAX: Final = 2  # in a row: by 3 % of accidents this comes once in a thousand turns
+PART_SIZE: Final = 100  # sessions told at once: some tenths of a millisecond
+DUMPED_MAX: Final = 1_000_000  # 140 MB; of more, those with the lowest digests: a fair sample
 SECONDS_MAX: Final = 1e9  # of an age in a dump: thirty years, beyond which it is no age
 
 
@@ -68,11 +76,12 @@ class _Place:
 class Sessions:
     """The homes of the sessions that were used last."""
 
-    __slots__ = ("_policy", "_sessions")
+    __slots__ = ("_policy", "_sessions", "_shards")
 
     def __init__(self, policy: StickyPolicy) -> None:
         self._policy = policy
         self._sessions: OrderedDict[bytes, _Place] = OrderedDict()
+        self._shards: defaultdict[int, dict[bytes, None]] = defaultdict(dict)  # the same keys, by their first byte
 
     def __len__(self) -> int:
         """How many entries take memory; some may have lapsed."""
@@ -101,14 +110,28 @@ class Sessions:
             return (home.endpoint,) if lives else ()
         return (home.endpoint, spare.endpoint) if lives else (spare.endpoint,)
 
-    def dump(self, now: float) -> list[list[Any]]:
-        """What lives at `now`, oldest first, for `restore`.
+    def parts(self, now: float) -> Iterator[list[list[Any]]]:
+        """What lives at `now`, few at a time, for `restore` of all of them; others may be written in between.
 
         Shape: `[digest in hex, home, spare or None]`, a place being `[endpoint, age, ttl or None, confirmed,
-        failures]`. Units: seconds, ages and not moments.
+        failures]`. Units: seconds, ages and not moments; what happened after `now` has the age 0.
         """
+        told = 0
+        for byte in sorted(self._shards):
+            keys = iter(tuple(self._shards.get(byte, ())))
+            while some := tuple(islice(keys, PART_SIZE)):
+                rows = self._told(some, now)
+                yield rows
+                told += len(rows)
+                if told >= DUMPED_MAX:
+                    return
+
+    def _told(self, keys: Iterable[bytes], now: float) -> list[list[Any]]:
         rows: list[list[Any]] = []
-        for key, home in self._sessions.items():
+        for key in keys:
+            home = self._sessions.get(key)
+            if home is None:  # evicted since its shard was listed
+                continue
             places = [
                 _plain(each, now) for each in (home, home.spare) if each is not None and self._lives(each, now)
             ]
@@ -158,10 +181,10 @@ class Sessions:
                 self._move(key, home.spare)
 
     def restore(self, state: object, *, now: float, away: float, known: Collection[str] | None = None) -> None:
-        """Take back what `dump` told, aged by the seconds that we were `away`; what lapsed meanwhile is dropped.
+        """Take back what `parts` told, aged by the seconds that we were `away`; what lapsed meanwhile is dropped.
 
         `known` are the endpoints that still are; `None` believes all. A session that is already here is newer and
-        stays. Raises: ValueError for anything that `dump` does not make, and for an impossible `away`; nothing is
+        stays. Raises: ValueError for anything that `parts` does not make, and for an impossible `away`; nothing is
         changed then.
         """
         if not _is_seconds(away):
@@ -169,7 +192,7 @@ class Sessions:
         if not isinstance(state, list):
             raise ValueError(f"sessions: {_shown(state)} is not a list")
         names: dict[str, str] = {}  # one string for each endpoint, however often the dump spells it
-        restored: OrderedDict[bytes, _Place] = OrderedDict()
+        found: list[tuple[float, bytes, _Place]] = []
         for index, row in enumerate(state):
             key, places = _read_row(row, f"sessions[{index}]", now - away)
             lived = [
@@ -179,11 +202,15 @@ class Sessions:
                 place.endpoint = names.setdefault(place.endpoint, place.endpoint)
             if lived:
                 lived[0].spare = lived[1] if len(lived) > 1 else None
-                restored[key] = lived[0]
+                found.append((max(place.used for place in lived), key, lived[0]))
+        found.sort(key=itemgetter(0))
+        restored = OrderedDict((key, home) for _, key, home in found)
         for key, home in self._sessions.items():
             restored[key] = home
             restored.move_to_end(key)
         self._sessions = restored
+        for key in restored:
+            self._shards[key[0]][key] = None
         self._trim()
 
     # ---- the table above -----------------------------------------------------------------------------
@@ -208,6 +235,7 @@ class Sessions:
         home = self._settle(key, now)
         if home is None:
             home = self._sessions[key] = _Place(endpoint, now, ttl)
+            self._shards[key[0]][key] = None
             self._trim()
             return home, home
         self._sessions.move_to_end(key)
@@ -222,12 +250,14 @@ class Sessions:
     def _move(self, key: bytes, home: _Place | None) -> None:
         if home is None:
             del self._sessions[key]
+            del self._shards[key[0]][key]
         else:
             self._sessions[key] = home
 
     def _trim(self) -> None:
         while len(self._sessions) > self._policy.max_sessions:
-            self._sessions.popitem(last=False)
+            key, _ = self._sessions.popitem(last=False)
+            del self._shards[key[0]][key]
 
 
 # ---- plain values ------------------------------------------------------------------------------------

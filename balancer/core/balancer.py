@@ -15,7 +15,7 @@ but the lease of an endpoint in trial. Wall time it knows only if somebody says 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import inf
 from random import Random
 from typing import Any, Final
@@ -33,16 +33,7 @@ from balancer.core.drains import Drains, meant
 from balancer.core.evidence import Evidence, evidence
 from balancer.core.hearsay import Hearsay
 from balancer.core.lineup import Asked
-from balancer.core.model import (
-    Catalog,
-    Considered,
-    Decision,
-    NoEndpoint,
-    RetryBudget,
-    Source,
-    Transition,
-    enforced,
-)
+from balancer.core.model import Catalog, Considered, Decision, NoEndpoint, RetryBudget, Source, State, Transition
 from balancer.core.notes import Drain
 from balancer.core.outcome import Outcome
 from balancer.core.refusal import UNKNOWN_MODEL, refused, unknown
@@ -86,14 +77,11 @@ class Balancer:
         """
         self._teller.make_room(max(len(catalog.endpoints), len(self._rows)))
         rows, gone = follow(self._catalog, catalog, self._rows, teller=self._teller, random=self._random, now=now)
-        self._rows = rows
-        self._catalog = catalog
+        self._rows, self._catalog = rows, catalog
         self._accounts.apply(catalog, gone)
         self._teller.forget_models(catalog.models)
         self._generation += 1
         self._drains.assign(rows.values())
-        for row in rows.values():
-            row.enforced = enforced(catalog.models[row.endpoint.model], catalog.health)
         self._router = Router(catalog, rows, self._accounts, now=now)
         self._doubt.apply(self._router.fates, gone)
         self._detectors.apply(self._router.fates, rows)
@@ -248,7 +236,11 @@ class Balancer:
 
     def dump(self, *, now: float) -> dict[str, Any]:
         """Tell all that a restart keeps, in values that JSON can spell, changing nothing (see `snapshot`)."""
-        return snapshot.dump(self._catalog, self._rows, self._drains.kept, self._accounts, now=now)
+        return snapshot.joined(self.parts(now=now))
+
+    def parts(self, *, now: float) -> Iterator[dict[str, Any]]:
+        """The same bit by bit, for who cannot wait for all of it: anything may happen in between."""
+        return snapshot.parts(self._catalog, self._rows, self._drains.kept, self._accounts, now=now)
 
     def restore(self, state: object, *, now: float, away: float) -> None:
         """Take back what `dump` told `away` seconds ago. Raises: ValueError, and then nothing is changed."""
@@ -276,7 +268,7 @@ class Balancer:
         asked = router.asked(request)
         if not asked:
             if not reading:
-                self._count(UNKNOWN_MODEL, router.ranking, "model_not_found")
+                self._decisions[UNKNOWN_MODEL, router.ranking, "model_not_found"] += 1
             raise unknown(request, router.names)
         wall = None if self._wall is None else self._wall + now
         count = self._catalog.routing.fallbacks if request.count is None else request.count
@@ -331,7 +323,7 @@ class Balancer:
         )
         if not reading:
             strategy = router.lineups.strategy_of(request, asked[0]).name
-            self._count(refusal.model, strategy, refusal.code)
+            self._decisions[refusal.model, strategy, refusal.code] += 1
         return refusal
 
     def _lease(self, plan: Plan, request: Request, asked: list[Asked], decision: str, now: float) -> RetryBudget:
@@ -348,7 +340,8 @@ class Balancer:
             started = row.health.start_trial(decision=decision, now=now, expires=now + limit)
             row.touch()
             self._teller.changes(row, [started], now, policy)
-        self._count(plan.model.id, plan.strategy, "panic" if plan.panic else "trial" if plan.trial else "selected")
+        result = "panic" if plan.panic else "trial" if plan.trial else "selected"
+        self._decisions[plan.model.id, plan.strategy, result] += 1
         budget = self._accounts.sent(first, request, plan.need, now)
         hanging = self._detectors.sent(first.row, now, policy, doubt=self._doubt)
         if hanging:
@@ -376,8 +369,11 @@ class Balancer:
     def endpoint(self, key: str, *, now: float) -> EndpointView:
         """Take a snapshot of one endpoint. Raises: KeyError when it is not configured."""
         company = self._router.pools[self._rows[key].endpoint.model].rows
-        views = endpoint_views(company, self._catalog, now)
-        return next(view for view in views if view.id == key)
+        return next(view for view in endpoint_views(company, self._catalog, now) if view.id == key)
+
+    def states(self, *, now: float) -> Counter[State]:
+        """How many endpoints are in each state."""
+        return Counter(row.state(now) for row in self._rows.values())
 
     def evidence(self, key: str, *, now: float) -> Evidence:
         """What is known of an endpoint without asking it. Raises: KeyError when it is not configured."""
@@ -394,6 +390,3 @@ class Balancer:
     def transitions(self, after: int) -> list[Transition]:
         """The state changes with a higher number than `after`, oldest first, as far back as remembered."""
         return self._teller.after(after)
-
-    def _count(self, model: str, strategy: str, result: str) -> None:
-        self._decisions[model, strategy, result] += 1

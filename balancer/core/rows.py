@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from random import Random
 
-from balancer.core.model import Catalog
+from balancer.core.model import Catalog, enforced
 from balancer.core.row import Row
 from balancer.core.telling import Teller
 
@@ -39,4 +39,6 @@ def follow(
     for key in known:
         if key not in rows:
             teller.endpoint(now, "endpoint.removed", key, "no longer configured", None)
+    for row in rows.values():
+        row.enforced = enforced(after.models[row.endpoint.model], after.health)
     return rows, {key for key, row in known.items() if rows.get(key) is not row}

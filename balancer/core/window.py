@@ -201,24 +201,26 @@ class Ring:
         Shape: where both have the same bucket the larger amount of each column stands. So no count ever falls, and
         a dump that is restored twice, or where it was made, counts nothing twice.
         """
-        newest = floor(then / self._width)
-        for back, *amounts in told:
+        newest, head = floor(then / self._width), self._head
+        found = [each for each in told if each[0] < BUCKETS and any(each[1:])]
+        if not found:
+            return
+        latest = newest - min(each[0] for each in found)
+        if head is None or latest > head:
+            self._advance(head, latest)
+            head = latest
+        cells, totals = self._cells, self.totals
+        assert cells is not None
+        for back, *amounts in found:
             bucket = newest - back
-            head = self._head
-            if back >= BUCKETS or not any(amounts):
+            if head - bucket >= BUCKETS:
                 continue
-            if head is None or bucket > head:
-                self._advance(head, bucket)
-            elif head - bucket >= BUCKETS:
-                continue
-            cells = self._cells
-            assert cells is not None
-            for column, amount in zip(_ALL, amounts, strict=True):
-                place = bucket % BUCKETS * _COLUMNS + column
-                more = amount - cells[place]
+            place = bucket % BUCKETS * _COLUMNS
+            for column, amount in enumerate(amounts, place):
+                more = amount - cells[column]
                 if more > 0:
-                    cells[place] += more
-                    self.totals[column] += more
+                    cells[column] = amount
+                    totals[column - place] += more
 
     def _gone(self, expired: int) -> tuple[int, int, int]:
         """What the oldest buckets hold, that many of them. Shape: `expired` is 1..BUCKETS-1."""

@@ -61,7 +61,7 @@ KEYS: Final = tuple(key for key, *_ in PROVIDERS)
 
 def config_text(mocks: Sequence[Mock], *, port: int) -> str:
     """The demo's `balancer.yaml`; port 0 lets the kernel choose."""
-    lines = [f"listen: {HOST}:{port}", "providers:"]
+    lines = [f"listen: {HOST}:{port}", "state_dir: none", "providers:"]
     lines += [f"  {mock.key}: {{base_url: {mock.base_url}}}" for mock in mocks]
     lines += ["models:", f"  {MODEL}:", "    context_length: 131072", "    endpoints:"]
     lines += [

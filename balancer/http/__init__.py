@@ -4,7 +4,21 @@
 """
 
 from balancer.http.access import reporters
-from balancer.http.hands import Hands, Unprobed
+from balancer.http.hands import Hands, Healthy, Ready, Reloaded, Unprobed, no_history
 from balancer.http.server import Server
+from balancer.http.sockets import refuse_wide
+from balancer.http.tls import PreparedTls, prepare_tls
 
-__all__ = ["Hands", "Server", "Unprobed", "reporters"]
+__all__ = [
+    "Hands",
+    "Healthy",
+    "PreparedTls",
+    "Ready",
+    "Reloaded",
+    "Server",
+    "Unprobed",
+    "no_history",
+    "prepare_tls",
+    "refuse_wide",
+    "reporters",
+]

@@ -67,10 +67,10 @@ class Api:
         closing = True
         try:
             response = await self._answer(request)
-            if request.content.is_eof():
+            if request.content.is_eof() and not connection.retired:
                 closing = False
             else:
-                response.force_close()  # what is left of the body would be read as the next request
+                response.force_close()  # what is left of a body would be read as the next request
             return response
         finally:
             connection.end(closing=closing)
@@ -99,7 +99,8 @@ class Api:
         route = methods.get(request.method)
         if route is None:
             raise _wrong_method(request.method, path, methods)
-        who = None if route.scope is None else authorize(request, self._config().tokens, route.scope)
+        own = cast("Connection", request.protocol).own  # nobody else holds the other end
+        who = None if own or route.scope is None else authorize(request, self._config().tokens, route.scope)
         return await route.handler(Ask(request, query, who))
 
 

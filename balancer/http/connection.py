@@ -6,13 +6,23 @@ take either: the first byte outside of a request starts a watch, and the request
 at a time is kept per connection, so that a busy one pays a comparison and not a timer per request. A connection
 that never says anything is closed when it has been idle for long; older aiohttp keeps it for ever.
 
+At the end of the daemon a connection retires: what it sent is answered, and the last of these answers says so. Of a
+silent one nobody knows whether its client is sending just now; so before it is closed the kernel is asked what it
+holds of it.
+
 What this module does not know: routes and what they answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import termios
+from array import array
 from collections.abc import Callable
+from contextlib import suppress
+from fcntl import ioctl
 from typing import Any, cast
 
 from aiohttp import web
@@ -25,11 +35,31 @@ from balancer.service.log import Log
 
 
 class Connection(web.RequestHandler):
-    """What aiohttp makes for each connection. `lost` is called when the client is gone."""
+    """What aiohttp makes for each connection. `lost` is called when the client is gone; we are it of an `own`."""
 
-    __slots__ = ("_busy", "_ending", "_limits", "_log", "_silence", "_since", "_watch", "_wire", "lost")
+    __slots__ = (
+        "_busy",
+        "_ending",
+        "_limits",
+        "_log",
+        "_retiring",
+        "_silence",
+        "_since",
+        "_watch",
+        "_wire",
+        "lost",
+        "own",
+    )
 
-    def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, limits: Limits, log: Log) -> None:
+    def __init__(
+        self,
+        manager: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        log: Log,
+        own: bool = False,
+    ) -> None:
         super().__init__(
             manager,
             loop=loop,
@@ -40,8 +70,10 @@ class Connection(web.RequestHandler):
         )
         self._limits = limits
         self._log = log
+        self.own = own
         self._busy = False
         self._ending = False
+        self._retiring = False
         self._since: float | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._silence: asyncio.TimerHandle | None = None
@@ -107,10 +139,28 @@ class Connection(web.RequestHandler):
         if self.lost is not None:
             self.lost()
 
+    def retire(self) -> None:
+        """Answer what was sent already, and take no more."""
+        self._retiring = True
+
     @property
-    def unsent(self) -> bool:
-        """Whether the client has not yet taken all that was written."""
-        return self._wire is not None and self._wire.get_write_buffer_size() > 0
+    def retired(self) -> bool:
+        """Whether the answer that is made now is the last one."""
+        return self._retiring and not self._messages
+
+    def hang_up(self) -> None:
+        """Close the connection if nothing was received that has no answer yet."""
+        waits = self._waiter is not None and not self._waiter.done()
+        if not waits or self._since is not None or self._messages or self._wire is None:
+            return
+        file = self._wire.get_extra_info("socket").fileno()
+        if file < 0 or _held(file) > 0:
+            return
+        if self._wire.get_extra_info("sslcontext") is None and self._wire.get_write_buffer_size() == 0:
+            # The transport closes in a later turn of the loop; a client that sends until then would be cut.
+            with suppress(OSError), socket.socket(fileno=os.dup(file)) as same:
+                same.shutdown(socket.SHUT_WR)
+        self.force_close()
 
     def abort(self) -> None:
         """Close without waiting for a client that does not read."""
@@ -151,6 +201,13 @@ class Connection(web.RequestHandler):
         if isinstance(error, web.RequestPayloadError | HttpProcessingError | ConnectionError):
             return
         self._log.error("request.crashed", reason=str(args[0]) if args else "", exc_info=error)
+
+
+def _held(file: int) -> int:
+    """How many bytes the kernel has received that nobody has read."""
+    count = array("i", [0])
+    ioctl(file, termios.FIONREAD, count)
+    return count[0]
 
 
 def _unparsed(error: HttpProcessingError) -> Refused:

@@ -6,11 +6,54 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
+
 from balancer.config import Config
 from balancer.core.balancer import Balancer
 from balancer.core.history import HistoryAbsent, HistoryQuery, Past
 from balancer.core.outcome import Outcome
 from balancer.service.log import Log
+
+
+class Healthy(Struct, kw_only=True):
+    """Whether the process is alive, and not only its sockets: a supervisor restarts it where this says no.
+
+    Units: seconds. `problems` names what has not run when it should have.
+    """
+
+    healthy: bool
+    event_loop_lag: float
+    problems: list[str]
+
+
+class Ready(Struct, kw_only=True):
+    """Whether traffic may come, and what is missing until it may.
+
+    `first_picture`: every probed endpoint was probed once, or given up. `self_suspect`: we seem to be at fault
+    rather than the providers; reporters are names of tokens.
+    """
+
+    ready: bool
+    missing: list[str]
+    first_picture: bool
+    endpoints: int
+    config_generation: int
+    self_suspect: bool
+    self_suspect_reason: str | None
+    reporters_suspect: list[str]
+    reporters_suspect_reasons: dict[str, str]
+
+
+class Reloaded(Struct, kw_only=True):
+    """What a reload did: the number of the configuration now in force, and how it differs from the one before.
+
+    `at_next_start` are the keys that changed and wait for the next start; `changes` are names, by those of `added`,
+    `removed` and `changed` that have any.
+    """
+
+    config_generation: int
+    at_next_start: list[str]
+    changes: dict[str, list[str]]
 
 
 class Unprobed(Exception):
@@ -36,7 +79,7 @@ class Hands:
     write to the table. `waiting(n)` returns once there are transitions above n, or the daemon is stopping;
     `boot` marks this process in event ids. `probe` raises KeyError for an endpoint that is not there and Unprobed
     for one that cannot be probed now, `reload` ConfigError with the problems or LookupError when there is no
-    file; it gives the keys that wait for the next start. `metrics` takes the Accept header and gives body and
+    file. `metrics` takes the Accept header and gives body and
     content type. `decided` takes the seconds of one decision, `reported` a result (recorded, duplicate, stale,
     rejected) and how many, `recorded` the outcome of each report that counts and the Unix time at which its request
     ended. `history` tells the past; it raises HistoryAbsent and HistoryTooLong.
@@ -50,8 +93,9 @@ class Hands:
     waiting: Callable[[int], Awaitable[None]]
     boot: str
     probe: Callable[[str], Awaitable[dict[str, Any]]]
-    reload: Callable[[], Awaitable[list[str]]]
-    ready: Callable[[], dict[str, Any]]
+    reload: Callable[[], Awaitable[Reloaded]]
+    healthy: Callable[[], Healthy]
+    ready: Callable[[], Ready]
     metrics: Callable[[str], Awaitable[tuple[bytes, str]]]
     decided: Callable[[float], None]
     reported: Callable[[str, int], None]

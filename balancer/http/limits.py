@@ -22,11 +22,13 @@ REASON_MAX: Final = 500  # characters of an operator's reason
 class Limits:
     """Patience with a client. Units: seconds.
 
-    `header`: from its first byte until a request's header is complete. `body`: for the whole body. `idle`: a
-    connection between two requests. `linger`: reading on after an early answer, so that the client sees it.
-    `comment`: between two signs of life on an event stream, and for a client that does not read one.
+    `handshake`: of TLS, from the connection on. `header`: from its first byte until a request's header is complete.
+    `body`: for the whole body. `idle`: a connection between two requests. `linger`: reading on after an early
+    answer, so that the client sees it. `comment`: between two signs of life on an event stream, and for a client
+    that does not read one.
     """
 
+    handshake: float = 5.0  # two round trips and a signature; a phone on a bad net has it in two
     header: float = 10.0
     body: float = 30.0
     idle: float = 75.0  # longer than the 60 s for which most proxies keep an idle upstream connection

@@ -24,6 +24,7 @@ from balancer.core.outcome import KINDS
 from balancer.http import best, chat, operating, parameters, pictures, providers, reading, reports
 from balancer.http.answers import ErrorAnswer, encode
 from balancer.http.events import Event
+from balancer.http.hands import Healthy, Ready, Reloaded
 from balancer.http.question import PARAMETERS
 
 _REF: Final = "#/components/schemas/{name}"
@@ -34,8 +35,8 @@ _TYPES: Final = (
     reports.Report, reports.Batch, reports.Tally,
     reading.ConfigAnswer, providers.ProviderList,
     pictures.EndpointList, pictures.EndpointDetail, pictures.ModelList, pictures.ModelDetail,
-    operating.Drain, operating.Drained, operating.Resume, operating.Resumed, operating.Probe, operating.Reloaded,
-    operating.Healthy, Past,
+    operating.Drain, operating.Drained, operating.Resume, operating.Resumed, operating.Probe,
+    Healthy, Ready, Reloaded, Past,
 )  # fmt: skip
 
 
@@ -176,10 +177,15 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         refusals=(409, 422, *_BODY),
         scope="admin",
     ),
-    ("GET", "/-/healthy"): Operation(told="The process answers.", good=_json("Healthy"), scope=None),
+    ("GET", "/-/healthy"): Operation(
+        told="Whether the process is alive.",
+        good=_json("Healthy"),
+        scope=None,
+        more={"503": {"description": "Not healthy.", "content": {_JSON: {"schema": _ref("NotHealthy")}}}},
+    ),
     ("GET", "/-/ready"): Operation(
-        told="Traffic may come.",
-        good={_JSON: _ref("Ready")},
+        told="Whether traffic may come.",
+        good=_json("Ready"),
         scope=None,
         more={"503": {"description": "Not ready.", "content": {_JSON: {"schema": _ref("NotReady")}}}},
     ),
@@ -265,22 +271,13 @@ def _schemas() -> dict[str, Any]:
         {"required": [one], "properties": {one: {"not": {"type": "null"}}, other: {"type": "null"}}}
         for one, other in (("status", "error"), ("error", "status"))
     ]
-    state = {
-        "ready": {"type": "boolean"},
-        "first_picture": {"type": "boolean", "description": "Every probed endpoint was probed once, or given up."},
-        "endpoints": {"type": "integer"},
-        "config_generation": {"type": "integer"},
-        "self_suspect": {"type": "boolean", "description": "We seem to be at fault rather than the providers."},
-        "self_suspect_reason": {"type": ["string", "null"]},
-        "reporters_suspect": {"type": "array", "items": {"type": "string"}, "description": "Names of tokens."},
-        "reporters_suspect_reasons": {"type": "object", "additionalProperties": {"type": "string"}},
-    }
-    schemas["Ready"] = {"type": "object", "properties": state, "required": ["ready"]}
-    schemas["NotReady"] = {
-        "type": "object",
-        "properties": {**state, "error": _ref("ErrorBody")},
-        "required": ["ready", "error"],
-    }
+    for name in ("Healthy", "Ready"):
+        said = schemas[name]
+        schemas[f"Not{name}"] = {
+            "type": "object",
+            "properties": {**said["properties"], "error": _ref("ErrorBody")},
+            "required": [*said["required"], "error"],
+        }
     schemas["Probed"] = {
         "type": "object",
         "description": "Times in seconds, `certificate_expires` in Unix time, `cost` in USD; null is unknown.",

@@ -17,7 +17,7 @@ from balancer.core.request import NAME_MAX
 from balancer.http.answers import Refused, answer, encode, plain
 from balancer.http.api import Ask
 from balancer.http.body import decode, fields, read
-from balancer.http.hands import Hands, Unprobed
+from balancer.http.hands import Hands, Healthy, Ready, Unprobed
 from balancer.http.limits import BODY_MAX, REASON_MAX, Limits
 from balancer.http.query import pairs
 from balancer.http.reading import unknown_endpoint
@@ -67,19 +67,6 @@ class Resumed(Struct, kw_only=True):
 
     target: str
     endpoints: list[str]
-
-
-class Reloaded(Struct, kw_only=True):
-    """The number of the configuration now in force, and the keys that changed and wait for the next start."""
-
-    config_generation: int
-    at_next_start: list[str]
-
-
-class Healthy(Struct, kw_only=True):
-    """The process answers; nothing else."""
-
-    healthy: bool
 
 
 _drain: Final = msgspec.json.Decoder(Drain)
@@ -136,7 +123,7 @@ class Operating:
         """Read the configuration anew; a body is ignored."""
         await self._body(ask)
         try:
-            waiting = await self._hands.reload()
+            done = await self._hands.reload()
         except ConfigError as error:
             problems = [str(each) for each in error.problems]
             count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
@@ -147,21 +134,19 @@ class Operating:
             ) from None
         except LookupError as error:
             raise Refused(409, str(error)) from None
-        return answer(Reloaded(config_generation=self._hands.balancer.generation, at_next_start=waiting))
+        return answer(done)
 
     async def healthy(self, ask: Ask) -> web.StreamResponse:
-        """Say that the process answers."""
+        """Say whether the event loop and the probe schedules run; 503 when not, with the error beside it."""
         pairs(ask.query, ())
-        return answer(Healthy(healthy=True))
+        state = self._hands.healthy()
+        return answer(state) if state.healthy else _beside(state, f"not healthy: {'; '.join(state.problems)}")
 
     async def ready(self, ask: Ask) -> web.StreamResponse:
         """Say whether traffic may come; 503 when not, with the same fields beside the error."""
         pairs(ask.query, ())
         state = self._hands.ready()
-        if state["ready"]:
-            return answer(state)
-        refusal = Refused(503, "not ready", metadata=state)
-        return plain(encode({**state, "error": refusal.body().error}), status=503)
+        return answer(state) if state.ready else _beside(state, f"not ready: {'; '.join(state.missing)}")
 
     async def metrics(self, ask: Ask) -> web.StreamResponse:
         """Prometheus text or OpenMetrics, as the Accept header wishes."""
@@ -176,6 +161,12 @@ class Operating:
     def _acted(self, ask: Ask, verb: str, **facts: Any) -> None:
         self._hands.changed()
         self._hands.log.info("operator.acted", verb=verb, token=ask.who, **facts)
+
+
+def _beside(state: Healthy | Ready, message: str) -> web.StreamResponse:
+    facts = msgspec.structs.asdict(state)
+    refusal = Refused(503, message, metadata=facts)
+    return plain(encode({**facts, "error": refusal.body().error}), status=503)
 
 
 def _span(given: float | str | None) -> float | None:

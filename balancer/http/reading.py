@@ -17,8 +17,9 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from balancer.config import LogSettings, ProbeSettings, StoreSettings
+from balancer.config import LogSettings, ProbeSettings, TlsSettings
 from balancer.config.secret import Absent, Secret
+from balancer.config.settings import StoreSettings
 from balancer.core.model import STATES, HealthPolicy, Model, Routing
 from balancer.core.view import EndpointView
 from balancer.http.answers import Refused, answer
@@ -51,9 +52,11 @@ class ConfigAnswer(Struct, kw_only=True):
 
     generation: int
     listen: list[str]
+    tls: TlsSettings | None
     tokens: list[TokenItem]
-    log: LogSettings
+    state_dir: str | None
     store: StoreSettings
+    log: LogSettings
     routing: Routing
     health: HealthPolicy
     providers: list[dict[str, Any]]
@@ -142,9 +145,11 @@ class Reading:
             ConfigAnswer(
                 generation=self._hands.balancer.generation,
                 listen=[str(each) for each in config.listen],
+                tls=config.tls,
                 tokens=[TokenItem(name=each.name, scopes=sorted(each.scopes)) for each in config.tokens],
-                log=config.log,
+                state_dir=config.state_dir,
                 store=config.store,
+                log=config.log,
                 routing=config.routing,
                 health=config.health,
                 providers=[_builtins(each) for each in config.providers.values()],

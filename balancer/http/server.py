@@ -1,36 +1,41 @@
-"""Sockets: bind them all or none, and let go of them without losing an answer.
+"""The API on its sockets: begins everywhere or nowhere, and lets go without losing an answer.
 
-Theory of operation: aiohttp's low-level server makes one `Connection` per client. Stopping goes in this order:
-no new connections, event streams end, idle connections close, answers under way get the grace, what is left is
-cut.
+Theory of operation: stopping goes in this order. No connection is taken any more; event streams end; every answer
+from now on says that it is the connection's last. Who has sent something is answered within the grace. Who is
+silent gets a last call, because a client may be sending just now, and is hung up on after it, as soon as the kernel
+holds nothing of it either. What is left at the end of the grace is cut.
 
-What this module does not know: TLS, and sockets that a service manager hands over.
+What this module does not know: where passed sockets come from, and when certificates are rotated.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import Sequence
-from os import strerror
-from pathlib import Path
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 
 from balancer.config import Listen
+from balancer.http.acceptor import Acceptor
 from balancer.http.api import Api
 from balancer.http.connection import Connection
 from balancer.http.events import Events
 from balancer.http.hands import Hands
 from balancer.http.limits import LIMITS, Limits
 from balancer.http.routes import routes
+from balancer.http.sockets import bound, taken_over
+from balancer.http.tls import PreparedTls
 from balancer.service.log import Log
+from balancer.service.sockets import Passed
 
-BACKLOG: Final = 1024  # connections that the kernel holds while the loop is busy
-FLUSH_STEP: Final = 0.01  # s between two looks at what clients have not yet taken
-ALIVE_TIMEOUT: Final = 1.0  # s; a unix socket that somebody serves accepts at once
+# s that a silent connection is kept at the end: one that is used twice a second is surely told to close, and not
+# cut. Longer, and those who wait for the next process would notice.
+LAST_CALL: Final = 0.5
+STEP: Final = 0.01  # s between two looks at who is left
+CUT: Final = 0.05  # s that a handler has to end once it is cancelled; aiohttp waits twice
 
 
 class Server:
@@ -42,67 +47,69 @@ class Server:
         self._events = Events(hands, limits)
         self._api = Api(routes(hands, limits, self._events), config=hands.config, log=hands.log)
         self._listener: _Listener | None = None
-        self._servers: list[asyncio.Server] = []
-        self._paths: list[tuple[Path, int]] = []
+        self._acceptor: Acceptor | None = None
 
-    async def start(self, listen: Sequence[Listen]) -> list[str]:
-        """Bind every address and serve on it; tell the addresses as they became.
+    async def start(
+        self, listen: Sequence[Listen], *, passed: Sequence[Passed] = (), tls: PreparedTls | None = None
+    ) -> list[str]:
+        """Serve on the sockets that were handed over, else on every address; tell the addresses as they became.
 
-        Raises: OSError naming the address that cannot be bound; then none is.
+        Shape: with `tls` on every TCP socket, and never on a unix one.
+        Raises: OSError naming the address or the socket that cannot be served; then none is.
         """
+        sockets = taken_over(passed) if passed else await bound(listen)
         self._listener = _Listener(self._api, limits=self._limits, log=self._log)
-        bound: list[str] = []
-        for each in listen:
-            try:
-                bound += await self._bind(each, self._listener)
-            except OSError as error:
-                self._close()
-                reason = str(error) if error.strerror is None else error.strerror
-                if error.errno is not None and reason.startswith("error while attempting to bind"):
-                    reason = strerror(error.errno)  # asyncio's sentence has the address again
-                raise OSError(error.errno, f"cannot listen on {each}: {reason}") from error
-        return bound
+        context = None if tls is None else tls.context
+        self._acceptor = Acceptor(self._listener, tls=context, limits=self._limits, log=self._log)
+        for each in sockets:
+            self._acceptor.serve(each)
+        return [each.address(tls=tls is not None) for each in sockets]
+
+    def use_tls(self, tls: PreparedTls) -> None:
+        """Use other certificates, and believe other clients, from the next connection on."""
+        if self._acceptor is not None:  # a reload may come while we stop
+            self._acceptor.use(tls.context)
 
     async def stop(self, *, grace: float) -> None:
         """Stop serving: event streams at once, answers under way within `grace` seconds."""
-        self._close()
-        self._events.end()
-        listener = self._listener
-        if listener is None:
+        listener, acceptor = self._listener, self._acceptor
+        if listener is None or acceptor is None:
             return
-        self._listener = None
+        self._listener = self._acceptor = None
+        acceptor.stop()
+        self._events.end()
+        listener.retire()
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + grace
-        connections = [each for each in listener.connections if isinstance(each, Connection)]
-        listener.pre_shutdown()
-        await listener.shutdown(grace / 2)  # aiohttp waits twice: for the handlers, then for their tasks
-        while any(each.unsent for each in connections) and loop.time() < deadline:  # noqa: ASYNC110 - no event tells it
-            await asyncio.sleep(FLUSH_STEP)
-        for each in connections:
-            each.abort()
+        began = loop.time()
+        while (acceptor.opening > 0 or listener.connections) and loop.time() < began + grace:
+            if loop.time() >= began + LAST_CALL:
+                listener.hang_up()
+            await asyncio.sleep(STEP)
+        acceptor.abort()
+        left = listener.connections
+        await listener.shutdown(CUT)
+        for each in left:
+            if isinstance(each, Connection):
+                each.abort()
         await asyncio.sleep(0)  # transports tell their end in the next turn of the loop
 
-    async def _bind(self, listen: Listen, listener: _Listener) -> list[str]:
-        loop = asyncio.get_running_loop()
-        if listen.path is not None:
-            await _refuse_if_served(listen.path)
-            self._servers.append(await loop.create_unix_server(listener, listen.path, backlog=BACKLOG))
-            self._paths.append((Path(listen.path), _inode(listen.path)))
-            return [str(listen)]
-        assert listen.port is not None, "an address is a path, or a host and a port"
-        server = await loop.create_server(listener, listen.host, listen.port, backlog=BACKLOG)
-        self._servers.append(server)
-        return [_url(each) for each in server.sockets]
+    async def ask(self, target: str) -> int:
+        """Ask ourselves with HEAD, over a connection that nobody else can have; the status of the answer.
 
-    def _close(self) -> None:
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
-        for path, inode in self._paths:
-            # Only our own: a successor may have bound the same path by now.
-            if path.exists() and path.stat().st_ino == inode:
-                path.unlink()
-        self._paths.clear()
+        Shape: everything on the way is what others meet, but the listening socket and the token.
+        Raises: OSError, EOFError or ValueError where there is no answer.
+        """
+        if self._listener is None:
+            raise EOFError("the API is closed")
+        ours, theirs = socket.socketpair()
+        with ours:
+            await asyncio.get_running_loop().connect_accepted_socket(partial(self._listener, own=True), theirs)
+            reader, writer = await asyncio.open_connection(sock=ours)
+            try:
+                writer.write(b"HEAD %b HTTP/1.1\r\nHost: balancer\r\nConnection: close\r\n\r\n" % target.encode())
+                return int((await reader.readuntil(b"\r\n")).split(b" ", 2)[1])
+            finally:
+                writer.close()
 
 
 class _Listener(web.Server):
@@ -112,30 +119,26 @@ class _Listener(web.Server):
         super().__init__(api.handle)
         self._limits = limits
         self._log = log
+        self._retiring = False
 
-    def __call__(self) -> Connection:
-        return Connection(self, loop=asyncio.get_running_loop(), limits=self._limits, log=self._log)
+    def __call__(self, *, own: bool = False) -> Connection:
+        return Connection(self, loop=asyncio.get_running_loop(), limits=self._limits, log=self._log, own=own)
 
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if self._retiring and isinstance(handler, Connection):
+            handler.retire()
 
-async def _refuse_if_served(path: str) -> None:
-    # The loop removes a socket file that is in the way: right for a dead daemon's, a theft from a living one.
-    try:
-        async with asyncio.timeout(ALIVE_TIMEOUT):
-            _, writer = await asyncio.open_unix_connection(path)
-    except (FileNotFoundError, ConnectionRefusedError):
-        return
-    except TimeoutError:
-        pass  # its queue is full: somebody has it
-    else:
-        writer.close()
-        await writer.wait_closed()
-    raise OSError(errno.EADDRINUSE, "another process serves this socket")
+    def retire(self) -> None:
+        """Let every connection, also those to come, end with its next answer."""
+        self._retiring = True
+        for each in self._ours():
+            each.retire()
 
+    def hang_up(self) -> None:
+        """Close the connections of which nothing was received."""
+        for each in self._ours():
+            each.hang_up()
 
-def _inode(path: str) -> int:
-    return Path(path).stat().st_ino
-
-
-def _url(bound: socket.socket) -> str:
-    host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if bound.family == socket.AF_INET6 else f"http://{host}:{port}"
+    def _ours(self) -> list[Connection]:
+        return [each for each in self.connections if isinstance(each, Connection)]

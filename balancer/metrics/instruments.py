@@ -8,12 +8,13 @@ A probe may end after a reload removed its provider; what it measured is dropped
 back.
 
 What this module does not know: the clock, HTTP, and the table beyond its view. It is not thread-safe, as the
-table is not: `render` is called in the event loop.
+table is not: `render` and `rendered` are called in the event loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from platform import python_version
 from typing import Final, Literal, get_args
 
@@ -30,9 +31,6 @@ PHASES: Final = ("resolve", "connect", "tls", "request", "first_byte", "first_to
 REPORT_RESULTS: Final = ("recorded", "duplicate", "stale", "rejected")
 """What became of a report: the closed set behind the label `result`."""
 
-STORES: Final = ("history",)
-"""What drops where the disk is in trouble: the closed set behind the label `store`."""
-
 # A decision takes 20-200 µs; 100 ms is a loop that was blocked.
 _DECISION_BUCKETS: Final = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 1e-1)
 # From a loopback connect to the default timeout of a whole probe (10 s); few, as each is five lines a provider.
@@ -41,13 +39,18 @@ _PROBE_BUCKETS: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # Of a healthy loop milliseconds; beyond 5 s a turn is not taken at all.
 _LATE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 
+Store = Literal["state", "history"]
+"""What is kept on disk: the closed set behind the label `store`."""
+
 LeftOut = Literal["late", "busy", "fresh", "budget"]
 """Why a turn was not used for the probe that it was for: the closed set behind the label `reason`."""
 
 _GAUGES: Final[Mapping[str, str]] = {
     "balancer_event_loop_lag_seconds": "How late the event loop ran a timer, measured last.",
+    "balancer_store_saved_timestamp_seconds": "When the state that a restart takes back was saved, in Unix time.",
     "balancer_probes_in_flight": "Probes that run now.",
     "balancer_probe_stretch_ratio": "What all probe intervals are multiplied with, as we are overloaded.",
+    "balancer_tls_certificate_expiry_timestamp_seconds": "When our own certificate ends, in Unix time.",
     "balancer_config_last_reload_successful": "1 if the newest configuration was taken, 0 if it was refused.",
     "balancer_config_last_reload_success_timestamp_seconds": "When a configuration was last taken, in Unix time.",
 }
@@ -72,7 +75,9 @@ class Metrics:
         self._limits: dict[str, tuple[int, float]] = {}
         self._reporters: tuple[str, ...] = ()
         self._lookouts: dict[str, bool | None] = {}
-        self._dropped: dict[str, int] = dict.fromkeys(STORES, 0)
+        self._log_dropped = 0
+        self._store_errors: dict[Store, int] = dict.fromkeys(get_args(Store), 0)
+        self._store_dropped = 0
 
     # ---- counting ------------------------------------------------------------------------------------
 
@@ -107,9 +112,17 @@ class Metrics:
         if expires is not None:
             self._certificates[endpoint] = expires
 
+    def own_certificate(self, expires: float) -> None:
+        """Show until when the certificate of our own TLS is good. Units: Unix seconds."""
+        self._gauges["balancer_tls_certificate_expiry_timestamp_seconds"] = expires
+
     def lag(self, seconds: float) -> None:
         """Show how late the event loop is."""
         self._gauges["balancer_event_loop_lag_seconds"] = seconds
+
+    def log_dropped(self, total: int) -> None:
+        """Show how many log events were lost since the daemon began."""
+        self._log_dropped = total
 
     def scheduler(
         self,
@@ -156,11 +169,6 @@ class Metrics:
         wanted = frozenset(keys)
         self._certificates = {key: at for key, at in self._certificates.items() if key in wanted}
 
-    def dropped(self, store: str, total: int) -> None:
-        """Show how much one of `STORES` has dropped since the start."""
-        assert store in self._dropped, f"{store} is no store that drops; use {', '.join(STORES)}"
-        self._dropped[store] = total
-
     def lookouts(self, keys: Iterable[str]) -> None:
         """Show these lookouts and no others."""
         self._lookouts = {key: self._lookouts.get(key) for key in keys}
@@ -169,6 +177,16 @@ class Metrics:
         """Note how the last probe of a lookout ended."""
         if key in self._lookouts:
             self._lookouts[key] = good
+
+    def stored(self, *, errors: Mapping[Store, int], dropped: int, saved: float | None) -> None:
+        """Show how keeping things on disk fares; what is dropped is history.
+
+        Units: `saved` in Unix seconds; `None`: never yet.
+        """
+        self._store_errors.update(errors)
+        self._store_dropped = dropped
+        if saved is not None:
+            self._gauges["balancer_store_saved_timestamp_seconds"] = saved
 
     def reporters(self, names: Iterable[str]) -> None:
         """Show these reporters and no others."""
@@ -179,10 +197,26 @@ class Metrics:
     def render(self, accept: str) -> tuple[bytes, str]:
         """Write down everything in the format that an `Accept` header asks for; return the body and its type."""
         openmetrics = wants_openmetrics(accept)
-        view = self._view()
-        process = map(collected, self._process.collect())
-        families = [*self._own(), *table_families(view), *reporter_families(view, self._reporters), *process]
+        return exposition(self._families(), openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
+
+    async def rendered(self, accept: str) -> tuple[bytes, str]:
+        """The same, in a turn of the event loop for each family, so that decisions need not wait for all of it.
+
+        Shape: of one view; what the rims count meanwhile is in it or not, family by family.
+        """
+        openmetrics = wants_openmetrics(accept)
+        families: list[Family] = []
+        for family in self._families():
+            families.append(family)
+            await asyncio.sleep(0)
         return exposition(families, openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
+
+    def _families(self) -> Iterator[Family]:
+        view = self._view()
+        yield from table_families(view)
+        yield from reporter_families(view, self._reporters)
+        yield from self._own()
+        yield from map(collected, self._process.collect())
 
     def _own(self) -> list[Family]:
         durations = [series for phases in self._phases.values() for series in phases.values()]
@@ -284,7 +318,7 @@ class Metrics:
                 name="balancer_store_dropped",
                 kind="counter",
                 help="Outcomes and transitions that were never written, after long trouble with the disk.",
-                lines=[line("balancer_store_dropped_total", {"store": key}, n) for key, n in self._dropped.items()],
+                lines=[line("balancer_store_dropped_total", {"store": "history"}, self._store_dropped)],
             ),
             Family(
                 name="balancer_lookout_success",
@@ -294,6 +328,20 @@ class Metrics:
                     line("balancer_lookout_success", {"lookout": key}, int(good))
                     for key, good in self._lookouts.items()
                     if good is not None
+                ],
+            ),
+            Family(
+                name="balancer_log_dropped",
+                kind="counter",
+                help="Log events that were lost because nobody took them in time.",
+                lines=[line("balancer_log_dropped_total", {}, self._log_dropped)],
+            ),
+            Family(
+                name="balancer_store_errors",
+                kind="counter",
+                help="Saves and readings that a disk refused or did not answer.",
+                lines=[
+                    line("balancer_store_errors_total", {"store": key}, n) for key, n in self._store_errors.items()
                 ],
             ),
             *(

@@ -5,7 +5,12 @@ that needs a second request has that counted before it is sent, or does without.
 it, so until then the most that one of that provider cost today is set aside, and no probe begins for which that
 would not be there. While nobody knows what one costs, one goes alone, but for those that somebody asks for by
 name: a budget of USD is exceeded by the first probe of a day at the most, and by those. An answer without usage,
-or an endpoint without prices, costs requests and no USD. All of it lives in memory: a restart begins anew.
+or an endpoint without prices, costs requests and no USD.
+
+A restart gives no day's budget anew: `dump` tells the day and what it has used, with what was set aside for probes
+under way, whose cost nobody will learn. `restore` lets the larger of two figures stand, so that nothing counts
+twice. Of yesterday nothing is taken; of tomorrow, told by a clock that was set back since, all; of a later day,
+told by a clock that was wrong, as if it were of today: or no paid probe would be made until then.
 
 What this module does not know: which probes are paid, and monotonic time.
 """
@@ -14,11 +19,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Any, Final
+
+from msgspec import Meta, Struct, to_builtins
 
 from balancer.config.settings import Budget
+from balancer.core.kept import COUNT_MAX, Count, read
 
 DAY: Final = 86_400.0  # seconds of a UTC day; Unix time has no leap seconds
+
+
+VERSION: Final = 1
+DAY_MAX: Final = 10_000_000  # a UTC day of 27,000 years from now
+USD_MAX: Final = 1e12  # beyond which it is no sum that probes cost
+
+Usd = Annotated[float, Meta(ge=0, le=USD_MAX)]
 
 
 class BudgetSpent(RuntimeError):
@@ -49,6 +64,31 @@ class Hold:
     day: int
     usd: float | None
     requests: int = 1
+
+
+class SpentKept(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Of one provider's day: what was used, the most that a probe cost, and whether it was told to be used up."""
+
+    requests: Count
+    usd: Usd
+    dearest: Usd | None
+    told: bool
+
+
+class BudgetsKept(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What a restart keeps, by provider."""
+
+    version: int
+    day: Annotated[int, Meta(ge=0, le=DAY_MAX)]
+    spent: dict[str, SpentKept]
+
+
+def kept(state: object) -> BudgetsKept:
+    """Take what `Budgets.dump` told. Raises: ValueError with the place, what was found and what is allowed."""
+    found = read(state, BudgetsKept, "budgets")
+    if found.version != VERSION:
+        raise ValueError(f"budgets.version: {found.version} is not known here; use a dump of version {VERSION}")
+    return found
 
 
 class Budgets:
@@ -87,6 +127,21 @@ class Budgets:
         if spent.usd + set_aside + dearest <= budget.usd:
             return None
         return f"{said}, and one costs up to {dearest:.4f}"
+
+    def dump(self) -> dict[str, Any]:
+        """Tell what a restart keeps, in values that JSON can spell, changing nothing."""
+        today = self._today()
+        told: dict[str, SpentKept] = {}
+        for provider, spent in self._spent.items() if today == self._day else ():
+            held = sum(hold.usd for hold in self._held.get(provider, ()) if hold.usd is not None)
+            told[provider] = SpentKept(
+                requests=min(max(0, spent.requests), COUNT_MAX),
+                usd=min(spent.usd + held, USD_MAX),
+                dearest=None if provider not in self._dearest else min(self._dearest[provider], USD_MAX),
+                told=self._told.get(provider) == today,
+            )
+        plain: dict[str, Any] = to_builtins(BudgetsKept(version=VERSION, day=today, spent=told))
+        return plain
 
     # ---- changing ------------------------------------------------------------------------------------
 
@@ -130,6 +185,23 @@ class Budgets:
             return False
         self._told[provider] = today
         return True
+
+    def restore(self, told: BudgetsKept) -> None:
+        """Take back what was told by another process, or by this one."""
+        self._turn_day()
+        if told.day < self._day:
+            return
+        if told.day == self._day + 1:
+            self._day = told.day
+            self._spent.clear()
+            self._dearest.clear()
+        for provider, each in told.spent.items():
+            own = self._spent.get(provider, Spent())
+            self._spent[provider] = Spent(requests=max(own.requests, each.requests), usd=max(own.usd, each.usd))
+            if each.dearest is not None:
+                self._dearest[provider] = max(each.dearest, self._dearest.get(provider, 0.0))
+            if each.told:
+                self._told[provider] = self._day
 
     def _add(self, provider: str, *, requests: int = 0, usd: float = 0.0) -> None:
         before = self._spent.get(provider, Spent())

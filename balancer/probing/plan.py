@@ -79,6 +79,20 @@ class Row:
         """Forget what was found out by asking otherwise than it is asked now."""
         self.bought, self.url_good = Bought(), False
 
+    def answer(self, result: ProbeResult) -> None:
+        """Hand a result to all who wait for it."""
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(result)
+
+    def refuse(self, problem: Exception) -> None:
+        """Tell all who wait for a result why there is none."""
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(problem)
+
     @property
     def priced(self) -> bool:
         """Whether what a paid probe used has a price."""

@@ -48,10 +48,6 @@ LISTEN: Final = 0.5  # s; the same while probes run: what their timeouts are com
 LEFT_OUT: Final[tuple[LeftOut, ...]] = ("late", "busy", "fresh", "budget")
 
 
-def _nothing(*_told: object) -> None:
-    pass
-
-
 class Scheduler:
     """Probes every endpoint at its time, within each provider's limits. `look` tells what is known of one.
 
@@ -68,9 +64,10 @@ class Scheduler:
         rng: random.Random,
         on_result: Callable[[ProbeResult], None],
         look: Callable[[str, float], Evidence],
-        on_spent: Callable[[str, str], None] = _nothing,
-        on_start: Callable[[float], None] = _nothing,
+        on_spent: Callable[[str, str], None] = lambda *_: None,
+        on_start: Callable[[float], None] = lambda *_: None,
         connections: Connections | None = None,
+        budgets: Budgets | None = None,
         kinds: Mapping[ProbeKind, Check] = KINDS,
         stretches: bool = True,
     ) -> None:
@@ -84,7 +81,7 @@ class Scheduler:
         self._kinds = kinds
         self._plan = Plan(rng, stretches=stretches)
         self._lag = Lag()
-        self._budgets = Budgets(wall=wall)
+        self._budgets = Budgets(wall=wall) if budgets is None else budgets
         self._queues: dict[str, deque[Row]] = {}
         self._running: Counter[str] = Counter()
         self._unseen: set[str] = set()
@@ -113,6 +110,10 @@ class Scheduler:
     def left_out(self) -> Mapping[LeftOut, int]:
         """How many turns went without their probe, by reason; a free one may have gone out for a paid one."""
         return {**{reason: self._left_out[reason] for reason in LEFT_OUT}, "late": self._plan.not_run}
+
+    def overdue(self, now: float) -> float:
+        """For how many seconds `run` should have been awake and was not; below 0 while it may sleep."""
+        return now - self._sleeps_until
 
     def due_at(self, endpoint_id: str) -> float | None:
         """When the endpoint's next turn is planned; `None` while it runs or where none is scheduled."""
@@ -177,7 +178,7 @@ class Scheduler:
         self._unseen.discard(key)
         self._connections.forget([key])
         if row.place != "running" or self._group is None:
-            self._refuse(row, RuntimeError(f"{key}: no longer scheduled"))
+            row.refuse(RuntimeError(f"{key}: no longer scheduled"))
 
     # ---- running -------------------------------------------------------------------------------------
 
@@ -193,7 +194,7 @@ class Scheduler:
             self._running.clear()
             self._queues.clear()
             for row in self._plan.rows.values():
-                self._refuse(row, RuntimeError("the probe schedule has stopped"))
+                row.refuse(RuntimeError("the probe schedule has stopped"))
                 if row.place != "planned":
                     self._plan.at(row, row.due)
 
@@ -303,7 +304,7 @@ class Scheduler:
         self._left_out["budget"] += 1
         if self._budgets.is_news(provider):
             self._on_spent(provider, lack)
-        self._refuse(row, BudgetSpent(f"{provider}: today's budget for paid probes is spent: {lack}"))
+        row.refuse(BudgetSpent(f"{provider}: today's budget for paid probes is spent: {lack}"))
         return True
 
     def _start(self, row: Row, settings: ProbeSettings, now: float) -> None:
@@ -338,7 +339,7 @@ class Scheduler:
                 url_good=row.url_good,
             )
         except asyncio.CancelledError:
-            self._refuse(row, RuntimeError("the probe schedule has stopped"))
+            row.refuse(RuntimeError("the probe schedule has stopped"))
             if hold is not None:
                 self._budgets.settle(hold, usd=None, sent=hold.requests)
             raise
@@ -364,7 +365,7 @@ class Scheduler:
         if self._plan.rows.get(result.endpoint) is not row:
             # It led elsewhere when it began: its connection and its evidence belong to nobody now.
             self._connections.forget([result.endpoint])
-            self._answer(row, result)
+            row.answer(result)
             return
         if result.overslept:
             self._plan.miss(row, self._clock())
@@ -379,21 +380,9 @@ class Scheduler:
             row.due = self._clock()
             self._queue(row)  # they asked for the paid kind, and came while a free one ran in its place
         else:
-            self._answer(row, result)
+            row.answer(result)
         if row.due < self._sleeps_until:
             self._wake.set()
-
-    def _answer(self, row: Row, result: ProbeResult) -> None:
-        waiters, row.waiters = row.waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(result)
-
-    def _refuse(self, row: Row, problem: Exception) -> None:
-        waiters, row.waiters = row.waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_exception(problem)
 
     def _paid(self, settings: ProbeSettings) -> bool:
         check = self._kinds.get(settings.kind)

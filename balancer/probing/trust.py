@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 from balancer.probing.failure import Failure
 
+_Stamp = tuple[int, int, int, int]
+
 
 class Trust(NamedTuple):
     """Paths of files: the authorities that are believed (`None`: the system's), and our own certificate and key."""
@@ -31,13 +33,13 @@ class Contexts:
 
     def __init__(self, default: Callable[[], ssl.SSLContext] | ssl.SSLContext) -> None:
         self._default = default
-        self._made: dict[Trust, tuple[tuple[int, ...], ssl.SSLContext]] = {}
+        self._made: dict[Trust, tuple[tuple[_Stamp, ...], ssl.SSLContext]] = {}
 
     def of(self, trust: Trust) -> ssl.SSLContext:
         """Give the context of a combination. Raises: Failure where a file of it cannot be used."""
         if trust == Trust():
             return self._default if isinstance(self._default, ssl.SSLContext) else self._default()
-        stamp = tuple(_written_at(name, path) for name, path in trust._asdict().items() if path is not None)
+        stamp = tuple(_stamp(name, path) for name, path in trust._asdict().items() if path is not None)
         made = self._made.get(trust)
         if made is None or made[0] != stamp:
             made = self._made[trust] = (stamp, _context(trust))
@@ -50,11 +52,13 @@ def default_tls() -> ssl.SSLContext:
     return _context(Trust())
 
 
-def _written_at(name: str, path: str) -> int:
+def _stamp(name: str, path: str) -> _Stamp:
+    """Give what is another when a file was written or replaced, even by one of the same length and time."""
     try:
-        return os.stat(path).st_mtime_ns  # noqa: PTH116  # a path of the configuration, as it is
+        found = os.stat(path)  # noqa: PTH116  # a path of the configuration, as it is
     except OSError as problem:
         raise Failure("probe_invalid", f"{name} {path}: {problem.strerror}") from None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _context(trust: Trust) -> ssl.SSLContext:

@@ -10,6 +10,7 @@ other; what both agree on is how long a second is, and a loop's timer may be lat
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Final
 
 # Linux has it since 2.6.39, macOS and the BSDs under no name that Python knows.
@@ -21,6 +22,21 @@ def monotonic() -> float:
     return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
 
+def boot() -> str | None:
+    """What the system calls its last start, from which `monotonic` counts on Linux; `None` where nobody says."""
+    if _BOOTTIME is None:
+        return None
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+
+
 def wall() -> float:
     """Unix seconds."""
     return time.time()
+
+
+def awake_usec() -> int:
+    """Microseconds of CLOCK_MONOTONIC, which stands still while the machine is suspended: the clock of systemd."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000

@@ -216,7 +216,7 @@ def _faults(episode: EpisodeShape, duration: float) -> Iterator[tuple[str, str, 
         yield "until", f"{duration_text(until)} is before the first", f"use more than {duration_text(episode.at)}"
 
 
-def _line(root: Node, path: Path) -> int:
+def _line(root: Node, path: Path) -> int | None:
     """The line of a place, or of the nearest enclosing place that the file has."""
     node = root
     for step in path:

@@ -102,6 +102,8 @@ async def test_the_schema_is_json(command):
     ran = await command("schema")
     assert ran.status == 0
     assert json.loads(ran.out)["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    fragment = json.loads((await command("schema", "--fragment")).out)
+    assert ("required" in json.loads(ran.out), "required" in fragment) == (True, False)
 
 
 async def test_the_shipped_file_is_good_without_any_key(command):
@@ -425,7 +427,7 @@ async def test_reload_takes_a_good_file_and_refuses_a_bad_one_whole(command, dae
     good = path.read_text()
     path.write_text(good.replace("[large]", "[large, big]"))
     ran = await command("reload", "--url", running.url)
-    assert (ran.status, ran.out) == (0, "reloaded; generation 2\n")
+    assert (ran.status, ran.out) == (0, "reloaded; generation 2\nchanged  models.acme/large: aliases\n")
     assert (await command("best", "big", "--url", running.url)).status == 0
     path.write_text(good.replace("model: large", "modle: large", 1).replace("prompt: 1", "prompt: -1"))
     ran = await command("reload", "--url", running.url)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from balancer.config import Config, ConfigError, Listen, load_config, parse_config
-from balancer.config.load import FILE_MAX
+from balancer.config.files import SIZE_MAX
 from balancer.config.settings import SelfCheck, StatusPage
 
 BROKEN = Path(__file__).parent / "broken"
@@ -174,11 +174,10 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_one_problem_without_a_line(tmp_path: Path) -> None:
     missing = tmp_path / "missing.yaml"
-    for path, reason in ((missing, "No such file or directory"), (tmp_path, "Is a directory")):
-        with pytest.raises(ConfigError) as caught:
-            load_config(path)
-        assert str(caught.value) == f"{path}: {reason}; use a file that can be read"
-        assert caught.value.problems[0].line is None
+    with pytest.raises(ConfigError) as caught:
+        load_config(missing)
+    assert str(caught.value) == f"{missing}: No such file or directory; use a file that can be read"
+    assert caught.value.problems[0].line is None
     with pytest.raises(ConfigError, match="not a file's name"):
         load_config("a\0b")
 
@@ -194,7 +193,7 @@ def test_a_file_that_is_not_utf_8_is_refused_at_its_line(tmp_path: Path) -> None
 def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "balancer.yaml"
     with path.open("wb") as file:
-        file.truncate(FILE_MAX + 1)
+        file.truncate(SIZE_MAX + 1)
     with pytest.raises(ConfigError, match="longer than 16 MiB; use a shorter file"):
         load_config(path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from balancer.config import Config, ConfigError, parse_config
+from balancer.config import Config, ConfigError, Listen, TlsSettings, parse_config
 from balancer.core.model import Endpoint, enforced
 
 TEXT = """
@@ -125,6 +125,32 @@ def test_a_token_that_is_there_is_kept_with_its_scopes() -> None:
 
 def test_a_wide_listen_is_accepted_when_it_is_meant() -> None:
     assert config(TEXT + "listen: 0.0.0.0:80\ninsecure: true\n").listen[0].host == "0.0.0.0"
+
+
+def test_addresses_with_what_only_some_need_are_read() -> None:
+    text = """
+listen:
+  - {address: "unix:/run/b.sock", mode: "0660", group: haproxy}
+  - {address: 127.0.0.1:1, reuse_port: true}
+  - {address: "unix:/run/c.sock", mode: "600"}
+  - 127.0.0.1:2
+"""
+    assert config(TEXT + text).listen == (
+        Listen(path="/run/b.sock", mode=0o660, group="haproxy"),
+        Listen(host="127.0.0.1", port=1, reuse_port=True),
+        Listen(path="/run/c.sock", mode=0o600),
+        Listen(host="127.0.0.1", port=2),
+    )
+    assert config(TEXT + "listen: {address: '[::1]:1'}\n").listen == (Listen(host="::1", port=1),)
+
+
+def test_the_files_of_tls_are_beside_the_configuration() -> None:
+    text = TEXT + "tls: {cert_file: cert.pem, client_ca_file: /etc/ca.pem}\n"
+    found = parse_config(text, source="/etc/balancer/balancer.yaml").tls
+    assert found == TlsSettings(cert_file="/etc/balancer/cert.pem", client_ca_file="/etc/ca.pem")
+    found = parse_config(text.replace("client_ca_file", "key_file"), source="/etc/balancer/balancer.yaml").tls
+    assert found == TlsSettings(cert_file="/etc/balancer/cert.pem", key_file="/etc/ca.pem")
+    assert config(TEXT).tls is config(TEXT + "tls:\n").tls is None
 
 
 def test_a_broken_endpoint_does_not_shift_the_places_of_those_behind_it() -> None:

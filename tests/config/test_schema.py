@@ -134,6 +134,40 @@ def test_the_defaults_that_it_states_are_those_that_hold() -> None:
     assert spelled == small
 
 
+FRAGMENT = jsonschema.Draft202012Validator(json_schema(fragment=True))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {},
+        {"models": {}},
+        {"models": {"x/y": {"health": {"enforce": False}}}},
+        {"providers": {"a": {"variants": {"eu": {"region": "eu"}}, "status_page": {"interval": "1m"}}}},
+        {"routing": {"strategy": "price"}},
+    ],
+)
+def test_a_fragment_need_not_be_whole(part: dict[str, object]) -> None:
+    FRAGMENT.validate(part)
+    assert not VALIDATOR.is_valid(part)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"modls": {}},
+        {"models": {"x/y": {"endpoints": [{"provider": "a"}]}}},
+        {"models": {"x/y": {"endpoints": []}}},
+        {"auth": {"tokens": [{"name": "ops", "scopes": ["admin"]}]}},
+        {"providers": {"a": {"credential": {}}}},
+        {"providers": {"a": {"credential": [{}]}}},
+        {"health": {"hold": "soon"}},
+    ],
+)
+def test_what_is_wrong_in_a_fragment_is_wrong_beside_any_other(part: dict[str, object]) -> None:
+    assert not FRAGMENT.is_valid(part)
+
+
 PROVIDER = {"base_url": "https://a.example"}
 
 
@@ -149,6 +183,11 @@ def endpoint(keys: dict[str, object]) -> dict[str, object]:
         {"listen": "127.0.0.1:${PORT:-8790}"},
         {"routing": None, "health": None, "probe": None, "log": None, "auth": None},
         {"listen": ["127.0.0.1:1", "unix:/run/b.sock"]},
+        {"listen": {"address": "unix:/run/b.sock", "mode": "0660", "group": "haproxy"}},
+        {"listen": ["127.0.0.1:1", {"address": "127.0.0.1:2", "reuse_port": True}, {"address": "unix:/b.sock"}]},
+        {"tls": None},
+        {"tls": {"cert_file": "${CERTIFICATE:-cert.pem}"}},
+        {"tls": {"cert_file": "cert.pem", "key_file": "/etc/key.pem", "client_ca_file": "clients.pem"}},
         {"providers": {"a": {"base_url": "https://a.example", "credential": {"env": "A"}, "limits": None}}},
         {"providers": {"a": {"base_url": "https://a.example", "credential": [{"env": "A"}, {"file": "b"}]}}},
         {"providers": {"a": {"base_url": "https://a.example", "limits": {"rpm": 1, "tpm": None}}}},

@@ -27,7 +27,7 @@ from balancer.config.settings import (
     StoreSettings,
 )
 from balancer.config.shape import LimitsShape, ModelHealthShape, PricingShape
-from balancer.config.store import RetentionShape, StoreShape
+from balancer.config.storing import RetentionShape, StoreShape
 from balancer.core.model import (
     HealthPolicy,
     Limits,

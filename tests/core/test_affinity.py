@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.core.affinity import Sessions, session_key
+from balancer.core.affinity import PART_SIZE, Sessions, session_key
 from balancer.core.model import StickyPolicy
 
 KEY = session_key("chat-1", "openai/gpt-4.1")
@@ -27,6 +27,10 @@ def sessions() -> Sessions:
 def confirmed(sessions: Sessions, endpoint: str = A, *, now: float = 0.0, ttl: float | None = None) -> None:
     sessions.stick(KEY, endpoint, now=now, ttl=ttl)
     sessions.succeeded(KEY, endpoint, now=now, ttl=ttl)
+
+
+def dump(sessions: Sessions, now: float) -> list[Any]:
+    return [row for part in sessions.parts(now) for row in part]
 
 
 # ---- keys --------------------------------------------------------------------------------------------
@@ -364,8 +368,8 @@ def test_reading_changes_nothing(steps: list[Step]) -> None:
         take(unread, step, now)
         for other in (-1e6, 0.0, 50.0, 1e6):
             every_home(read, now + other)
-            read.dump(now + other)
-        assert read.dump(now) == unread.dump(now)
+            dump(read, now + other)
+        assert dump(read, now) == dump(unread, now)
         assert len(read) == len(unread)
 
 
@@ -379,7 +383,7 @@ def test_what_was_restored_is_the_original_aged_by_the_time_away(
     for step, now in zip(before, moments, strict=True):
         take(original, step, now)
     dumped = max([1000.0, *moments])
-    restored.restore(json.loads(json.dumps(original.dump(dumped))), now=7.0, away=float(away))
+    restored.restore(json.loads(json.dumps(dump(original, dumped))), now=7.0, away=float(away))
     shift = dumped + away - 7.0
     for later in (0.0, 1.0, 29.0, 30.0, 100.0, 600.0):
         assert every_home(restored, 7.0 + later) == every_home(original, 7.0 + later + shift)
@@ -398,13 +402,43 @@ def test_a_dump_tells_ages_and_nobodys_session(sessions: Sessions) -> None:
     confirmed(sessions, now=100.0)
     sessions.stick(KEY, B, now=130.0, ttl=300.0)
     sessions.failed(KEY, B, now=131.0)
-    assert sessions.dump(150.0) == [[KEY.hex(), [A, 50.0, None, True, 0], [B, 20.0, 300.0, False, 1]]]
+    assert dump(sessions, 150.0) == [[KEY.hex(), [A, 50.0, None, True, 0], [B, 20.0, 300.0, False, 1]]]
+
+
+def test_sessions_may_come_and_go_while_they_are_told() -> None:
+    keys = [bytes([7]) + number.to_bytes(15) for number in range(1000)]  # all are listed at once
+    crowd = Sessions(StickyPolicy(ttl=600.0, max_sessions=1000))
+    for key in keys:
+        crowd.stick(key, A, now=1.0, ttl=None)
+    told: list[str] = []
+    for number, part in enumerate(crowd.parts(2.0)):
+        assert len(part) <= PART_SIZE
+        told += [row[0] for row in part]
+        for place in range(200 * number, 200 * number + 200):  # each of them evicts the oldest
+            crowd.stick(session_key(f"new-{place}", "m"), B, now=3.0, ttl=None)
+    assert len(told) == len(set(told)) < 1000
+    assert {key.hex() for key in keys if crowd.homes(key, now=3.0)} <= set(told)
+
+
+def test_what_was_evicted_is_not_even_looked_for() -> None:
+    few = Sessions(StickyPolicy(max_sessions=10))
+    for number in range(60_000):
+        few.stick(session_key(str(number), "m"), A, now=1.0, ttl=None)
+    assert len(list(few.parts(1.0))) <= 10
+
+
+def test_the_oldest_gives_way_after_a_restart_too(sessions: Sessions) -> None:
+    for number in (2, 0, 3, 1):
+        sessions.stick(KEYS[number], A, now=float(number), ttl=None)
+    fresh = Sessions(StickyPolicy(max_sessions=2))
+    fresh.restore(dump(sessions, 4.0), now=0.0, away=1.0)
+    assert every_home(fresh, 0.0) == [(), (), (A,), (A,)]
 
 
 def test_what_lapsed_is_neither_dumped_nor_restored(sessions: Sessions) -> None:
     confirmed(sessions, now=0.0)
     confirmed(sessions, B, now=400.0)
-    state = sessions.dump(500.0)
+    state = dump(sessions, 500.0)
     assert len(state) == 1
     later = Sessions(POLICY)
     later.restore(state, now=0.0, away=200.0)
@@ -412,14 +446,14 @@ def test_what_lapsed_is_neither_dumped_nor_restored(sessions: Sessions) -> None:
     latest = Sessions(POLICY)
     latest.restore(state, now=0.0, away=500.0)
     assert len(latest) == 0
-    assert sessions.dump(1000.0) == []
+    assert dump(sessions, 1000.0) == []
 
 
 def test_endpoints_that_are_no_longer_configured_are_not_restored(sessions: Sessions) -> None:
     confirmed(sessions)
     confirmed(sessions, B, now=1.0)
     fresh = Sessions(POLICY)
-    fresh.restore(sessions.dump(2.0), now=0.0, away=1.0, known={B, C})
+    fresh.restore(dump(sessions, 2.0), now=0.0, away=1.0, known={B, C})
     assert fresh.homes(KEY, now=0.0) == (B,)
 
 
@@ -428,7 +462,7 @@ def test_a_session_that_is_already_here_is_newer_than_the_dump(sessions: Session
         sessions.stick(key, A, now=float(number), ttl=None)
     fresh = Sessions(StickyPolicy(max_sessions=3))
     fresh.stick(KEYS[0], C, now=0.0, ttl=None)
-    fresh.restore(sessions.dump(4.0), now=0.0, away=1.0)
+    fresh.restore(dump(sessions, 4.0), now=0.0, away=1.0)
     assert every_home(fresh, 0.0) == [(C,), (), (A,), (A,)]
 
 
@@ -436,7 +470,7 @@ def test_a_failure_before_the_restart_counts_after_it(sessions: Sessions) -> Non
     confirmed(sessions)
     sessions.failed(KEY, A, now=1.0)
     fresh = Sessions(POLICY)
-    fresh.restore(sessions.dump(2.0), now=0.0, away=1.0)
+    fresh.restore(dump(sessions, 2.0), now=0.0, away=1.0)
     fresh.failed(KEY, A, now=1.0)
     assert fresh.homes(KEY, now=1.0) == ()
 
@@ -444,7 +478,7 @@ def test_a_failure_before_the_restart_counts_after_it(sessions: Sessions) -> Non
 def test_a_home_that_answered_before_the_restart_is_not_lost_to_the_next_answer(sessions: Sessions) -> None:
     confirmed(sessions)
     fresh = Sessions(POLICY)
-    fresh.restore(sessions.dump(2.0), now=0.0, away=1.0)
+    fresh.restore(dump(sessions, 2.0), now=0.0, away=1.0)
     fresh.succeeded(KEY, B, now=1.0, ttl=None)
     assert fresh.homes(KEY, now=1.0) == (A, B)
 
@@ -482,11 +516,11 @@ def test_a_state_that_was_never_dumped_is_refused_and_changes_nothing(
     sessions: Sessions, bad: object, where: str
 ) -> None:
     confirmed(sessions, C)
-    before = sessions.dump(1.0)
+    before = dump(sessions, 1.0)
     with pytest.raises(ValueError) as refusal:
         sessions.restore(bad, now=1.0, away=1.0)
     assert str(refusal.value).startswith(where)
-    assert sessions.dump(1.0) == before
+    assert dump(sessions, 1.0) == before
 
 
 @pytest.mark.parametrize("away", [-1.0, float("nan"), float("inf")])

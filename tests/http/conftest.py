@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
@@ -16,7 +17,7 @@ from balancer.core.balancer import Balancer
 from balancer.core.history import HistoryQuery, Latencies, Moment, Past, Point, Series, Uptime
 from balancer.core.model import Endpoint, Model, Pricing, Provider
 from balancer.core.outcome import Outcome
-from balancer.http import Hands, Server
+from balancer.http import Hands, Healthy, Ready, Reloaded, Server
 from balancer.http.limits import LIMITS, Limits
 from balancer.service.log import Log
 
@@ -145,8 +146,19 @@ class World:
         self.changes = 0
         self.decided: list[float] = []
         self.reported: dict[str, int] = {}
-        self.ready: dict[str, Any] = {"ready": True, "first_picture": False}
-        self.reload: Callable[[], Awaitable[list[str]]] = self._reload
+        self.healthy = Healthy(healthy=True, event_loop_lag=0.001, problems=[])
+        self.ready = Ready(
+            ready=True,
+            missing=[],
+            first_picture=False,
+            endpoints=len(configuration.endpoints),
+            config_generation=1,
+            self_suspect=False,
+            self_suspect_reason=None,
+            reporters_suspect=[],
+            reporters_suspect_reasons={},
+        )
+        self.reload: Callable[[], Awaitable[Reloaded]] = self._reload
         self.probe: Callable[[str], Awaitable[dict[str, Any]]] = self._probe
         self.recorded: list[tuple[str, Outcome, float]] = []
         self.queries: list[HistoryQuery] = []
@@ -166,6 +178,7 @@ class World:
             boot="b00t",
             probe=lambda key: self.probe(key),
             reload=lambda: self.reload(),
+            healthy=lambda: self.healthy,
             ready=lambda: self.ready,
             metrics=self._metrics,
             decided=self.decided.append,
@@ -201,9 +214,10 @@ class World:
             raise KeyError(key)
         return {"endpoint": key, "kind": "models", "outcome": "success"}
 
-    async def _reload(self) -> list[str]:
+    async def _reload(self) -> Reloaded:
         self.balancer.apply(self.config, now=self.now)
-        return []
+        changes = {"changed": ["routing.strategy"]}
+        return Reloaded(config_generation=self.balancer.generation, at_next_start=[], changes=changes)
 
     async def _metrics(self, accept: str) -> tuple[bytes, str]:
         kind = "application/openmetrics-text" if "openmetrics" in accept else "text/plain"
@@ -229,6 +243,25 @@ async def serving(configuration: Config | None = None, *, limits: Limits = LIMIT
     finally:
         world.stop()
         await server.stop(grace=1.0)
+
+
+class Passed(NamedTuple):
+    """A socket as a service manager hands it over."""
+
+    name: str
+    socket: socket.socket
+
+
+@pytest.fixture
+def passed() -> Callable[..., Passed]:
+    """Make one: `passed(name, socket)`."""
+    return Passed
+
+
+@pytest.fixture
+def make_world() -> Callable[[], World]:
+    """Make a world without a server."""
+    return lambda: World(make_config())
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ POSTS = ("/v1/best-provider", "/v1/reports", "/v1/drain", "/v1/resume", "/v1/pro
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/nothing", "/v1/models/", "/V1/models", "/v1/%6dodels", "/%E2%82%AC"]
+    "path", ["/", "/v1", "/v1/histories", "/v1/models/", "/V1/models", "/v1/%6dodels", "/%E2%82%AC"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS", "DELETE"])
 async def test_an_unknown_path_is_404_in_the_envelope(

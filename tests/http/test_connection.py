@@ -2,9 +2,14 @@
 
 import asyncio
 import json
+import socket
 from typing import Any
 
 import pytest
+from aiohttp import web
+
+from balancer.http.connection import Connection
+from balancer.http.limits import LIMITS
 
 HEAD = b"Host: x\r\nConnection: close\r\n"
 
@@ -177,3 +182,38 @@ async def test_no_answer_tells_what_we_are_made_of(world: Any, raw: Any) -> None
         answer = await raw(world.port, b"GET " + target + b" HTTP/1.1\r\n" + HEAD + b"\r\n")
         assert b"Server: balancer\r\n" in answer
         assert b"aiohttp" not in answer
+
+
+# ---- the end ----------------------------------------------------------------------------------------------
+
+
+async def test_only_a_silent_connection_is_hung_up_on(until: Any) -> None:
+    made: list[Connection] = []
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        made[0].begin()
+        made[0].end(closing=False)
+        return web.Response(text="fine")
+
+    def connection() -> Connection:
+        made.append(Connection(manager, loop=loop, limits=LIMITS, log=None))  # type: ignore[arg-type]
+        return made[-1]
+
+    loop = asyncio.get_running_loop()
+    manager = web.Server(handle)
+    server = await loop.create_server(connection, "127.0.0.1", 0)
+    with socket.create_connection(server.sockets[0].getsockname()) as client:
+        client.settimeout(5)
+        await until(lambda: len(manager.connections) == 1)
+        await asyncio.sleep(0.02)  # until it waits for its first request
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")  # in the kernel: the loop has had no turn to read it
+        made[0].hang_up()
+        await asyncio.sleep(0.02)
+        made[0].hang_up()  # half of a header was read
+        client.sendall(b"\r\n")
+        assert b"fine" in await asyncio.to_thread(client.recv, 4096)
+        await asyncio.sleep(0.02)
+        made[0].hang_up()
+        assert client.recv(1) == b"", "at once: the transport had no turn to close"
+    server.close()
+    await until(lambda: manager.connections == [])

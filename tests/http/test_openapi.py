@@ -6,6 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 from jsonschema import Draft202012Validator
+from msgspec.structs import replace
 
 from balancer.config import ConfigError, ConfigProblem
 from balancer.core.request import SESSION_MAX
@@ -244,8 +245,10 @@ async def test_refusals_for_want_of_health_are_as_described(world: Any, client: 
 
 
 async def test_refused_reloads_and_readiness_are_as_described(world: Any, client: aiohttp.ClientSession) -> None:
-    world.ready = {"ready": False, "first_picture": False}
+    world.ready = replace(world.ready, ready=False, missing=["sockets"])
     await holds(world, client, "GET", "/-/ready", None, 503)
+    world.healthy = replace(world.healthy, healthy=False, problems=["the event loop has not run for 11 s"])
+    await holds(world, client, "GET", "/-/healthy", None, 503)
 
     async def no_file() -> None:
         raise LookupError("no file")

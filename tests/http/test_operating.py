@@ -4,6 +4,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from msgspec.structs import asdict, replace
 
 from balancer.config import ConfigError, ConfigProblem
 
@@ -110,9 +111,16 @@ async def test_a_probe_is_made_now(world: Any, client: aiohttp.ClientSession) ->
 
 
 async def test_a_reload_tells_the_generation(world: Any, client: aiohttp.ClientSession) -> None:
-    assert await post(client, world, "/-/reload", {}) == (200, {"config_generation": 2, "at_next_start": []})
+    assert await post(client, world, "/-/reload", {}) == (
+        200,
+        {"config_generation": 2, "at_next_start": [], "changes": {"changed": ["routing.strategy"]}},
+    )
     async with client.post(f"{world.url}/-/reload") as response:
-        assert await response.json() == {"config_generation": 3, "at_next_start": []}
+        assert await response.json() == {
+            "config_generation": 3,
+            "at_next_start": [],
+            "changes": {"changed": ["routing.strategy"]},
+        }
 
 
 async def test_a_refused_reload_tells_every_problem(world: Any, client: aiohttp.ClientSession) -> None:
@@ -145,20 +153,26 @@ async def test_a_reload_without_a_file_is_409(world: Any, client: aiohttp.Client
 
 async def test_health_and_readiness_are_told(world: Any, client: aiohttp.ClientSession) -> None:
     async with client.get(f"{world.url}/-/healthy") as response:
-        assert (response.status, await response.json()) == (200, {"healthy": True})
+        assert (response.status, await response.json()) == (200, asdict(world.healthy))
     async with client.get(f"{world.url}/-/ready") as response:
-        assert (response.status, await response.json()) == (200, {"ready": True, "first_picture": False})
+        assert (response.status, await response.json()) == (200, asdict(world.ready))
 
 
-async def test_not_ready_is_503_with_the_same_fields_beside_the_error(
+async def test_neither_ready_nor_healthy_is_503_with_the_same_fields_beside_the_error(
     world: Any, client: aiohttp.ClientSession
 ) -> None:
-    world.ready = {"ready": False, "first_picture": False}
-    async with client.get(f"{world.url}/-/ready") as response:
-        answer = await response.json()
-    assert response.status == answer["error"]["code"] == 503
-    assert (answer["ready"], answer["first_picture"]) == (False, False)
-    assert answer["error"]["metadata"] == {"error_type": "unavailable", "ready": False, "first_picture": False}
+    world.ready = replace(world.ready, ready=False, missing=["sockets", "it is stopping"])
+    world.healthy = replace(world.healthy, healthy=False, problems=["the event loop has not run for 11 s"])
+    for path, state, told in (
+        ("/-/ready", world.ready, "not ready: sockets; it is stopping"),
+        ("/-/healthy", world.healthy, "not healthy: the event loop has not run for 11 s"),
+    ):
+        async with client.get(f"{world.url}{path}") as response:
+            answer = await response.json()
+        error = answer.pop("error")
+        assert (response.status, error["code"], error["message"]) == (503, 503, told)
+        assert answer == asdict(state)
+        assert error["metadata"] == {"error_type": "unavailable", **asdict(state)}
 
 
 @pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text"])

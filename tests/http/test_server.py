@@ -9,11 +9,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from msgspec.structs import asdict
 
 from balancer.config import Listen
 from balancer.http import Server
+from balancer.http.server import LAST_CALL
 
 HEALTHY = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+KEPT = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 async def ask_unix(path: Path) -> bytes:
@@ -157,6 +160,107 @@ async def test_idle_connections_do_not_hold_up_the_end(world: Any, client: aioht
     writer.close()
 
 
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
+    """The status of one answer, and whether it is the connection's last."""
+    async with asyncio.timeout(5):
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+    return int(head.split(b" ")[1]), b"\r\nconnection: close\r\n" in head
+
+
+@pytest.mark.parametrize("asked_before", [False, True], ids=["new", "kept"])
+async def test_what_is_sent_just_after_the_end_began_is_answered_and_told_to_close(
+    world: Any, asked_before: bool
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    if asked_before:
+        writer.write(KEPT)
+        assert await read_answer(reader) == (200, False)
+    else:
+        await asyncio.sleep(0.05)  # until the connection is taken
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(world.server.stop(grace=5.0), name="stop")
+        await asyncio.sleep(LAST_CALL / 2)
+        writer.write(KEPT[:10])
+        await asyncio.sleep(LAST_CALL)  # half of a header is no silence
+        writer.write(KEPT[10:])
+        assert await read_answer(reader) == (200, True)
+        assert await reader.read() == b""
+    writer.close()
+    assert world.lines.lines == []
+
+
+async def test_of_several_requests_at_the_end_all_are_answered_and_the_last_says_so(world: Any) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    writer.write(KEPT)
+    assert await read_answer(reader) == (200, False)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(world.server.stop(grace=5.0), name="stop")
+        await asyncio.sleep(0.05)
+        writer.write(KEPT * 3)
+        assert [await read_answer(reader) for _ in range(3)] == [(200, False), (200, False), (200, True)]
+        assert await reader.read() == b""
+    writer.close()
+
+
+async def test_passed_sockets_go_before_addresses_and_outlive_the_server(
+    world: Any, raw: Any, passed: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "b.sock"
+    with socket.socket(socket.AF_UNIX) as unix, socket.create_server(("127.0.0.1", 0)) as tcp:
+        unix.bind(str(path))
+        unix.listen()
+        port = tcp.getsockname()[1]
+        for _ in range(2):
+            server = Server(world.hands())
+            given = [passed("local", unix.dup()), passed("api", tcp.dup())]
+            addresses = await server.start([Listen(path=str(tmp_path / "other.sock"))], passed=given)
+            assert addresses == [f"unix:{path}", f"http://127.0.0.1:{port}"]
+            assert (await raw(port, HEALTHY)).startswith(b"HTTP/1.1 200 OK")
+            assert (await ask_unix(path)).startswith(b"HTTP/1.1 200 OK")
+            await server.stop(grace=1.0)
+            assert [each.socket.fileno() for each in given] == [-1, -1]
+            assert [each.name for each in tmp_path.iterdir()] == ["b.sock"]
+
+
+async def test_who_waits_at_a_passed_socket_is_answered_by_the_next_server(
+    world: Any, passed: Any, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as tcp:
+        first, second = Server(world.hands()), Server(world.hands())
+        await first.start([], passed=[passed("api", tcp.dup())])
+        async with asyncio.TaskGroup() as tasks:
+            with socket.create_connection(tcp.getsockname()) as waiting:  # in one turn with the end
+                stopping = tasks.create_task(first.stop(grace=1.0), name="stop")
+                waiting.setblocking(False)
+                await asyncio.get_running_loop().sock_sendall(waiting, HEALTHY)
+                await stopping
+                await second.start([], passed=[passed("api", tcp.dup())])
+                async with asyncio.timeout(5):
+                    answer = await asyncio.get_running_loop().sock_recv(waiting, 4096)
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        await second.stop(grace=1.0)
+
+
+async def test_who_waits_at_a_socket_of_our_own_is_answered_before_it_goes(world: Any) -> None:
+    waiting = [socket.create_connection(("127.0.0.1", world.port)) for _ in range(100)]
+    for each in waiting:  # all in one turn of the loop: none of them is taken yet
+        each.sendall(HEALTHY)
+    await world.server.stop(grace=5.0)
+    for each in waiting:
+        with each:
+            each.settimeout(5)
+            assert each.recv(4096).startswith(b"HTTP/1.1 200 OK")
+
+
+async def test_a_stream_of_events_ends_at_the_end(world: Any, client: aiohttp.ClientSession) -> None:
+    async with client.get(f"{world.url}/v1/events") as response:
+        await response.content.readline()
+        async with asyncio.timeout(1):
+            await world.server.stop(grace=30.0)
+            await response.content.read()
+
+
 async def test_half_a_body_does_not_hold_up_the_end(world: Any) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
     writer.write(b"POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
@@ -198,7 +302,7 @@ async def test_an_address_can_be_bound_again_at_once(world: Any, raw: Any) -> No
         (address,) = await server.start([Listen(host="127.0.0.1", port=0)])
         port = int(address.rpartition(":")[2])
         answer = await raw(port, HEALTHY)
-        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"healthy": True}
+        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == asdict(world.healthy)
         await server.stop(grace=1.0)
         again = Server(world.hands())
         await again.start([Listen(host="127.0.0.1", port=port)])

@@ -1,5 +1,6 @@
 """All metrics together: both formats, what the rims told, and what a reload forgets."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -31,7 +32,10 @@ NAMES = [
     "balancer_model_retry_budget_exhausted", "balancer_sessions", "balancer_reporter_reports_total",
     "balancer_reporter_silence_seconds", "balancer_reporter_suspect",
     "balancer_probe_certificate_expiry_timestamp_seconds", "balancer_lookout_success",
-    "balancer_provider_announced", "balancer_store_dropped_total",
+    "balancer_log_dropped_total",
+    "balancer_provider_announced", "balancer_store_errors_total", "balancer_store_saved_timestamp_seconds",
+    "balancer_store_dropped_total",
+    "balancer_tls_certificate_expiry_timestamp_seconds",
 ]  # fmt: skip
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -59,7 +63,9 @@ def busy(metrics: Metrics, table: Balancer) -> None:
     table.announce("near", "partial_outage", now=9.0, lasting=60.0)
     metrics.decided(3e-5)
     metrics.reported("recorded", 3)
+    metrics.own_certificate(1_900_000_000.0)
     metrics.lag(0.002)
+    metrics.log_dropped(12)
     metrics.probe_started(0.01)
     metrics.probe_started(0.0101)
     metrics.scheduler(
@@ -70,7 +76,7 @@ def busy(metrics: Metrics, table: Balancer) -> None:
         limits={"near": (20, 1.5)},
     )
     metrics.reloaded(successful=True, wall=1_700_000_000.0)
-    metrics.dropped("history", 12)
+    metrics.stored(errors={"state": 2}, dropped=12, saved=1_700_000_001.0)
 
 
 def test_every_metric_of_the_contract_is_there_with_help_and_type(metrics: Metrics, table: Balancer) -> None:
@@ -113,6 +119,7 @@ def test_the_rims_counts_start_at_zero(metrics: Metrics, samples: Read) -> None:
             labels = frozenset({("provider", provider), ("phase", phase)})
             assert scrape["balancer_probe_duration_seconds_count", labels] == 0
     assert scrape["balancer_decision_duration_seconds_count", frozenset()] == 0
+    assert scrape["balancer_log_dropped_total", frozenset()] == 0
 
 
 def test_a_gauge_that_nobody_has_set_has_no_sample(metrics: Metrics) -> None:
@@ -141,7 +148,9 @@ def test_what_the_rims_tell_is_shown(metrics: Metrics, table: Balancer, samples:
     assert value("probe_duration_seconds_count", provider="near", phase="tls") == 0
     assert value("probe_cost_usd_total", provider="near") == 0.002
     assert value("event_loop_lag_seconds") == 0.002
+    assert value("log_dropped_total") == 12
     assert value("probe_certificate_expiry_timestamp_seconds", endpoint="acme/small@near") == 1_800_000_000.0
+    assert value("tls_certificate_expiry_timestamp_seconds") == 1_900_000_000.0
     assert value("probes_in_flight") == 2
     assert value("probe_lateness_seconds_bucket", le="0.01") == 1
     assert value("probe_lateness_seconds_bucket", le="0.02") == 2
@@ -234,3 +243,32 @@ def test_a_lookout_is_shown_from_its_first_probe_until_it_is_removed(metrics: Me
     assert shown() == {"status_page:near": 1.0, "self:dns://one": 0.0}
     metrics.lookouts(["self:dns://one"])
     assert shown() == {"self:dns://one": 0.0}
+
+
+async def test_what_is_written_in_turns_is_what_is_written_at_once_and_others_run_between(
+    metrics: Metrics, table: Balancer
+) -> None:
+    turns = 0
+    done = asyncio.Event()
+
+    async def others() -> None:
+        nonlocal turns
+        while not done.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(others(), name="others")
+        bodies = [await metrics.rendered(accept) for accept in ("", OPENMETRICS)]
+        done.set()
+    for (body, kind), accept in zip(bodies, ("", OPENMETRICS), strict=True):
+        at_once, same_kind = metrics.render(accept)
+        assert kind == same_kind
+        assert still(body) == still(at_once)
+    families = at_once.count(b"# TYPE ")
+    assert turns >= 2 * families
+
+
+def still(body: bytes) -> list[bytes]:
+    """The lines that do not move by themselves: the process goes on between two scrapes."""
+    return [line for line in body.splitlines() if not line.startswith(b"process_")]

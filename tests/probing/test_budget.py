@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from balancer.config.settings import Budget
-from balancer.probing.budget import DAY, Budgets, Spent
+from balancer.probing.budget import DAY, Budgets, Spent, kept
 
 ONE = Budget(requests=5, usd=1.0)
 
@@ -117,3 +122,118 @@ def test_that_it_is_used_up_is_news_once_a_day_for_each_provider() -> None:
     assert [budgets.is_news(provider) for provider in ("one", "one", "two", "two")] == [True, False, True, False]
     wall[0] += DAY
     assert budgets.is_news("one")
+
+
+# ---- a restart ---------------------------------------------------------------------------------------
+
+
+def restarted(budgets: Budgets, *, wall: float) -> Budgets:
+    new = Budgets(wall=lambda: wall)
+    new.restore(kept(json.loads(json.dumps(budgets.dump(), allow_nan=False))))
+    return new
+
+
+def test_a_restart_gives_no_second_budget_and_tells_its_end_once() -> None:
+    old = Budgets(wall=lambda: 10 * DAY)
+    buy(old, "one", 0.4)
+    buy(old, "one", 0.3)
+    buy(old, "two")
+    assert old.is_news("two")
+    new = restarted(old, wall=10 * DAY + 60.0)
+    assert [new.spent(provider) for provider in ("one", "two", "three")] == [
+        Spent(requests=2, usd=0.7),
+        Spent(requests=1),
+        Spent(),
+    ]
+    assert new.lack("one", ONE, priced=True) == "2 of 5 requests, 0.7000 of 1 USD, and one costs up to 0.4000"
+    assert [new.is_news(provider) for provider in ("one", "two")] == [True, False]
+
+
+def test_what_was_under_way_counts_with_what_was_set_aside_for_it() -> None:
+    old = Budgets(wall=lambda: 10 * DAY)
+    buy(old, "one", 0.4)
+    for priced in (True, False):
+        old.begin("one", priced=priced)
+    assert restarted(old, wall=10 * DAY).spent("one") == Spent(requests=3, usd=0.8)
+
+
+@pytest.mark.parametrize(
+    ("later", "spent"),
+    [
+        (0.0, Spent(requests=1, usd=0.4)),
+        (1.0, Spent()),
+        (-1.0, Spent(requests=1, usd=0.4)),
+        (-400.0, Spent(requests=1, usd=0.4)),
+    ],
+)
+def test_of_another_day_nothing_is_taken_but_what_a_clock_that_was_set_back_had_spent(
+    later: float, spent: Spent
+) -> None:
+    old = Budgets(wall=lambda: 1000 * DAY)
+    buy(old, "one", 0.4)
+    wall = (1000 + later) * DAY
+    assert restarted(old, wall=wall).spent("one") == spent
+
+
+def test_a_clock_that_was_years_ahead_stops_no_probe_for_years() -> None:
+    old = Budgets(wall=lambda: 9000 * DAY)
+    buy(old, "one", 1.0)
+    wall = [1000 * DAY]
+    new = Budgets(wall=lambda: wall[0])
+    new.restore(kept(old.dump()))
+    assert new.lack("one", ONE, priced=True) is not None
+    wall[0] += DAY
+    assert new.spent("one") == Spent()
+
+
+def test_of_two_figures_the_larger_stands_however_often_it_is_told() -> None:
+    budgets = Budgets(wall=lambda: 10 * DAY)
+    buy(budgets, "one", 0.4)
+    told = kept(budgets.dump())
+    buy(budgets, "one", 0.1)
+    for _ in range(2):
+        budgets.restore(told)
+    assert budgets.spent("one") == Spent(requests=2, usd=0.5)
+
+
+def test_what_was_spent_yesterday_is_not_told() -> None:
+    wall = [10 * DAY]
+    budgets = Budgets(wall=lambda: wall[0])
+    buy(budgets, "one", 0.4)
+    wall[0] += DAY
+    assert budgets.dump() == {"version": 1, "day": 11, "spent": {}}
+
+
+GOOD = {"requests": 1, "usd": 0.5, "dearest": None, "told": False}
+
+
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [
+        (None, "budgets: Expected `object`, got `null`"),
+        ({}, "budgets: Object missing required field `version`"),
+        ({"version": 2, "day": 1, "spent": {}}, "budgets.version: 2 is not known here; use a dump of version 1"),
+        ({"version": 1, "day": -1, "spent": {}}, "budgets.day: Expected `int` >= 0"),
+        ({"version": 1, "day": 1, "spent": {"a": {**GOOD, "requests": -1}}}, "requests: Expected `int` >= 0"),
+        ({"version": 1, "day": 1, "spent": {"a": {**GOOD, "usd": float("nan")}}}, "usd: Expected `float`"),
+        ({"version": 1, "day": 1, "spent": {"a": {**GOOD, "usd": 1e13}}}, "usd: Expected `float` <= "),
+        ({"version": 1, "day": 1, "spent": {"a": {**GOOD, "more": 1}}}, "Object contains unknown field `more`"),
+    ],
+)
+def test_what_no_dump_says_is_refused_with_its_place(state: Any, problem: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        kept(state)
+    assert problem in str(refused.value)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.none() | st.floats(0, 5), st.booleans()), max_size=20),
+    st.integers(0, 3),
+)
+def test_a_dump_that_is_restored_is_the_same_dump(told: list[tuple[str, float | None, bool]], days: int) -> None:
+    old = Budgets(wall=lambda: (10 + days) * DAY)
+    for provider, usd, news in told:
+        buy(old, provider, usd)
+        if news:
+            old.is_news(provider)
+    assert restarted(old, wall=(10 + days) * DAY).dump() == old.dump()

@@ -27,3 +27,8 @@ def test_monotonic_goes_on_while_the_machine_is_suspended():
     text = "import time; from balancer.service import clock; print(clock.monotonic() - time.monotonic())"
     found = subprocess.run([*namespace, sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert 86_399.0 < float(found.stdout) < 86_401.0
+
+
+def test_the_clock_of_systemd_is_the_one_without_the_time_of_sleep():
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    assert before <= clock.awake_usec() <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000

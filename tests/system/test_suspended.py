@@ -1,7 +1,6 @@
 """A machine that slept for a minute in the middle of its probes: nobody is ejected for it."""
 
 import asyncio
-import json
 import os
 import signal
 
@@ -73,9 +72,8 @@ async def test_a_minute_of_sleep_ejects_nobody(daemon, http, slow_server):
 
     await until(probed_again)
     assert await healthy()
-    events = [json.loads(line) for line in running.log().splitlines()]
-    assert [each for each in events if each["event"] == "endpoint.ejected"] == []
-    assert [each["reason"] for each in events if each["event"] == "self.suspected"]
+    assert [each["reason"] for each in await running.told("self.suspected")]
+    assert [each for each in running.events() if each["event"] == "endpoint.ejected"] == []
     async with http.get(f"{running.url}/-/ready") as answer:
         assert (await answer.json())["self_suspect"] is False
     async with http.get(f"{running.url}/metrics") as answer:

@@ -1,7 +1,6 @@
 """Status pages and our own reach through the daemon as a real process."""
 
 import asyncio
-import json
 import re
 
 import aiohttp
@@ -56,9 +55,12 @@ async def test_where_no_target_answers_even_a_single_provider_is_not_blamed(daem
     assert re.search(r'balancer_lookout_success\{lookout="self:tcp://127.0.0.1:\d+"\} 0\n', text)
     assert 'balancer_lookout_success{lookout="status_page:one"} 0\n' in text
     assert "balancer_self_suspect 1\n" in text
-    events = [json.loads(line) for line in running.log().splitlines()]
-    assert not [each for each in events if each["event"] == "endpoint.ejected"]
-    (unread,) = {each["detail"] for each in events if each.get("lookout") == "status_page:one"}
+    assert not [each for each in running.events() if each["event"] == "endpoint.ejected"]
+    (unread,) = {
+        each["detail"]
+        for each in await running.told("lookout.failed", count=2)
+        if each["lookout"] == "status_page:one"
+    }
     assert unread.startswith("the status page is in no known format")
 
 
@@ -103,12 +105,11 @@ async def test_what_a_status_page_tells_is_told_lowers_and_ejects_nobody(daemon,
         async with http.get(f"{running.url}/v1/providers") as answer:
             (provider,) = (await answer.json())["providers"]
         assert provider["announced"] is None
-        events = [json.loads(line) for line in running.log().splitlines()]
-        told = [each for each in events if each["event"] == "provider.announced"]
+        told = await running.told("provider.announced", count=2)
         assert [(each["provider"], each["reason"]) for each in told] == [
             ("one", "its status page says partial outage"),
             ("one", "its status page tells of no trouble any more"),
         ]
-        assert not [each for each in events if each["event"] == "endpoint.ejected"]
+        assert not [each for each in running.events() if each["event"] == "endpoint.ejected"]
     finally:
         await runner.cleanup()

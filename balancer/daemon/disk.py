@@ -1,0 +1,135 @@
+"""What the daemon keeps on disk: the state that a restart takes back, and the past.
+
+Theory of operation: both live in `state_dir`, each with a thread of its own, and both are handed what to keep and
+never ask. The state is taken back before anything is decided, and saved last, when nothing changes it any more.
+Without a `state_dir` nothing is kept, and every call here does nothing.
+
+What this module does not know: what a disk can do wrong; `store` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from balancer.config import Config
+from balancer.core.balancer import Balancer
+from balancer.core.history import HistoryQuery, Past
+from balancer.core.model import Source, Transition
+from balancer.core.outcome import Outcome
+from balancer.core.snapshot import joined
+from balancer.http import no_history
+from balancer.metrics import Metrics
+from balancer.probing import Budgets, budgets_kept
+from balancer.service import clock
+from balancer.service.log import Log
+from balancer.store import Directory, History, Keeper, Sections
+
+PATIENCE: Final = 4.0  # s for the last save, and again for the past; a disk that needs longer is not well
+
+_WELL: Final = frozenset({"healthy", "unverified", "recovering"})
+
+
+class Disk:
+    """The state and the past of one daemon."""
+
+    def __init__(self, config: Config, balancer: Balancer, budgets: Budgets, *, log: Log) -> None:
+        self._balancer = balancer
+        self._budgets = budgets
+        self._keeper: Keeper | None = None
+        self._history: History | None = None
+        if config.state_dir is None:
+            return
+        directory = Path(config.state_dir)
+        self._keeper = Keeper(
+            Directory(directory),
+            interval=config.store.save_interval,
+            dump=self._dump,
+            take=self._take,
+            clock=clock.monotonic,
+            wall=clock.wall,
+            boot=clock.boot(),
+            log=log,
+        )
+        if config.store.history:
+            self._history = History(directory, config.store, log=log, clock=clock.monotonic, wall=clock.wall)
+
+    # ---- starting and ending -------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Take back what is kept. Raises: OSError where another daemon keeps its own there."""
+        if self._keeper is not None:
+            await self._keeper.open()
+        if self._history is not None:
+            self._history.start()
+            found = self._balancer.view(now=clock.monotonic()).endpoints
+            out = [(each.id, each.state) for each in found if each.state not in _WELL]
+            self._history.started(out, wall=clock.wall())
+
+    async def run(self) -> None:
+        """Save the state again and again, until cancelled."""
+        if self._keeper is not None:
+            await self._keeper.run()
+
+    async def close(self) -> None:
+        """Save what there is, and let go."""
+        if self._keeper is not None:
+            await self._keeper.close(patience=PATIENCE)
+        if self._history is not None:
+            await self._history.close(PATIENCE)
+
+    def follow(self, config: Config) -> None:
+        """Keep as much and as often as this configuration says; where, is for the next start."""
+        if self._keeper is not None:
+            self._keeper.interval = config.store.save_interval
+        if self._history is not None:
+            self._history.follow(config.store)
+
+    # ---- what is kept --------------------------------------------------------------------------------
+
+    def outcome(self, endpoint: str, outcome: Outcome, *, source: Source, ended: float, cost: float | None) -> None:
+        """Keep one outcome, which ended at that Unix time. Units: `cost` in USD."""
+        if self._history is not None:
+            self._history.outcome(endpoint, outcome, source=source, wall=ended, cost=cost)
+
+    def transition(self, transition: Transition) -> None:
+        """Keep one transition; an operator's word is saved at once."""
+        if self._history is not None:
+            self._history.transition(transition, now=clock.monotonic(), wall=clock.wall())
+        if self._keeper is not None and transition.event in ("endpoint.drained", "endpoint.resumed"):
+            self._keeper.save_soon()
+
+    def tick(self) -> None:
+        """Hand over what was gathered, where it is time."""
+        if self._history is not None:
+            self._history.tick(now=clock.monotonic(), wall=clock.wall())
+
+    async def past(self, query: HistoryQuery) -> Past:
+        """Answer a question about the past. Raises: HistoryAbsent, HistoryTooLong."""
+        return await (no_history(query) if self._history is None else self._history.read(query))
+
+    def show(self, metrics: Metrics) -> None:
+        """Show how the disk fares."""
+        keeper, history = self._keeper, self._history
+        metrics.stored(
+            errors={
+                "state": 0 if keeper is None else keeper.errors,
+                "history": 0 if history is None else history.errors,
+            },
+            dropped=0 if history is None else history.dropped,
+            saved=None if keeper is None else keeper.saved,
+        )
+
+    # ---- the state, in parts -------------------------------------------------------------------------
+
+    def _dump(self, now: float) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        yield "budgets", self._budgets.dump()
+        for part in self._balancer.parts(now=now):
+            yield "table", part
+
+    def _take(self, sections: Sections, now: float, away: float) -> None:
+        budgets = [budgets_kept(each) for each in sections.get("budgets", ())]  # refused before anything is taken
+        self._balancer.restore(joined(sections.get("table", ())), now=now, away=away)
+        for each in budgets:
+            self._budgets.restore(each)

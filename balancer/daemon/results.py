@@ -1,0 +1,109 @@
+"""What probes and lookouts found → the table, the metrics and the log.
+
+Theory of operation: a result of an endpoint is recorded as any outcome is; how long it took is left out where our
+own event loop stood still meanwhile. Lookouts are no endpoints: a status page announces, and a check of our own
+reach says whether we are online. Whatever a reload has removed while its probe was under way is dropped.
+
+What this module does not know: when anything is probed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import structs
+
+from balancer.config import Config
+from balancer.core.balancer import Balancer
+from balancer.core.outcome import COUNTS
+from balancer.daemon.disk import Disk
+from balancer.daemon.pulse import Pulse
+from balancer.metrics import Metrics
+from balancer.probing import ProbeResult
+from balancer.service import clock
+from balancer.service.log import Log
+
+READINGS: Final = 5  # of a status page that may fail before nobody knows what it says
+
+
+class Results:
+    """Takes every result of both schedules. `config` is the one in force."""
+
+    def __init__(
+        self,
+        balancer: Balancer,
+        *,
+        config: Callable[[], Config],
+        pulse: Pulse,
+        metrics: Metrics,
+        disk: Disk,
+        changed: Callable[[], None],
+        log: Log,
+    ) -> None:
+        self._balancer = balancer
+        self._config = config
+        self._pulse = pulse
+        self._metrics = metrics
+        self._disk = disk
+        self._changed = changed
+        self._log = log
+
+    def probed(self, result: ProbeResult) -> None:
+        """Take a result of an endpoint."""
+        now = clock.monotonic()
+        endpoint = self._config().endpoints.get(result.endpoint)
+        if endpoint is None:
+            return
+        self._pulse.notice_stall(now)  # the ticker wakes at the same moment, and perhaps later
+        outcome = result.outcome
+        if result.began < self._pulse.stalled:  # it worked, and how long it took is our own time
+            outcome = structs.replace(outcome, latency=None, ttft=None)
+        self._balancer.record(
+            result.endpoint,
+            outcome,
+            now=now,
+            source="probe",
+            age=max(0.0, now - result.ended),
+            duration=result.ended - result.began,
+        )
+        ended = clock.wall() - (now - result.ended)
+        self._disk.outcome(result.endpoint, outcome, source="probe", ended=ended, cost=result.cost)
+        self._metrics.probed(endpoint.provider, result.phases, result.cost)
+        self._metrics.certificate(endpoint.id, result.certificate_expires)
+        self._tell(result)
+        self._changed()
+
+    def looked_out(self, result: ProbeResult) -> None:
+        """Take a result of a lookout."""
+        now = clock.monotonic()
+        lookout = self._config().lookouts.get(result.endpoint)
+        if lookout is None:
+            return
+        self._pulse.notice_stall(now)
+        kind, place = result.outcome.kind, lookout.endpoint
+        if result.kind == "self" and kind != "probe_invalid":  # which is no word about the network
+            fault = None if kind == "success" else kind
+            self._balancer.reached(result.endpoint, fault, began=result.began, now=now)
+        if result.announced is not None:
+            level, detail = result.announced
+            lasting = lookout.settings.interval * READINGS
+            self._balancer.announce(place.provider, level, detail=detail, now=now, lasting=lasting)
+        self._metrics.looked_out(result.endpoint, good=kind == "success")
+        facts = {"lookout": result.endpoint, "outcome": kind, "status": result.outcome.status}
+        if result.bug is not None:
+            self._log.error("probe.crashed", **facts, traceback=result.bug)
+        elif kind != "success":
+            tell = self._log.warning if kind == "probe_invalid" else self._log.info
+            tell("lookout.failed", **facts, detail=result.outcome.detail)
+        self._changed()
+
+    def _tell(self, result: ProbeResult) -> None:
+        outcome = result.outcome
+        facts = {"endpoint": result.endpoint, "outcome": outcome.kind, "status": outcome.status}
+        if result.bug is not None:
+            self._log.error("probe.crashed", **facts, traceback=result.bug)
+        elif outcome.kind == "probe_invalid":
+            self._log.warning("probe.rejected", **facts, detail=outcome.detail)
+        elif COUNTS[outcome.kind] == "failure" or outcome.kind == "local":
+            self._log.info("probe.failed", **facts, detail=outcome.detail)

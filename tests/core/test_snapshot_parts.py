@@ -1,0 +1,115 @@
+"""A dump that is told bit by bit, while decisions, reports and reloads go on between the bits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from balancer.core.balancer import Balancer
+from balancer.core.model import Catalog, Endpoint, HealthPolicy, Limits, Pricing, Provider
+from balancer.core.model import Model as CatalogModel
+from balancer.core.outcome import Outcome
+from balancer.core.request import Request
+from balancer.core.snapshot import joined
+
+MODEL = "author/slug"
+TAGS = ("alpha", "beta", "gamma", "delta")
+LATER = 5000.5
+
+
+def world(*, tags: tuple[str, ...] = TAGS, windows: tuple[float, ...] = HealthPolicy().windows) -> Catalog:
+    endpoints = {
+        f"{MODEL}@{tag}": Endpoint(
+            id=f"{MODEL}@{tag}",
+            model=MODEL,
+            tag=tag,
+            provider=tag,
+            provider_name=tag,
+            upstream_model="upstream",
+            base_url=f"https://{tag}.example",
+            pricing=Pricing(prompt=1.0, completion=1.0),
+            identity="1",
+            quota=tag,
+            limits=Limits(rpm=100),
+        )
+        for tag in tags
+    }
+    return Catalog(
+        providers={tag: Provider(key=tag, name=tag) for tag in tags},
+        models={MODEL: CatalogModel(id=MODEL, name=MODEL, endpoints=tuple(endpoints))},
+        endpoints=endpoints,
+        health=HealthPolicy(windows=windows),
+    )
+
+
+def lived() -> Balancer:
+    table = Balancer(world(), seed=1)
+    for number in range(200):
+        kind = "server_error" if number % 7 == 0 else "success"
+        table.record(f"{MODEL}@{TAGS[number % 4]}", Outcome(kind=kind, latency=1.0), now=100.0 + number)
+        table.best(Request(model=MODEL, session_id=f"chat-{number}"), now=100.0 + number)
+    table.drain("beta", now=300.0)
+    return table
+
+
+def test_the_parts_are_the_dump_in_whatever_order_they_come() -> None:
+    table = lived()
+    told = list(table.parts(now=301.0))
+    assert len(told) > 4
+    whole = table.dump(now=301.0)
+    assert joined(told) == whole
+    Random(3).shuffle(told)
+    shuffled = joined(told)
+    for either in (shuffled, whole):
+        either["sessions"].sort()
+    assert json.loads(json.dumps(shuffled)) == json.loads(json.dumps(whole))
+
+
+def test_joining_changes_no_part() -> None:
+    told = [{"sessions": [1], "endpoints": {"a": 1}}, {"sessions": [2], "endpoints": {"b": 2}}]
+    assert joined(told) == {"sessions": [1, 2], "endpoints": {"a": 1, "b": 2}}
+    assert told == [{"sessions": [1], "endpoints": {"a": 1}}, {"sessions": [2], "endpoints": {"b": 2}}]
+
+
+def gone(table: Balancer) -> None:
+    table.apply(world(tags=("alpha", "gamma")), now=302.0)
+
+
+def other_windows(table: Balancer) -> None:
+    table.apply(world(windows=(10.0, 60.0, 600.0)), now=302.0)
+
+
+def elsewhere(table: Balancer) -> None:
+    catalog = world()
+    moved = {key: replace(each, identity="2") for key, each in catalog.endpoints.items()}
+    table.apply(replace(catalog, endpoints=moved), now=302.0)
+
+
+def busy(table: Balancer) -> None:
+    for tag in TAGS:
+        table.record(f"{MODEL}@{tag}", Outcome(kind="server_error"), now=303.0)
+    for number in range(50):
+        table.best(Request(model=MODEL, session_id=f"later-{number}"), now=303.0)
+    table.resume("beta", now=303.0)
+    table.drain("gamma", now=303.0, until=400.0)
+
+
+@pytest.mark.parametrize("meanwhile", [gone, other_windows, elsewhere, busy])
+@pytest.mark.parametrize("after", range(0, 14, 2))
+def test_what_happens_between_two_parts_makes_no_dump_that_is_refused(
+    meanwhile: Callable[[Balancer], None], after: int
+) -> None:
+    table = lived()
+    parts = table.parts(now=301.0)
+    told = [next(parts) for _ in range(after)]
+    meanwhile(table)
+    told += parts
+    new = Balancer(world(), seed=1, now=LATER)
+    new.restore(joined(told), now=LATER, away=1.0)
+    counts = new.endpoint(f"{MODEL}@alpha", now=LATER).windows["report"]["5m"]
+    assert (counts.success, counts.failure) >= (42, 8)  # and what failed meanwhile, where that was told
+    assert new.endpoint(f"{MODEL}@beta", now=LATER).state == "drained"

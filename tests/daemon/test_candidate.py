@@ -1,0 +1,83 @@
+"""What refuses a start or a reload although the file is good, and what waits for the next start."""
+
+import socket
+from contextlib import closing
+
+import pytest
+import trustme
+
+from balancer.config import ConfigError, parse_config
+from balancer.daemon.candidate import first, following
+from balancer.service.sockets import Passed
+
+TEXT = """\
+providers: {one: {base_url: "http://127.0.0.1:9/v1"}}
+models: {acme/large: {endpoints: [{provider: one, model: large}]}}
+"""
+TOKENS = "auth: {tokens: [{name: ops, scopes: [admin], token: {env: OPS}}]}\n"
+OPS = {"OPS": "a-token-that-is-long-enough"}
+
+
+def config(text="", **environ):
+    return parse_config(TEXT + text, source="test", environ=environ)
+
+
+@pytest.fixture
+def wide():
+    with closing(socket.create_server(("0.0.0.0", 0))) as listening:
+        yield [Passed("http", listening)]
+
+
+@pytest.fixture
+def pair(tmp_path):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certificate.cert_chain_pems[0].write_to_path(cert)
+    certificate.private_key_pem.write_to_path(key)
+    return f"tls: {{cert_file: {cert}, key_file: {key}}}\n", cert
+
+
+def test_a_passed_socket_that_lets_others_in_needs_tokens_at_the_start_and_at_each_reload(wide):
+    with pytest.raises(ConfigError, match="the passed socket http"):
+        first(config(), wide)
+    guarded = config(TOKENS, **OPS)
+    assert first(guarded, wide).config is guarded
+    with pytest.raises(ConfigError, match="the passed socket http"):
+        following(config, guarded, wide)
+
+
+def test_what_is_bound_stays_guarded_though_the_file_takes_it_back():
+    old = config("listen: 0.0.0.0:8790\n" + TOKENS, **OPS)
+    with pytest.raises(ConfigError, match=r"0\.0\.0\.0:8790 stays open until the next start"):
+        following(config, old, ())
+    found = following(lambda: config(TOKENS, **OPS), old, ())
+    assert found.waiting == ("listen",)
+    assert found.config.listen == old.listen
+
+
+def test_files_of_tls_that_do_not_fit_refuse_the_start_and_the_reload(pair):
+    text, cert = pair
+    good = config(text)
+    assert first(good, ()).tls is not None
+    assert following(lambda: config(text), good, ()).tls is not None
+    cert.write_text("no certificate\n")
+    for judge in (lambda: first(good, ()), lambda: following(lambda: config(text), good, ())):
+        with pytest.raises(ConfigError, match=r"tls\.cert_file"):
+            judge()
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_tls_begins_and_ends_with_a_start(pair, begins):
+    text, _ = pair
+    old, new = (config(), text) if begins else (config(text), "")
+    found = following(lambda: config(new), old, ())
+    assert (found.waiting, found.tls, found.config.tls) == (("tls",), None, old.tls)
+
+
+def test_the_difference_is_told_of_the_file_and_not_of_what_is_taken():
+    old = config()
+    found = following(lambda: config("routing: {strategy: price}\nlog: {level: debug}\n"), old, ())
+    assert found.changes.facts()["changed"] == ["routing.strategy", "log.level"]
+    assert found.config.log == old.log
+    assert found.waiting == ("log",)

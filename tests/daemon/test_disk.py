@@ -1,0 +1,130 @@
+"""What the daemon takes back after it was stopped or killed, and that it runs without a disk too."""
+
+import asyncio
+import json
+import time
+
+import aiohttp
+import pytest
+
+DEADLINE = 10.0  # s; for conditions that come within one on an idle machine
+ENDPOINT = "acme/large@one"
+TEXT = """\
+store: {save_interval: 1s}
+probe: {kind: none}
+providers: {one: {base_url: "http://127.0.0.1:9/v1"}, two: {base_url: "http://127.0.0.1:9/v1"}}
+models: {acme/large: {endpoints: [{provider: one, model: large}, {provider: two, model: large}]}}
+"""
+
+
+@pytest.fixture
+async def http():
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def endpoint(http, running, key=ENDPOINT):
+    async with http.get(f"{running.url}/v1/endpoint", params={"id": key}) as answer:
+        return await answer.json()
+
+
+async def drain(http, running, **said):
+    async with http.post(f"{running.url}/v1/drain", json={"target": ENDPOINT, **said}) as answer:
+        assert answer.status == 200
+
+
+async def test_a_stop_keeps_holds_and_counts_and_a_drain_is_as_much_shorter(daemon, http, tmp_path):
+    environ = {"STATE_DIRECTORY": str(tmp_path / "kept")}
+    running = await daemon(TEXT, environ=environ)
+    began = time.monotonic()
+    await drain(http, running, **{"for": "1h", "reason": "disk"})
+    failures = {"reports": [{"endpoint": "acme/large@two", "error": "timeout"}] * 12}
+    async with http.post(f"{running.url}/v1/reports", json=failures) as answer:
+        assert (await answer.json())["recorded"] == 12
+    assert await running.stop() == 0
+    running = await daemon(TEXT, environ=environ)
+    found = await endpoint(http, running)
+    passed = time.monotonic() - began
+    assert (found["state"], found["reason"]) == ("drained", "disk")
+    assert 3600 - passed - 1 <= found["next_in"] <= 3600 - 0.1
+    other = await endpoint(http, running, "acme/large@two")
+    assert other["state"] == "ejected"
+    assert other["windows"]["report"]["1d"]["failure"] == 12
+    (restored,) = await running.told("store.restored")
+    assert 0 < restored["away"] < passed
+
+
+async def test_an_operators_word_is_kept_although_the_daemon_is_killed_right_after_it(daemon, http, tmp_path):
+    environ = {"STATE_DIRECTORY": str(tmp_path / "kept")}
+    text = TEXT.replace("save_interval: 1s", "save_interval: 1h")
+    running = await daemon(text, environ=environ)
+    await drain(http, running, reason="disk")
+    saved = tmp_path / "kept" / "balancer.state"
+    async with asyncio.timeout(DEADLINE):
+        while not (saved.exists() and b"disk" in saved.read_bytes()):
+            await asyncio.sleep(0.02)
+    await running.kill()
+    again = await daemon(text, environ=environ)
+    assert (await endpoint(http, again))["state"] == "drained"
+
+
+async def test_what_was_told_is_history_after_the_stop(daemon, http, tmp_path):
+    environ = {"STATE_DIRECTORY": str(tmp_path / "kept")}
+    running = await daemon(TEXT, environ=environ)
+    reports = {"reports": [{"endpoint": ENDPOINT, "status": 200, "latency": 0.5}] * 7}
+    async with http.post(f"{running.url}/v1/reports", json=reports) as answer:
+        assert (await answer.json())["recorded"] == 7
+    assert await running.stop() == 0
+    running = await daemon(TEXT, environ=environ)
+
+    asked = {"endpoint": ENDPOINT, "since": "1h"}
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            async with http.get(f"{running.url}/v1/history", params=asked) as answer:
+                past = await answer.json()
+            if answer.status == 200 and '"success":7' in json.dumps(past).replace(" ", ""):
+                break
+            await asyncio.sleep(0.05)
+
+
+async def test_a_second_daemon_on_the_same_directory_is_refused_in_one_line(daemon, http, tmp_path, command):
+    environ = {"STATE_DIRECTORY": str(tmp_path / "kept")}
+    running = await daemon(TEXT, environ=environ)
+    file = tmp_path / "second.yaml"
+    file.write_text("listen: 127.0.0.1:0\n" + TEXT)
+    status, errors = await command(file, environ)
+    assert status == 71
+    assert errors.splitlines()[-1].startswith("balancer: ")
+    assert str(tmp_path / "kept") in errors.splitlines()[-1]
+    assert (await endpoint(http, running))["state"] == "unverified"
+
+
+@pytest.fixture
+def command():
+    """Run `balancer run` until it ends by itself."""
+    import os
+    import sys
+
+    async def run(file, environ):
+        argv = (sys.executable, "-m", "balancer", "run", "-c", str(file))
+        process = await asyncio.create_subprocess_exec(
+            *argv, env={**os.environ, **environ}, stderr=asyncio.subprocess.PIPE
+        )
+        _, errors = await asyncio.wait_for(process.communicate(), DEADLINE)
+        return process.returncode, errors.decode()
+
+    return run
+
+
+async def test_without_a_disk_it_decides_says_so_and_counts(daemon, http, tmp_path):
+    blocked = tmp_path / "kept"
+    blocked.write_text("a file where the directory should be")
+    running = await daemon(TEXT, environ={"STATE_DIRECTORY": str(blocked)})
+    async with http.get(f"{running.url}/v1/best-provider", params={"model": "acme/large"}) as answer:
+        assert answer.status == 200
+    await running.told("store.failed")
+    async with http.get(f"{running.url}/metrics") as answer:
+        text = await answer.text()
+    assert 'balancer_store_errors_total{store="state"} 0\n' not in text
+    async with http.get(f"{running.url}/-/ready") as answer:
+        assert answer.status == 200
