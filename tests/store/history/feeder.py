@@ -26,6 +26,11 @@ TRANSITION = Transition(
 AT_ONCE = 40
 
 
+def tell(line: str) -> None:
+    """Write a line at once: one that a kill cuts in two would run into the next."""
+    os.write(1, f"{line}\n".encode())
+
+
 def feed(directory: Path, hour: int) -> None:
     """Feed until the end."""
     history = History(directory, SETTINGS, log=silent(), clock=time.monotonic, wall=lambda: WALL)
@@ -36,7 +41,7 @@ def feed(directory: Path, hour: int) -> None:
     while True:
         number += 1
         wall = WALL + hour * 3600.0 + number % 60 * 60.0
-        print(written, fed + AT_ONCE, flush=True)
+        tell(f"{written} {fed + AT_ONCE}")
         for each in range(AT_ONCE):
             history.outcome(f"acme/m@{each}", OUTCOME, source="report", wall=wall)
         history.transition(TRANSITION, now=0.0, wall=wall)
@@ -53,10 +58,10 @@ def main() -> None:
     for hour, _ in enumerate(sys.stdin):
         child = os.fork()
         if child == 0:
-            print(os.getpid(), flush=True)
+            tell(str(os.getpid()))
             feed(directory, hour)
         os.waitpid(child, 0)
-        print("dead", flush=True)
+        tell("dead")
 
 
 if __name__ == "__main__":

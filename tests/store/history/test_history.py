@@ -259,6 +259,7 @@ def run_and_kill(process: subprocess.Popen[str], turns: int, wait: float) -> tup
     return int(written), int(fed)
 
 
+@pytest.mark.timeout(60 + 3 * KILLS)  # a slow disk may need a second for each
 def test_a_killed_process_never_breaks_the_file_and_loses_at_most_what_was_not_flushed(tmp_path: Path) -> None:
     random = Random(7)
     path = tmp_path / "history.db"
