@@ -134,7 +134,4 @@ async def _reload_when(asked: asyncio.Event, daemon: Daemon) -> None:
     while True:
         await asked.wait()
         asked.clear()
-        try:
-            await daemon.reload()
-        except ConfigError:
-            continue  # every problem is in the log, and the old configuration stays
+        await daemon.reload_by_signal()

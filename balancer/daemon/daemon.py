@@ -29,7 +29,7 @@ from random import Random
 from typing import Any, Final
 from urllib.parse import quote
 
-from balancer.config import Config, ConfigError, ProbeSettings
+from balancer.config import Config, ConfigError, ConfigProblem, ProbeSettings
 from balancer.core.balancer import Balancer
 from balancer.core.evidence import CALM, Evidence
 from balancer.core.outcome import Outcome
@@ -48,6 +48,9 @@ from balancer.service.log import Log, silent
 from balancer.service.notify import Notify
 from balancer.service.sockets import Passed
 
+OURS: Final = ConfigProblem(
+    file="reload", line=None, path="", found="it could not be read, by an error of ours", allowed="see the log"
+)
 STOP_GRACE: Final = 1.5  # s; answers under way may finish, and SIGTERM still ends us within two
 
 
@@ -225,6 +228,17 @@ class Daemon:
             self._supervision.ready()
             return done
 
+    async def reload_by_signal(self) -> None:
+        """Reload, and leave the one line that every deed of an operator leaves. Raises nothing."""
+        facts: dict[str, Any] = {"result": "unfinished"}
+        try:
+            done = await self.reload()
+            facts = {"result": "done", "config_generation": done.config_generation}
+        except (ConfigError, LookupError) as refusal:
+            facts = {"result": "refused", "refusal": str(refusal).partition("\n")[0]}
+        finally:
+            self._log.info("operator.acted", verb="reload", token=None, peer="SIGHUP", **facts)
+
     async def _reload(self, read: Callable[[], Config]) -> Reloaded:
         try:
             found = await asyncio.to_thread(following, read, self.config, self._passed)
@@ -232,6 +246,10 @@ class Daemon:
             self._metrics.reloaded(successful=False, wall=clock.wall())
             self._log.error("config.rejected", problems=[str(problem) for problem in error.problems])
             raise
+        except Exception as bug:  # of ours, and no reason for a service that is well to end
+            self._metrics.reloaded(successful=False, wall=clock.wall())
+            self._log.error("config.rejected", problems=[], exc_info=bug)
+            raise ConfigError([OURS]) from bug
         self.config = found.config
         self.balancer.apply(self.config, now=clock.monotonic())
         self._follow(found.tls)
@@ -321,6 +339,7 @@ class Daemon:
         self._disk.tick()
 
     async def _render(self, accept: str) -> tuple[bytes, str]:
+        self._metrics.http(**self._server.counts()._asdict())
         self._metrics.log_dropped(self._log.dropped)
         self._disk.show(self._metrics)
         schedule = self._scheduler

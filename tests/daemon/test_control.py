@@ -20,7 +20,7 @@ async def door(daemon, tmp_path):
     """A daemon that asks everybody for a token, its folder, and a client of its own door."""
     folder = tmp_path / "run"
     folder.mkdir()
-    running = await daemon(CONFIG, environ={"PROXY_TOKEN": "secret-of-proxy", "RUNTIME_DIRECTORY": str(folder)})
+    running = await daemon(CONFIG, environ={"PROXY_TOKEN": "secret-of-the-proxy", "RUNTIME_DIRECTORY": str(folder)})
     async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(folder / "control.sock"))) as client:
         yield running, folder, client
 

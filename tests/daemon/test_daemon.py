@@ -167,6 +167,8 @@ async def test_sighup_takes_a_good_file_keeps_the_evidence_and_refuses_a_bad_one
     assert endpoint["outcomes"]["report"]["success"] == 1
     file.write_text(good.replace("interval: 1s", "interval: soon"))
     running.process.send_signal(signal.SIGHUP)
+    deeds = [(each["verb"], each["peer"], each["result"]) for each in await running.told("operator.acted", count=2)]
+    assert deeds == [("reload", "SIGHUP", "done"), ("reload", "SIGHUP", "refused")]
     rejected = await until(lambda: logged("config.rejected"))
     assert "probe.interval" in rejected[0]
     async with http.get(f"{running.url}/v1/endpoint", params={"id": "acme/large@local"}) as answer:
@@ -529,3 +531,19 @@ async def test_an_event_loop_that_stood_still_is_noticed_and_told():
         found = daemon.balancer.self_suspicion(monotonic())
         assert found is not None
         assert re.fullmatch(r"the event loop stood still for [12]\.\d s", found.reason)
+
+
+async def test_a_bug_in_reading_refuses_the_reload_and_not_the_daemon():
+    out = io.StringIO()
+
+    def read():
+        raise RecursionError("a file that we did not think of")
+
+    config = parse_config("listen: 127.0.0.1:0\n" + LOCAL.format(url="http://127.0.0.1:9"), source="test")
+    daemon = Daemon(config, log=configure(level="info", style="json", stream=out), reload=read)
+    async with daemon.running():
+        await daemon.reload_by_signal()
+        assert daemon.balancer.generation == 1
+    assert '"refusal": "reload: it could not be read, by an error of ours; see the log"' in out.getvalue()
+    assert "a file that we did not think of" in out.getvalue()
+    assert '"daemon.crashed"' not in out.getvalue()
