@@ -169,6 +169,26 @@ def effective(prices: Prices, hits: float) -> tuple[float, float] | None:
     return prompt / 1e6, completion / 1e6
 
 
+def charged(
+    pricing: Pricing,
+    *,
+    prompt_tokens: int | None,
+    completion_tokens: int | None,
+    cached_tokens: int | None,
+    wall: float,
+) -> float | None:
+    """What a call cost by the list prices, for so many tokens at that Unix time. Units: USD.
+
+    Shape: `None` where a price or a number of tokens is unknown; unknown cached tokens are none.
+    """
+    prices = prices_at(pricing, prompt_tokens=prompt_tokens, wall=wall)
+    if prompt_tokens is None or completion_tokens is None or prices.prompt is None or prices.completion is None:
+        return None
+    cached = 0 if cached_tokens is None or prices.cache_read is None else min(cached_tokens, prompt_tokens)
+    cost = (prompt_tokens - cached) * prices.prompt + completion_tokens * prices.completion
+    return (cost if prices.cache_read is None else cost + cached * prices.cache_read) / 1e6
+
+
 def relative_prices(costs: Sequence[float], unit: float | None = None) -> tuple[list[float], float]:
     """Prices in multiples of the cheapest, and that unit in USD; or of a `unit` that was found so among more.
 

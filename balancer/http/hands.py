@@ -63,7 +63,7 @@ class Unprobed(Exception):
 async def no_history(query: HistoryQuery) -> Past:
     """The past, where none is kept. Raises: HistoryAbsent."""
     del query
-    raise HistoryAbsent("no history is kept: store.history is false")
+    raise HistoryAbsent("no history is kept: store.history is false, or there is no state_dir")
 
 
 def unheard(endpoint: str, outcome: Outcome, wall: float) -> None:

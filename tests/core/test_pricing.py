@@ -12,6 +12,7 @@ from balancer.core.pricing import (
     HITS_SPAN,
     CacheHits,
     Prices,
+    charged,
     effective,
     next_change,
     prices_at,
@@ -269,3 +270,28 @@ def test_relative_prices_keep_the_order_and_begin_at_one(costs: list[float]) -> 
     assert min(prices) == pytest.approx(1.0)
     order = sorted(range(len(costs)), key=lambda place: costs[place])
     assert [prices[place] for place in order] == sorted(prices)
+
+
+@pytest.mark.parametrize(
+    ("pricing", "tokens", "usd"),
+    [
+        (priced(), (1_000_000, 500_000, None), 6.0),
+        (priced(), (1_000_000, 500_000, 400_000), 5.4),
+        (priced(), (1_000_000, 0, 9_000_000), 0.5),  # no more can be cached than was sent
+        (priced(NOON), (1_000_000, 0, None), 3.0),
+        (priced(PriceOverride(min_prompt_tokens=200_000, completion=16.0)), (1_000_000, 500_000, None), 10.0),
+        (Pricing(prompt=2.0, completion=8.0), (1_000_000, 500_000, 400_000), 6.0),
+        (Pricing(prompt=0.0, completion=0.0), (7, 7, 7), 0.0),
+        (Pricing(prompt=2.0), (1_000_000, 500_000, None), None),
+        (priced(), (None, 500_000, None), None),
+        (priced(), (1_000_000, None, None), None),
+    ],
+)
+def test_a_call_costs_what_the_list_says_of_its_tokens_and_its_hour(
+    pricing: Pricing, tokens: tuple[int | None, int | None, int | None], usd: float | None
+) -> None:
+    prompt, completion, cached = tokens
+    found = charged(
+        pricing, prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached, wall=at(0, 12)
+    )
+    assert found == (None if usd is None else pytest.approx(usd))

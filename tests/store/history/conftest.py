@@ -80,6 +80,12 @@ class Kept:
         self.tick()
         await self.until(lambda: self.history.idle)
 
+    async def prune(self) -> None:
+        """Give the thread a whole turn: the second batch is written after what follows the first."""
+        for _ in range(2):
+            self.success("acme/other@x")
+            await self.flush()
+
     async def past(self, *, span: int = 86_400, step: int | None = None, **whose: str) -> Past:
         until = -(-int(self.wall) // 60) * 60
         return await self.history.read(HistoryQuery(since=until - span, until=until, step=step, **whose))

@@ -324,6 +324,7 @@ async def test_a_disk_that_has_less_room_than_the_history_may_take_is_as_good_as
                 for number in range(150):
                     kept.success(f"acme/m@{number}", ago=-3600.0 * hour - 60.0 * minute)
             await kept.flush()
+        await kept.prune()
         assert kept.lines.lines == []
         assert kept.history.dropped == 0
         assert (await kept.past()).minutes_from is not None  # the oldest gave way
