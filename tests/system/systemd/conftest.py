@@ -221,7 +221,7 @@ def furnished(installed: tuple[Any, Readme]) -> Service:
         machine.write(f"/srv/{name}.py", (HERE / f"{name}.py").read_text())
     words = ["--collect", "--unit=provider", service.python, "/srv/provider.py", str(PROVIDER_PORT)]
     machine.run("systemd-run", *words)
-    machine.write("/etc/balancer/credentials/here", "sk-here-1\n", 0o600)
+    machine.write("/etc/balancer/credentials/here", "sk-here-1-and-long-enough\n", 0o600)
     return service
 
 

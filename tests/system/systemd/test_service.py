@@ -126,7 +126,7 @@ def test_no_missing_key_and_no_silent_provider_keeps_the_start_waiting(service):
 
 def test_a_credential_reaches_the_provider_and_nobody_else(service):
     service.machine.until(lambda: endpoint(service)["state"] == "healthy", "the provider was probed")
-    assert "Bearer sk-here-1" in service.keys_seen()
+    assert "Bearer sk-here-1-and-long-enough" in service.keys_seen()
     said = "".join(str(entry.get("MESSAGE")) for entry in service.said())
     assert "sk-here" not in said + json.dumps(service.ask("/v1/config")[1])
     environment = service.machine.run("cat", f"/proc/{service.pid()}/environ").stdout
@@ -134,12 +134,12 @@ def test_a_credential_reaches_the_provider_and_nobody_else(service):
 
 
 def test_a_changed_key_is_read_by_a_restart(service):
-    service.machine.write("/etc/balancer/credentials/here", "sk-here-2\n", 0o600)
+    service.machine.write("/etc/balancer/credentials/here", "sk-here-2-and-long-enough\n", 0o600)
     try:
         service.machine.systemctl("restart", UNIT)
-        service.machine.until(lambda: "Bearer sk-here-2" in service.keys_seen(), "the new key is shown")
+        service.machine.until(lambda: "Bearer sk-here-2-and-long-enough" in service.keys_seen(), "the new key is shown")
     finally:
-        service.machine.write("/etc/balancer/credentials/here", "sk-here-1\n", 0o600)
+        service.machine.write("/etc/balancer/credentials/here", "sk-here-1-and-long-enough\n", 0o600)
 
 
 def test_a_configuration_that_is_refused_at_the_start_is_told_and_not_tried_again(service):
