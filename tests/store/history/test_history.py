@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -149,6 +150,27 @@ async def test_counting_goes_on_where_there_is_no_directory_to_be_made(keep: Any
             await kept.counted()
         await kept.history.close(0.2)
         assert kept.history.dropped == 1
+
+
+async def test_a_stop_has_its_patience_however_much_there_is_to_write(keep: Any) -> None:
+    async with keep() as kept:
+        await kept.flush()
+        for minute in range(1000):
+            kept.success(ago=60.0 * minute)
+        began = time.monotonic()
+        await kept.history.close(0.0)
+        assert time.monotonic() - began < 1.0
+        left = kept.history.dropped
+    assert left > 0
+    assert sum(whole(kept.path).values()) == 1000 - left
+
+
+async def test_a_stop_ends_both_threads(keep: Any) -> None:
+    async with keep() as kept:
+        await kept.flush()
+        assert {"history", "history-reader"} <= {each.name for each in threading.enumerate()}
+        await kept.history.close(5.0)
+        await kept.until(lambda: not {"history", "history-reader"} & {each.name for each in threading.enumerate()})
 
 
 def names(directory: Path) -> list[str]:
