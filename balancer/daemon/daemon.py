@@ -33,6 +33,7 @@ from balancer.config import Config, ConfigError, ConfigProblem, ProbeSettings
 from balancer.core.balancer import Balancer
 from balancer.core.evidence import CALM, Evidence
 from balancer.core.outcome import Outcome
+from balancer.core.pricing import charged
 from balancer.daemon.candidate import first, following
 from balancer.daemon.control import Control
 from balancer.daemon.disk import Disk
@@ -332,7 +333,14 @@ class Daemon:
         )
 
     def _recorded(self, endpoint: str, outcome: Outcome, ended: float) -> None:
-        self._disk.outcome(endpoint, outcome, source="report", ended=ended, cost=None)
+        cost = charged(
+            self.config.endpoints[endpoint].pricing,
+            prompt_tokens=outcome.prompt_tokens,
+            completion_tokens=outcome.completion_tokens,
+            cached_tokens=outcome.cached_tokens,
+            wall=ended,
+        )
+        self._disk.outcome(endpoint, outcome, source="report", ended=ended, cost=cost)
 
     def _ticked(self) -> None:
         self._news.changed()

@@ -66,11 +66,6 @@ async def no_history(query: HistoryQuery) -> Past:
     raise HistoryAbsent("no history is kept: store.history is false, or there is no state_dir")
 
 
-def unheard(endpoint: str, outcome: Outcome, wall: float) -> None:
-    """Nobody keeps outcomes."""
-    del endpoint, outcome, wall
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hands:
     """The API's only way to anything outside of this room.
@@ -100,5 +95,5 @@ class Hands:
     decided: Callable[[float], None]
     reported: Callable[[str, int], None]
     log: Log
-    recorded: Callable[[str, Outcome, float], None] = unheard
-    history: Callable[[HistoryQuery], Awaitable[Past]] = no_history
+    recorded: Callable[[str, Outcome, float], None]
+    history: Callable[[HistoryQuery], Awaitable[Past]]

@@ -137,7 +137,9 @@ def test_a_changed_key_is_read_by_a_restart(service):
     service.machine.write("/etc/balancer/credentials/here", "sk-here-2-and-long-enough\n", 0o600)
     try:
         service.machine.systemctl("restart", UNIT)
-        service.machine.until(lambda: "Bearer sk-here-2-and-long-enough" in service.keys_seen(), "the new key is shown")
+        service.machine.until(
+            lambda: "Bearer sk-here-2-and-long-enough" in service.keys_seen(), "the new key is shown"
+        )
     finally:
         service.machine.write("/etc/balancer/credentials/here", "sk-here-1-and-long-enough\n", 0o600)
 
