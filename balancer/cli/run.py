@@ -134,4 +134,4 @@ async def _reload_when(asked: asyncio.Event, daemon: Daemon) -> None:
     while True:
         await asked.wait()
         asked.clear()
-        await daemon.reload_by_signal()
+        await daemon.reloading.by_signal()

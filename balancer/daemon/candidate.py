@@ -50,7 +50,9 @@ def following(read: Callable[[], Config], old: Config, passed: Sequence[Passed])
         fixed["tls"] = old.tls
         waiting.append("tls")
     config = replace(found, **fixed)
-    tls = None if config.tls is None or "tls" in waiting else prepare_tls(config.tls)
+    # What waits for the next start is looked at all the same: that start would be refused.
+    prepared = None if found.tls is None else prepare_tls(found.tls)
+    tls = None if "tls" in waiting else prepared
     return Candidate(config=config, tls=tls, waiting=tuple(waiting), changes=difference(old, found))
 
 

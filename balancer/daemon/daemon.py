@@ -8,10 +8,6 @@ decides without probes and does not say so would be a lie.
 The end comes in the order of the start reversed: the API lets go of its sockets and finishes the answers under way,
 only then the probes stop. Each step has a bound.
 
-Reload is all or nothing: the whole file is read and decoded first; then the table, the probe schedule and the
-metrics follow it without an await between them, so that a client that hangs up leaves nothing half-way. The
-listening sockets and the log are bound at the start and stay as they are.
-
 Status pages and our own reach are probed by a schedule of their own: they wait for no provider's slots.
 
 What this module does not know: signals and the command line (`cli/run.py`).
@@ -22,23 +18,24 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 from urllib.parse import quote
 
-from balancer.config import Config, ConfigError, ConfigProblem, ProbeSettings
+from balancer.config import Config, ProbeSettings
 from balancer.core.balancer import Balancer
 from balancer.core.evidence import CALM, Evidence
 from balancer.core.outcome import Outcome
 from balancer.core.pricing import charged
-from balancer.daemon.candidate import first, following
+from balancer.daemon.candidate import Candidate, first
 from balancer.daemon.control import Control
 from balancer.daemon.disk import Disk
 from balancer.daemon.news import News
 from balancer.daemon.pulse import Pulse
+from balancer.daemon.reloading import Reloading
 from balancer.daemon.results import Results
 from balancer.daemon.supervision import Supervision
 from balancer.http import Hands, Healthy, PreparedTls, Ready, Reloaded, Server, Unprobed, reporters
@@ -49,9 +46,6 @@ from balancer.service.log import Log, silent
 from balancer.service.notify import Notify
 from balancer.service.sockets import Passed
 
-OURS: Final = ConfigProblem(
-    file="reload", line=None, path="", found="it could not be read, by an error of ours", allowed="see the log"
-)
 STOP_GRACE: Final = 1.5  # s; answers under way may finish, and SIGTERM still ends us within two
 
 
@@ -73,16 +67,13 @@ class Daemon:
         self.addresses: list[str] = []
         self.balancer = Balancer(config, seed=seed, now=clock.monotonic())
         self._log = silent() if log is None else log
-        self._read_config = reload
         self._passed = passed
         self._stopping = False
         self._asked = 0  # questions that we asked ourselves
         self._pages: dict[str, tuple[str, ProbeSettings]] = {}
-        self._reloading = asyncio.Lock()
         budgets = Budgets(wall=clock.wall)
         self._disk = Disk(config, self.balancer, budgets, log=self._log)
         self._metrics = Metrics(view=lambda: self.balancer.view(now=clock.monotonic()), version=version("balancer"))
-        self._metrics.reloaded(successful=True, wall=clock.wall())
         self._scheduler = Scheduler(
             clock=clock.monotonic,
             wall=clock.wall,
@@ -149,6 +140,15 @@ class Daemon:
             state=self._state,
             log=self._log,
         )
+        self.reloading = Reloading(
+            reload,
+            passed=passed,
+            current=lambda: self.config,
+            follow=self._take,
+            supervision=self._supervision,
+            metrics=self._metrics,
+            log=self._log,
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -204,66 +204,28 @@ class Daemon:
         """Let go of what is left, also where the tasks have crashed or never began."""
         self._stopping = True
         self._news.end()
-        await self._server.stop(grace=STOP_GRACE)
-        await self._control.stop(grace=STOP_GRACE)
-        await self._scheduler.close()
-        await self._lookouts.close()
-        await self._disk.close()
+        async with (
+            AsyncExitStack() as rest
+        ):  # from the last one up, and each of them whatever becomes of the others
+            rest.push_async_callback(self._disk.close)
+            rest.push_async_callback(self._lookouts.close)
+            rest.push_async_callback(self._scheduler.close)
+            rest.push_async_callback(self._control.stop, grace=STOP_GRACE)
+            await self._server.stop(grace=STOP_GRACE)
 
     # ---- following a configuration -------------------------------------------------------------------
 
     async def reload(self) -> Reloaded:
-        """Read the configuration anew and follow it; tell what that changed.
+        """Read the configuration anew and follow it; see `Reloading.reload`."""
+        return await self.reloading.reload()
 
-        Raises: ConfigError with every problem, LookupError when there is no file; the old one stays in force.
-        """
-        if self._read_config is None:
-            raise LookupError("this daemon was started without a configuration file")
-        async with self._reloading:  # one at a time, or an older file that was read slowly could win
-            self._supervision.reloading()
-            try:
-                done = await self._reload(self._read_config)
-            except BaseException:
-                self._supervision.ready("the last reload was refused; the configuration before it is in force")
-                raise
-            self._supervision.ready()
-            return done
-
-    async def reload_by_signal(self) -> None:
-        """Reload, and leave the one line that every deed of an operator leaves. Raises nothing."""
-        facts: dict[str, Any] = {"result": "unfinished"}
-        try:
-            done = await self.reload()
-            facts = {"result": "done", "config_generation": done.config_generation}
-        except (ConfigError, LookupError) as refusal:
-            facts = {"result": "refused", "refusal": str(refusal).partition("\n")[0]}
-        finally:
-            self._log.info("operator.acted", verb="reload", token=None, peer="SIGHUP", **facts)
-
-    async def _reload(self, read: Callable[[], Config]) -> Reloaded:
-        try:
-            found = await asyncio.to_thread(following, read, self.config, self._passed)
-        except ConfigError as error:
-            self._metrics.reloaded(successful=False, wall=clock.wall())
-            self._log.error("config.rejected", problems=[str(problem) for problem in error.problems])
-            raise
-        except Exception as bug:  # of ours, and no reason for a service that is well to end
-            self._metrics.reloaded(successful=False, wall=clock.wall())
-            self._log.error("config.rejected", problems=[], exc_info=bug)
-            raise ConfigError([OURS]) from bug
+    def _take(self, found: Candidate) -> int:
+        """Put a configuration into force. No await: a client that hangs up must leave nothing half-way."""
         self.config = found.config
         self.balancer.apply(self.config, now=clock.monotonic())
         self._follow(found.tls)
-        self._metrics.reloaded(successful=True, wall=clock.wall())
-        changes = {sort: names for sort, names in found.changes.facts().items() if names}
-        facts = {"endpoints": len(self.config.endpoints), "generation": self.balancer.generation, **changes}
-        waiting = list(found.waiting)
-        if waiting:
-            self._log.warning("config.loaded", **facts, at_next_start=waiting)
-        else:
-            self._log.info("config.loaded", **facts)
         self._news.changed()
-        return Reloaded(config_generation=self.balancer.generation, at_next_start=waiting, changes=changes)
+        return self.balancer.generation
 
     def _follow(self, tls: PreparedTls | None) -> None:
         self._scheduler.apply(self.config.endpoints, self.config.probes, self.config.credentials)
@@ -374,13 +336,18 @@ class Daemon:
         states = self.balancer.states(now=clock.monotonic())
         told = ", ".join(f"{count} {state}" for state, count in states.items())
         picture = "" if self._scheduler.first_picture else "; not all were probed yet"
-        return f"{len(self.config.models)} models, {states.total()} endpoints: {told}{picture}"
+        models = _counted(len(self.config.models), "model")
+        return f"{models}, {_counted(states.total(), 'endpoint')}: {told}{picture}"
 
 
 def _pages(config: Config) -> dict[str, tuple[str, ProbeSettings]]:
     """Every provider's status page, and how it is read."""
     found = [each for each in config.lookouts.values() if each.settings.kind == "status_page"]
     return {each.endpoint.provider: (each.endpoint.base_url, each.settings) for each in found}
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _calm(key: str, now: float) -> Evidence:

@@ -82,6 +82,9 @@ class News:
             for key, value in asdict(transition).items()
             if key in ("endpoint", "model", "provider", "reporter", "state", "reason") and value not in (None, "")
         }
+        endpoint = self._balancer.catalog.endpoints.get(transition.endpoint or "")
+        if endpoint is not None:  # so that a provider's lines are found by its name
+            facts.setdefault("provider", endpoint.provider)
         if transition.next_at is not None:
             facts["next_in"] = round(max(0.0, transition.next_at - transition.now), 3)
         if not transition.enforced:

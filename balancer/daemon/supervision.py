@@ -49,26 +49,43 @@ class Supervision:
         self._state = state
         self._log = log
         self._sick: str | None = None
+        self._refused = False
+        self._over = False
         self._extending: asyncio.TimerHandle | None = None
 
-    def ready(self, said: str | None = None) -> None:
-        """Say that requests are served, and `said` instead of the usual state."""
-        self._notify.ready(self._state() if said is None else said)
+    def ready(self) -> None:
+        """Say that requests are served."""
+        if not self._over:  # the manager would take it for the word of a service that has not stopped
+            self._notify.ready(self._status())
 
-    def reloading(self) -> None:
-        """Say that a reload has begun; `ready` ends it."""
-        self._notify.reloading()
+    @contextmanager
+    def reloading(self) -> Iterator[None]:
+        """Say that we reload for as long as the context is open, and from then on whether that was refused."""
+        if not self._over:
+            self._notify.reloading()
+        refused = self._refused
+        try:
+            yield
+            refused = False
+        except Exception:  # and not a cancellation, which says nothing of the configuration
+            refused = True
+            raise
+        finally:
+            self._refused = refused
+            self.ready()
 
     async def run(self) -> None:
         """Tell how it goes, and ping while all is well, until cancelled."""
         asked = self._notify.watchdog
         period = CHECK if asked is None else asked / TRIES
-        while True:
+        while not self._over:
             wrong = await self._wrong(min(period / 2, PATIENCE_MAX))
+            if self._over:
+                return  # an API that lets go of its sockets is not unwell
             if wrong is None:
                 if asked is not None:
                     self._notify.alive()
-                self._notify.status(self._state())
+                self._notify.status(self._status())
             else:
                 self._notify.status(f"unwell: {wrong}")
             self._tell(wrong)
@@ -77,7 +94,9 @@ class Supervision:
     @contextmanager
     def stopping(self) -> Iterator[None]:
         """Say that we stop, and ask for more time for as long as the context is open."""
-        self._notify.stopping()
+        if not self._over:
+            self._notify.stopping()
+        self._over = True
         self._extend()
         try:
             yield
@@ -88,6 +107,9 @@ class Supervision:
     def _extend(self) -> None:
         self._notify.extend(EXTEND)
         self._extending = asyncio.get_running_loop().call_later(EXTEND / 2, self._extend)
+
+    def _status(self) -> str:
+        return f"{self._state()}; the last reload was refused" if self._refused else self._state()
 
     async def _wrong(self, patience: float) -> str | None:
         now = clock.monotonic()

@@ -81,3 +81,10 @@ def test_the_difference_is_told_of_the_file_and_not_of_what_is_taken():
     assert found.changes.facts()["changed"] == ["routing.strategy", "log.level"]
     assert found.config.log == old.log
     assert found.waiting == ("log",)
+
+
+def test_files_of_tls_are_looked_at_although_tls_itself_waits_for_the_next_start(pair):
+    text, cert = pair
+    cert.write_text("no certificate\n")
+    with pytest.raises(ConfigError, match=r"tls\.cert_file"):
+        following(lambda: config(text), config(), ())

@@ -531,19 +531,3 @@ async def test_an_event_loop_that_stood_still_is_noticed_and_told():
         found = daemon.balancer.self_suspicion(monotonic())
         assert found is not None
         assert re.fullmatch(r"the event loop stood still for [12]\.\d s", found.reason)
-
-
-async def test_a_bug_in_reading_refuses_the_reload_and_not_the_daemon():
-    out = io.StringIO()
-
-    def read():
-        raise RecursionError("a file that we did not think of")
-
-    config = parse_config("listen: 127.0.0.1:0\n" + LOCAL.format(url="http://127.0.0.1:9"), source="test")
-    daemon = Daemon(config, log=configure(level="info", style="json", stream=out), reload=read)
-    async with daemon.running():
-        await daemon.reload_by_signal()
-        assert daemon.balancer.generation == 1
-    assert '"refusal": "reload: it could not be read, by an error of ours; see the log"' in out.getvalue()
-    assert "a file that we did not think of" in out.getvalue()
-    assert '"daemon.crashed"' not in out.getvalue()

@@ -33,9 +33,9 @@ async def test_each_change_is_told_once_reconsidered_and_wakes_who_waits():
         news.changed()
         await waiter
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
-    assert [(line["event"], line["endpoint"], line["reason"], line["next_in"]) for line in lines] == [
-        ("endpoint.drained", ID, "disk", 60.0)
-    ]
+    assert [
+        (line["event"], line["endpoint"], line["provider"], line["reason"], line["next_in"]) for line in lines
+    ] == [("endpoint.drained", ID, "one", "disk", 60.0)]
     assert again == [ID]
     assert [(each.event, each.endpoint) for each in kept] == [("endpoint.drained", ID)]
 

@@ -70,17 +70,22 @@ async def test_a_daemon_is_ready_pings_reloads_and_stops_in_the_managers_own_wor
     running = await daemon(TEXT, environ=environ)
     # a credential that is missing keeps nobody from being ready
     ready = await manager.heard("READY=1")
-    assert "STATUS=1 models, 2 endpoints: 1 misconfigured, 1 unverified" in ready.splitlines()
+    assert "STATUS=1 model, 2 endpoints: 1 misconfigured, 1 unverified" in ready.splitlines()
     for _ in range(3):
         assert await manager.heard("WATCHDOG=1") == "WATCHDOG=1"
     running.process.send_signal(signal.SIGHUP)
     assert re.search(r"^MONOTONIC_USEC=\d+$", await manager.heard("RELOADING=1"), re.MULTILINE)
-    assert "STATUS=1 models" in await manager.heard("READY=1")
+    assert (
+        "STATUS=1 model, 2 endpoints: 1 misconfigured, 1 unverified"
+        in (await manager.heard("READY=1")).splitlines()
+    )
     file = next(tmp_path.glob("balancer-*.yaml"))
     file.write_text("modles: {}\n")
     running.process.send_signal(signal.SIGHUP)
     await manager.heard("RELOADING=1")
-    assert "STATUS=the last reload was refused" in await manager.heard("READY=1")
+    assert "1 unverified; the last reload was refused" in await manager.heard("READY=1")
+    for _ in range(2):  # and it goes on saying so
+        assert "1 unverified; the last reload was refused" in await manager.heard("STATUS=")
     running.process.send_signal(signal.SIGTERM)
     await manager.heard("STOPPING=1")
     assert await running.stop() == 0
@@ -182,6 +187,29 @@ async def test_a_task_of_ours_that_hangs_is_no_ping_either(manager):
         assert await manager.heard("STATUS=unwell") == "STATUS=unwell: the probe schedule has not run for 11 s"
         assert "WATCHDOG=1" not in manager.pending()
         running.cancel()
+    notify.close()
+
+
+async def test_an_api_that_lets_go_at_the_stop_is_not_called_unwell(manager):
+    out, asked = io.StringIO(), asyncio.Event()
+    log = configure(level="info", style="json", stream=out)
+    balancer = Balancer(parse_config(TEXT, source="test"))
+    pulse = Pulse(balancer, overdue={}, stretch=lambda: 1.0, lagged=lambda _: None, ticked=lambda: None, log=log)
+
+    async def ask():
+        asked.set()
+        await asyncio.sleep(0.01)
+        raise EOFError("the API is closed")
+
+    notify = Notify.from_environment({"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "600000"}, pid=os.getpid())
+    supervision = Supervision(notify, pulse, ask=ask, state=lambda: "fine", log=log)
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(DEADLINE):
+        running = tasks.create_task(supervision.run())
+        await asked.wait()
+        with supervision.stopping():
+            await running
+    assert "unwell" not in out.getvalue()
+    assert not [each for each in manager.pending() if "unwell" in each or "WATCHDOG" in each]
     notify.close()
 
 
