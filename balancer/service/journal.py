@@ -1,7 +1,7 @@
 """systemd's journal in its own protocol: an event and its facts as fields that can be asked for.
 
 Theory of operation: an entry is one datagram of fields, `KEY=value` a line; a value of several lines has its length
-before it. Facts keep their names, in capitals: `journalctl PROVIDER=acme BALANCER_EVENT=endpoint.ejected`. Only a name that has a
+before it. Facts keep their names, in capitals: `journalctl PROVIDER=acme STATE=ejected`. Only a name that has a
 meaning for systemd gets `BALANCER_` before it, as our own words do: a fact must never be taken for the identity or
 the kind of an entry. A list of texts is a field that is there several times, so that each of them can be asked for;
 what is unknown is not there. People read MESSAGE: the event and its facts on one line, and under it the lines of an
