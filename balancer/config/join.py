@@ -5,7 +5,9 @@ another a variant of it. Anything else is given once: a text, a number, a list, 
 files is a mistake of one of them, and told with both. Nothing wins silently, and no list grows by a file that its
 owner never saw; so the order of files decides nothing but the order of what they hold.
 
-An empty section (`routing:`) says nothing, and gives way to one that does.
+An empty section (`routing:`) says nothing, and gives way to one that does. `{}` is no such: it says that there is
+nothing, which lifts the limits of a variant. So beside a file that has something there it is refused too; but at
+the top it is a file without any key, as one of comments is.
 
 What this module does not know: which keys mean anything.
 """
@@ -40,6 +42,13 @@ def _joined(nodes: Sequence[Node], path: Path, problems: Problems) -> Node:
     if not said:
         return nodes[0]
     mappings = [node for node in said if _is_section(node)]
+    full = [node for node in mappings if node.value]
+    if full and path:
+        for node in mappings:
+            if not node.value:
+                found = f"{{}} says that there is nothing, and {full[0].file}:{full[0].place} has something"
+                problems.add(node.place, path, found, "keep one of them", file=node.file)
+        mappings = full
     first = mappings[0] if mappings else said[0]
     for node in said:
         if node is not first and not _is_section(node):

@@ -30,6 +30,8 @@ def load_config(path: str | Path, environ: Mapping[str, str] | None = None, *, s
     reader who has none of them, and wants to know where the daemon listens), they stay unresolved.
     Raises: ConfigError, and nothing else, with every problem found.
     """
+    if path == "":  # which would be every file of the directory that we happen to be in
+        raise _whole('""', "no file's name", "name a file or a directory")
     problems = Problems(str(path))
     found = sources(Path(path), problems)
     return _config(found, folder(Path(path)), problems, environ, secrets=secrets)

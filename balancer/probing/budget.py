@@ -10,7 +10,8 @@ or an endpoint without prices, costs requests and no USD.
 A restart gives no day's budget anew: `dump` tells the day and what it has used, with what was set aside for probes
 under way, whose cost nobody will learn. `restore` lets the larger of two figures stand, so that nothing counts
 twice. Of yesterday nothing is taken; of tomorrow, told by a clock that was set back since, all; of a later day,
-told by a clock that was wrong, as if it were of today: or no paid probe would be made until then.
+told by a clock that was wrong, as if it were of today: or no paid probe would be made until then. A clock that is
+set back while we run is followed in the same way: no day twice, and what it had spent ahead is of today.
 
 What this module does not know: which probes are paid, and monotonic time.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct, to_builtins
@@ -106,7 +108,7 @@ class Budgets:
 
     def spent(self, provider: str) -> Spent:
         """What paid probes of a provider have used today."""
-        return self._spent.get(provider, Spent()) if self._today() == self._day else Spent()
+        return self._spent.get(provider, Spent()) if self._today() <= self._day else Spent()
 
     def lack(self, provider: str, budget: Budget, *, priced: bool, asked: bool = False) -> str | None:
         """Why there is nothing left for another probe, in words; `None` where there is.
@@ -120,7 +122,7 @@ class Budgets:
         held = [hold.usd for hold in self._held.get(provider, ())]
         if priced and None in held and not asked:
             return f"{said}, and one is under way whose cost is not known yet"
-        dearest = self._dearest.get(provider) if self._today() == self._day else None
+        dearest = self._dearest.get(provider) if self._today() <= self._day else None
         if not priced or dearest is None:
             return None
         set_aside = sum(usd for usd in held if usd is not None)
@@ -132,13 +134,13 @@ class Budgets:
         """Tell what a restart keeps, in values that JSON can spell, changing nothing."""
         today = self._today()
         told: dict[str, SpentKept] = {}
-        for provider, spent in self._spent.items() if today == self._day else ():
+        for provider, spent in self._spent.items() if today <= self._day else ():
             held = sum(hold.usd for hold in self._held.get(provider, ()) if hold.usd is not None)
             told[provider] = SpentKept(
                 requests=min(max(0, spent.requests), COUNT_MAX),
                 usd=min(spent.usd + held, USD_MAX),
                 dearest=None if provider not in self._dearest else min(self._dearest[provider], USD_MAX),
-                told=self._told.get(provider) == today,
+                told=self._told.get(provider) == self._day,
             )
         plain: dict[str, Any] = to_builtins(BudgetsKept(version=VERSION, day=today, spent=told))
         return plain
@@ -180,10 +182,10 @@ class Budgets:
 
         Shape: while a probe is under way it is not known to be.
         """
-        today = self._today()
-        if provider in self._held or self._told.get(provider) == today:
+        self._turn_day()
+        if provider in self._held or self._told.get(provider) == self._day:
             return False
-        self._told[provider] = today
+        self._told[provider] = self._day
         return True
 
     def restore(self, told: BudgetsKept) -> None:
@@ -208,12 +210,20 @@ class Budgets:
         self._spent[provider] = Spent(requests=before.requests + requests, usd=before.usd + usd)
 
     def _turn_day(self) -> None:
-        today = self._today()
-        if today != self._day:
-            self._day = today
+        today, before = self._today(), self._day
+        if today > before:
             self._spent.clear()
             self._dearest.clear()
+        elif today < before:  # it was ahead: what was done then was done today, and tomorrow is a new day
+            self._told = {provider: today for provider, day in self._told.items() if day == before}
+            for hold in chain.from_iterable(self._held.values()):
+                hold.day = today if hold.day == before else hold.day
+        self._day = today
 
     def _today(self) -> int:
-        """The UTC day; a clock that is set back to yesterday does not give today's budget twice."""
-        return max(self._day, int(self._wall() // DAY))
+        """The UTC day; a clock that is set back to yesterday does not give today's budget twice.
+
+        Shape: below `_day` only where the clock was ahead by more: who waited for it would wait for years.
+        """
+        today = int(self._wall() // DAY)
+        return today if today < self._day - 1 else max(self._day, today)

@@ -87,13 +87,39 @@ def test_where_a_section_is_something_else_in_one_file_that_one_is_told() -> Non
     )
 
 
-@pytest.mark.parametrize(("first", "second"), [("a:", "a: {b: 1}"), ("a: {b: 1}", "a:"), ("a: {}", "a: {b: 1}")])
+@pytest.mark.parametrize(("first", "second"), [("a:", "a: {b: 1}"), ("a: {b: 1}", "a:")])
 def test_an_empty_section_gives_way(first: str, second: str) -> None:
     assert joined(first, second) == ({"a": {"b": 1}}, [])
 
 
-def test_an_empty_section_in_every_file_is_empty() -> None:
-    assert joined("a:", "a:") == ({"a": None}, [])
+@pytest.mark.parametrize("files", [("a: {}", "a: {b: 1}"), ("a: {b: 1}", "a: {}"), ("a:", "a: {}", "a: {b: 1}")])
+def test_that_there_is_nothing_is_said_and_refused_beside_something(files: tuple[str, ...]) -> None:
+    empty, full = files.index("a: {}"), files.index("a: {b: 1}")
+    problem = (
+        f"{empty}.yaml:1: a: {{}} says that there is nothing, and {full}.yaml:1 has something; keep one of them"
+    )
+    assert joined(*files) == ({"a": {"b": 1}}, [problem])
+
+
+@pytest.mark.parametrize("lifted_first", [True, False])
+def test_the_limits_that_one_file_lifts_are_set_by_no_other(lifted_first: bool, tmp_path: Path) -> None:
+    door: Tree = {"base_url": "https://a.example", "limits": {"rpm": 5}, "variants": {"eu": {"limits": {}}}}
+    model: Tree = {"endpoints": [{"provider": "a/eu", "model": "m"}]}
+    main: Tree = {"providers": {"a": door}, "models": {"b/m": model}}
+    other: Tree = {"providers": {"a": {"variants": {"eu": {"limits": {"rpm": 7}}}}}}
+    with pytest.raises(ConfigError) as caught:
+        load_config(written(tmp_path, [main, other] if lifted_first else [other, main]), environ=ENVIRON)
+    (problem,) = caught.value.problems
+    assert problem.path == "providers.a.variants.eu.limits"
+
+
+@pytest.mark.parametrize("empty", ["a:", "a: {}"])
+def test_an_empty_section_in_every_file_is_empty(empty: str) -> None:
+    assert joined(empty, empty) == ({"a": None if empty == "a:" else {}}, [])
+
+
+def test_a_file_without_any_key_is_nobodys_mistake() -> None:
+    assert joined("{}", "a: {b: 1}") == ({"a": {"b": 1}}, [])
 
 
 def test_every_file_after_the_first_is_told() -> None:

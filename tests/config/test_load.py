@@ -187,6 +187,17 @@ def test_a_file_that_cannot_be_read_is_one_problem_without_a_line(tmp_path: Path
         load_config("a\0b")
 
 
+def test_no_name_is_not_every_file_of_the_present_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "balancer.yaml").write_text(GOOD)
+    monkeypatch.chdir(tmp_path)
+    assert load_config(".").models
+    with pytest.raises(ConfigError) as caught:
+        load_config("")
+    assert str(caught.value) == '"": no file\'s name; name a file or a directory'
+
+
 def test_a_file_that_is_not_utf_8_is_refused_at_its_line(tmp_path: Path) -> None:
     path = tmp_path / "balancer.yaml"
     path.write_bytes(b"providers:\n  openai: {name: \xff}\n")

@@ -47,6 +47,46 @@ def test_a_clock_that_is_set_back_over_midnight_gives_no_second_budget() -> None
     assert budgets.spent("one") == Spent()
 
 
+@pytest.mark.parametrize("ahead", [2, 3650])
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_clock_that_was_days_ahead_gives_no_second_budget_today_and_a_new_one_tomorrow(
+    ahead: int, asked: bool
+) -> None:
+    wall = [(10 + ahead) * DAY]
+    budgets = Budgets(wall=lambda: wall[0])
+    for _ in range(5):
+        buy(budgets, "one", 0.1)
+    assert budgets.is_news("one")
+    hold = budgets.begin("two", priced=True)
+    wall[0] = 10 * DAY
+    assert budgets.spent("one").requests == 5
+    assert budgets.lack("one", ONE, priced=True) == "5 of 5 requests, 0.5000 of 1 USD"
+    assert budgets.dump()["day"] == 10
+    assert budgets.dump()["spent"]["one"] == {"requests": 5, "usd": 0.5, "dearest": 0.1, "told": True}
+    if asked:
+        assert not budgets.is_news("one")
+        budgets.settle(hold, usd=None, sent=0)
+        assert budgets.spent("two") == Spent()
+        wall[0] += DAY
+        assert budgets.spent("one") == Spent()
+        assert budgets.dump()["spent"] == {}
+        assert budgets.is_news("one")
+    buy(budgets, "one", 0.1)  # a write, whenever it comes, is of its own day
+    wall[0] += DAY
+    assert budgets.lack("one", ONE, priced=True) is None
+    buy(budgets, "one", 0.1)
+    assert budgets.spent("one") == Spent(requests=1, usd=0.1)
+
+
+def test_a_clock_that_jumps_about_gives_a_budget_for_each_new_day_and_none_for_one_that_was() -> None:
+    wall = [10 * DAY]
+    budgets = Budgets(wall=lambda: wall[0])
+    for day, requests in ((10, 1), (9, 2), (10, 3), (40, 1), (10, 2), (9, 3), (8, 4), (9, 1), (10, 1)):
+        wall[0] = day * DAY
+        buy(budgets, "one")
+        assert budgets.spent("one").requests == requests, day
+
+
 def test_while_nobody_knows_what_one_costs_one_goes_alone() -> None:
     budgets = Budgets(wall=lambda: 10 * DAY)
     hold = budgets.begin("one", priced=True)
