@@ -16,6 +16,7 @@ import asyncio
 import errno
 import ssl
 from collections.abc import Callable
+from functools import partial
 from socket import AF_UNIX
 from socket import socket as Socket  # noqa: N812 - beside the module's own words
 from typing import Final
@@ -103,12 +104,16 @@ class Acceptor:
         # Not of the daemon's TaskGroup: a connection that fails ends nobody else.
         task = self._loop.create_task(self._open(connection, tls), name="opening a connection")
         self._opening[task] = None
-        task.add_done_callback(self._opened)
+        task.add_done_callback(partial(self._opened, connection))
         if tls is not None and len(self._opening) > OPENING_MAX:
-            next(iter(self._opening)).cancel()
+            oldest = next(iter(self._opening))
+            del self._opening[oldest]  # it ends in another turn of the loop, and more may come within this one
+            oldest.cancel()
 
-    def _opened(self, task: asyncio.Task[None]) -> None:
+    def _opened(self, connection: Socket, task: asyncio.Task[None]) -> None:
         self._opening.pop(task, None)
+        if task.cancelled():
+            connection.close()  # a task that is cancelled before its first step never knew of it
 
     async def _open(self, connection: Socket, tls: ssl.SSLContext | None) -> None:
         limits = self._limits

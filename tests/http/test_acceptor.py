@@ -18,10 +18,10 @@ import uvloop
 
 from balancer.config import ConfigError, Listen, TlsSettings
 from balancer.http import PreparedTls, Server, prepare_tls
-from balancer.http.acceptor import OPENING_MAX, PAUSE, Acceptor
+from balancer.http.acceptor import BATCH, OPENING_MAX, PAUSE, Acceptor
 from balancer.http.limits import LIMITS, Limits
 from balancer.http.server import LAST_CALL
-from balancer.http.sockets import Listening
+from balancer.http.sockets import BACKLOG, Listening
 
 ASKED = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
 HASTY = Limits(handshake=0.3)
@@ -203,6 +203,55 @@ def test_many_who_never_shake_hands_keep_nobody_out(run: Run, pki: Pki, make_wor
         await server.stop(grace=1.0)
 
     run(story())
+
+
+def test_many_who_come_in_one_turn_of_the_loop_hold_no_more_than_the_bound(run: Run, pki: Pki) -> None:
+    async def story() -> None:
+        tls = prepare_tls(pki.issue()).context
+        clients = 3 * OPENING_MAX
+        for ours in (False, True):  # where the socket is ours the end takes all who wait, in one turn
+            with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as given:
+                mine = given.dup()
+                mine.setblocking(False)
+                acceptor = Acceptor(asyncio.Protocol, tls=tls, limits=LIMITS, log=None)  # type: ignore[arg-type]
+                before = open_files()
+                silent = [socket.create_connection(given.getsockname()) for _ in range(clients)]
+                acceptor.serve(Listening(mine, ours=ours))
+                if ours:
+                    acceptor.stop()
+                async with asyncio.timeout(10):
+                    while silent_ones_left(silent) > OPENING_MAX or acceptor.opening < OPENING_MAX:
+                        assert acceptor.opening <= OPENING_MAX
+                        # Those that gave way in a turn are closed in one of the next.
+                        assert ours or open_files() - before - clients <= OPENING_MAX + 3 * BATCH
+                        await asyncio.sleep(0)
+                acceptor.abort()
+                acceptor.stop()
+                async with asyncio.timeout(10):
+                    while acceptor.opening or silent_ones_left(silent):
+                        await asyncio.sleep(0)
+                for client in silent:
+                    client.close()
+
+    run(story())
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def silent_ones_left(clients: list[socket.socket]) -> int:
+    """How many of them were not hung up on."""
+    left = 0
+    for client in clients:
+        client.setblocking(False)
+        try:
+            client.recv(1)
+        except BlockingIOError:
+            left += 1
+        except ConnectionResetError:
+            pass
+    return left
 
 
 def test_who_speaks_plainly_to_tls_is_told_in_the_log(run: Run, pki: Pki, make_world: Any, until: Until) -> None:
