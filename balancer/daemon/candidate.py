@@ -49,6 +49,9 @@ def following(read: Callable[[], Config], old: Config, passed: Sequence[Passed])
     if (found.tls is None) != (old.tls is None):  # a listening socket speaks TLS, or does not
         fixed["tls"] = old.tls
         waiting.append("tls")
+    if found.store.history != old.store.history:
+        fixed["store"] = replace(found.store, history=old.store.history)
+        waiting.append("store.history")
     config = replace(found, **fixed)
     tls = None if config.tls is None or "tls" in waiting else prepare_tls(config.tls)
     return Candidate(config=config, tls=tls, waiting=tuple(waiting), changes=difference(old, found))

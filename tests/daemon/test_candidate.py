@@ -81,3 +81,11 @@ def test_the_difference_is_told_of_the_file_and_not_of_what_is_taken():
     assert found.changes.facts()["changed"] == ["routing.strategy", "log.level"]
     assert found.config.log == old.log
     assert found.waiting == ("log",)
+
+
+def test_whether_there_is_a_history_is_said_to_wait_and_the_rest_of_the_store_does_not():
+    old = config()
+    found = following(lambda: config("store: {history: false, save_interval: 20s}\n"), old, ())
+    assert found.waiting == ("store.history",)
+    assert (found.config.store.history, found.config.store.save_interval) == (True, 20.0)
+    assert following(lambda: config("store: {save_interval: 20s}\n"), old, ()).waiting == ()
