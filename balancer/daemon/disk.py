@@ -64,7 +64,12 @@ class Disk:
         if self._history is not None:
             self._history.start()
             found = self._balancer.view(now=clock.monotonic()).endpoints
-            out = [(each.id, each.state) for each in found if each.state not in _WELL]
+            # What keeps an endpoint out chooses, also where health is only watched.
+            out = [
+                (each.id, each.state, each.enforced or not each.eligible)
+                for each in found
+                if each.state not in _WELL
+            ]
             self._history.started(out, wall=clock.wall())
 
     async def run(self) -> None:
