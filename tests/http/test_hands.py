@@ -13,7 +13,7 @@ from balancer.http.hands import no_history
 def test_no_hand_may_be_missing(world: Any) -> None:
     hands = world.hands()
     every = {each.name: getattr(hands, each.name) for each in fields(Hands)}
-    for name in every.keys():
+    for name in every:
         with pytest.raises(TypeError, match=name):
             Hands(**{other: value for other, value in every.items() if other != name})
 

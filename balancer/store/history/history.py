@@ -200,8 +200,12 @@ class History:
         with suppress(TimeoutError):
             async with asyncio.timeout(patience + STOP_MARGIN):
                 await ended.wait()
-        self._lost += self._keeper.left()
         self._watch_disk()
+        left = self._keeper.left()
+        if left:
+            self._lost += left
+            reason = f"not written within {patience:g} s of the stop"
+            self._log.error("store.failed", store="history", reason=reason, dropped=left)
 
 
 def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:

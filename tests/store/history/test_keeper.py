@@ -129,6 +129,9 @@ async def test_a_lock_keeps_nobody_from_stopping(keep: Any) -> None:
             async with asyncio.timeout(2.0):
                 await kept.history.close(0.5)
         assert kept.history.dropped == 42
+        assert kept.lines.of("store.failed")[-1] == {
+            "store": "history", "reason": "not written within 0.5 s of the stop", "dropped": 42,
+        }  # fmt: skip
 
 
 async def test_a_lock_that_is_gone_in_time_loses_nothing_at_the_end(keep: Any) -> None:
