@@ -15,9 +15,9 @@ What this module does not know: where the past is kept, and what time it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, log2, sqrt
+from math import ceil, inf, log2, sqrt
 from typing import Final, NamedTuple
 
 from msgspec import Struct
@@ -58,7 +58,8 @@ class HistoryTooLong(Exception):
 class HistoryQuery:
     """A span of time and whose past it is: one endpoint's, one model's, or all.
 
-    Units: Unix seconds, whole minutes; `step` is a number of seconds in whole minutes, `None` for all in one.
+    Units: Unix seconds, whole minutes; `step` is a number of seconds in whole minutes, `None` for all in one. `now`
+    is when it is asked, to the moment: no outage goes on beyond it.
     """
 
     since: int
@@ -66,6 +67,7 @@ class HistoryQuery:
     step: int | None
     endpoint: str | None = None
     model: str | None = None
+    now: float = inf
 
 
 class Uptime(Struct, frozen=True, kw_only=True):
@@ -211,23 +213,34 @@ def uptime(outcomes: Mapping[Kind, int], minutes: Minutes) -> Uptime:
     )
 
 
-def outage_longest(changes: Iterable[tuple[float, State | None]], *, since: float, until: float) -> float:
-    """The longest time for which an endpoint was out, as far as it lies between two moments.
+class Outages:
+    """One endpoint's times out of service, as far as they lie after `since`; to be told of each change in order.
 
-    Shape: `changes` are moments with the state from then on, in order; the last one before `since` tells how the
-    span begins. A state of `None` ends an outage, unless one begins at the very same moment.
+    Shape: a state of `None` ends an outage, unless one begins at the very same moment. Units: Unix seconds.
     """
-    longest = 0.0
-    began: float | None = None  # of the outage that goes on
-    ended: float | None = None  # of the last one
-    before: float | None = None  # its beginning
-    for at, state in changes:
+
+    __slots__ = ("_before", "_began", "_ended", "_longest", "_since", "_until")
+
+    def __init__(self, *, since: float, until: float) -> None:
+        self._since = since
+        self._until = until
+        self._longest = 0.0
+        self._began: float | None = None  # of the outage that goes on
+        self._ended: float | None = None  # of the last one
+        self._before: float | None = None  # its beginning
+
+    def change(self, at: float, state: State | None) -> None:
+        """From then on it is in that state; the last such moment before `since` tells how the span begins."""
         if state in _OUT:
-            if began is None:
-                began = before if before is not None and at == ended else at
-        elif began is not None:
-            longest = max(longest, min(at, until) - max(began, since))
-            before, ended, began = began, at, None
-    if began is not None:
-        longest = max(longest, until - max(began, since))
-    return longest
+            if self._began is None:
+                self._began = self._before if self._before is not None and at == self._ended else at
+        elif self._began is not None:
+            self._longest = max(self._longest, min(at, self._until) - max(self._began, self._since))
+            self._before, self._ended, self._began = self._began, at, None
+
+    @property
+    def longest(self) -> float:
+        """The longest of them, or of their parts inside of the span. Units: seconds."""
+        if self._began is None:
+            return self._longest
+        return max(self._longest, self._until - max(self._began, self._since))

@@ -49,6 +49,9 @@ def following(read: Callable[[], Config], old: Config, passed: Sequence[Passed])
     if (found.tls is None) != (old.tls is None):  # a listening socket speaks TLS, or does not
         fixed["tls"] = old.tls
         waiting.append("tls")
+    if found.store.history != old.store.history:
+        fixed["store"] = replace(found.store, history=old.store.history)
+        waiting.append("store.history")
     config = replace(found, **fixed)
     # What waits for the next start is looked at all the same: that start would be refused.
     prepared = None if found.tls is None else prepare_tls(found.tls)

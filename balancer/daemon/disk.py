@@ -9,6 +9,7 @@ What this module does not know: what a disk can do wrong; `store` does.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +27,9 @@ from balancer.service import clock
 from balancer.service.log import Log
 from balancer.store import Directory, History, Keeper, Sections
 
-PATIENCE: Final = 4.0  # s for the last save, and again for the past; a disk that needs longer is not well
+PATIENCE: Final = (
+    4.0  # s for the last save, and for the past at the same time; a disk that needs longer is not well
+)
 
 _WELL: Final = frozenset({"healthy", "unverified", "recovering"})
 
@@ -64,7 +67,12 @@ class Disk:
         if self._history is not None:
             self._history.start()
             found = self._balancer.view(now=clock.monotonic()).endpoints
-            out = [(each.id, each.state) for each in found if each.state not in _WELL]
+            # What keeps an endpoint out chooses, also where health is only watched.
+            out = [
+                (each.id, each.state, each.enforced or not each.eligible)
+                for each in found
+                if each.state not in _WELL
+            ]
             self._history.started(out, wall=clock.wall())
 
     async def run(self) -> None:
@@ -74,10 +82,11 @@ class Disk:
 
     async def close(self) -> None:
         """Save what there is, and let go."""
-        if self._keeper is not None:
-            await self._keeper.close(patience=PATIENCE)
-        if self._history is not None:
-            await self._history.close(PATIENCE)
+        async with asyncio.TaskGroup() as closing:  # both at once: a disk that hangs takes its time of each
+            if self._keeper is not None:
+                closing.create_task(self._keeper.close(patience=PATIENCE), name="close state")
+            if self._history is not None:
+                closing.create_task(self._history.close(PATIENCE), name="close history")
 
     def follow(self, config: Config) -> None:
         """Keep as much and as often as this configuration says; where, is for the next start."""

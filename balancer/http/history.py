@@ -87,22 +87,25 @@ def question(asked: dict[str, str], *, wall: float, model: str | None) -> Histor
         raise Refused(400, "since: is not before until, or now")
     endpoint = asked.get("endpoint")
     step = _step(asked.get("step"), last - first, one=endpoint is not None or model is not None)
-    return HistoryQuery(since=first, until=last, step=step, endpoint=endpoint, model=model)
+    return HistoryQuery(since=first, until=last, step=step, endpoint=endpoint, model=model, now=wall)
 
 
 def _moment(name: str, text: str, wall: float) -> float:
     try:
-        return wall - parse_duration(text)
+        seconds = wall - parse_duration(text)
     except ValueError:
-        pass
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = _date(name, text)
+        seconds = _absolute(name, text)
     year_first, year_last = _YEARS
     if not UNIX_MIN <= seconds < (year_last - 1970) * 365.2425 * 86_400:
         raise Refused(400, f"{name}: {shown(text)} is not of the years {year_first} to {year_last}; {_ALLOWED}")
     return seconds
+
+
+def _absolute(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return _date(name, text)
 
 
 def _date(name: str, text: str) -> float:
@@ -120,7 +123,8 @@ def _step(text: str | None, span: int, *, one: bool) -> int | None:
     if text is None or text == _WHOLE:
         return None
     try:
-        seconds = float(text) if text.replace(".", "", 1).isdecimal() else float(parse_duration(text))
+        plain = text.isascii() and text.replace(".", "", 1).isdecimal()
+        seconds = float(text) if plain else float(parse_duration(text))
     except ValueError:
         raise Refused(400, f"step: {shown(text)} is no step; use a duration such as 5m, or {_WHOLE}") from None
     if seconds < MINUTE or seconds % MINUTE or seconds > 366 * 24 * HOUR:
@@ -131,9 +135,8 @@ def _step(text: str | None, span: int, *, one: bool) -> int | None:
 
 
 def _too_long(query: HistoryQuery, long: HistoryTooLong) -> str:
+    assert query.step is not None  # what is told in one step is never too long
     found = f"{long.points} points at {long.endpoints} endpoints; one answer has {POINTS_MAX}"
-    if query.step is None:
-        return f"step: {found}; name a model or an endpoint"
     needed = query.step * long.points / POINTS_MAX
     longer = [step for step in STEPS if step >= needed and long.endpoints <= POINTS_MAX]
     use = f"step={duration_text(longer[0])} or longer, or a later since" if longer else "step=whole"

@@ -10,12 +10,12 @@ from balancer.core.history import (
     BUCKET_MAX,
     LATENCY_MIN,
     Minutes,
+    Outages,
     Uptime,
     bucket,
     bucket_value,
     judged,
     latencies,
-    outage_longest,
     uptime,
 )
 
@@ -92,4 +92,7 @@ def test_both_uptimes_leave_out_what_counts_neither_for_nor_against() -> None:
     ],
 )
 def test_the_longest_outage_is_told_as_far_as_it_lies_in_the_span(changes: list, longest: float) -> None:  # type: ignore[type-arg]
-    assert outage_longest(changes, since=100.0, until=200.0) == longest
+    outages = Outages(since=100.0, until=200.0)
+    for at, state in changes:
+        outages.change(at, state)
+    assert outages.longest == longest

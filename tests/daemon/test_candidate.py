@@ -88,3 +88,11 @@ def test_files_of_tls_are_looked_at_although_tls_itself_waits_for_the_next_start
     cert.write_text("no certificate\n")
     with pytest.raises(ConfigError, match=r"tls\.cert_file"):
         following(lambda: config(text), config(), ())
+
+
+def test_whether_there_is_a_history_is_said_to_wait_and_the_rest_of_the_store_does_not():
+    old = config()
+    found = following(lambda: config("store: {history: false, save_interval: 20s}\n"), old, ())
+    assert found.waiting == ("store.history",)
+    assert (found.config.store.history, found.config.store.save_interval) == (True, 20.0)
+    assert following(lambda: config("store: {save_interval: 20s}\n"), old, ()).waiting == ()

@@ -87,6 +87,28 @@ async def test_what_was_told_is_history_after_the_stop(daemon, http, tmp_path):
             await asyncio.sleep(0.05)
 
 
+async def test_who_is_only_watched_is_not_out_after_a_restart(daemon, http, tmp_path):
+    environ = {"STATE_DIRECTORY": str(tmp_path / "kept")}
+    text = f"health: {{enforce: false}}\n{TEXT}"
+    running = await daemon(text, environ=environ)
+    failures = {"reports": [{"endpoint": ENDPOINT, "error": "timeout"}] * 12}
+    async with http.post(f"{running.url}/v1/reports", json=failures) as answer:
+        assert (await answer.json())["recorded"] == 12
+    assert await running.stop() == 0
+    running = await daemon(text, environ=environ)
+    assert (await endpoint(http, running))["state"] == "ejected"
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            async with http.get(f"{running.url}/v1/history", params={"endpoint": ENDPOINT}) as answer:
+                past = await answer.json()
+            marks = [] if answer.status != 200 else [each["event"] for each in past["transitions"]]
+            if marks.count("daemon.started") == 1:
+                break
+            await asyncio.sleep(0.05)
+    assert [each["outage_longest"] for each in past["series"]] == [0.0]
+    assert {each["enforced"] for each in past["transitions"] if each["state"] == "ejected"} == {False}
+
+
 async def test_a_second_daemon_on_the_same_directory_is_refused_in_one_line(daemon, http, tmp_path, command):
     environ = {"STATE_DIRECTORY": str(tmp_path / "kept")}
     running = await daemon(TEXT, environ=environ)

@@ -120,10 +120,13 @@ class History:
             )
         )
 
-    def started(self, states: Iterable[tuple[str, State]], *, wall: float) -> None:
-        """Keep that the daemon begins: outages under way are over, but for endpoints that are in these states."""
-        marks: list[tuple[str | None, State | None]] = [(None, None), *states]
-        for endpoint, state in marks:
+    def started(self, states: Iterable[tuple[str, State, bool]], *, wall: float) -> None:
+        """Keep that the daemon begins: outages under way are over, but for endpoints that are in these states.
+
+        Shape: endpoint, its state, and whether that is enforced.
+        """
+        marks: list[tuple[str | None, State | None, bool]] = [(None, None, True), *states]
+        for endpoint, state, enforced in marks:
             self._gathering.transition(
                 Moment(
                     at=wall,
@@ -135,7 +138,7 @@ class History:
                     state=state,
                     reason="" if state is None else "as it was saved",
                     next_at=None,
-                    enforced=True,
+                    enforced=enforced,
                 )
             )
 
@@ -197,8 +200,12 @@ class History:
         with suppress(TimeoutError):
             async with asyncio.timeout(patience + STOP_MARGIN):
                 await ended.wait()
-        self._lost += self._keeper.left()
         self._watch_disk()
+        left = self._keeper.left()
+        if left:
+            self._lost += left
+            reason = f"not written within {patience:g} s of the stop"
+            self._log.error("store.failed", store="history", reason=reason, dropped=left)
 
 
 def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:

@@ -73,20 +73,31 @@ WHERE at >= :since AND at < :until AND (
   NOT :some OR endpoint IN (SELECT value FROM json_each(:endpoints)) OR (endpoint IS NULL AND model = :model)
 )
 """
+OLDEST: Final[Mapping[Tier, str]] = {
+    "minutes": "SELECT min(start) FROM minutes",
+    "hours": "SELECT min(start) FROM hours",
+}
+ACTIVE: Final = "SELECT DISTINCT endpoint FROM hours WHERE start >= :first AND start < :last"
+"""Who has counts in a span; every minute's are in its hour too."""
+
 COUNT: Final = f"SELECT count(*) {_WITHIN}"
 MOMENTS: Final = f"""
 SELECT at, event, endpoints.name, model, provider, reporter, state, reason, next_at, enforced
 {_WITHIN} ORDER BY at DESC, transitions.id DESC LIMIT :most
 """
 
-# Where health is only watched nobody was out. Rows of a start without an endpoint end every outage.
+# Where health is only watched nobody was out. Rows of a start without an endpoint end every outage, and so does the
+# removal of an endpoint its own: it has no state any more.
 CHANGES: Final = """
 SELECT endpoint, at, CASE WHEN enforced THEN state END, event, enforced FROM transitions
 WHERE at >= :since AND at < :until AND (
-  (state IS NOT NULL AND (NOT :some OR endpoint IN (SELECT value FROM json_each(:endpoints))))
+  (
+    (state IS NOT NULL OR event = 'endpoint.removed')
+    AND (NOT :some OR endpoint IN (SELECT value FROM json_each(:endpoints)))
+  )
   OR (endpoint IS NULL AND event = 'daemon.started')
 )
-ORDER BY at, id LIMIT :changes
+ORDER BY at, id
 """
 STARTED: Final = """
 SELECT max(at) FROM transitions WHERE endpoint IS NULL AND event = 'daemon.started' AND at < :since
@@ -95,7 +106,8 @@ BEFORE: Final = """
 SELECT t.endpoint, t.at, CASE WHEN t.enforced THEN t.state END
 FROM json_each(:endpoints) AS asked CROSS JOIN transitions AS t ON t.id = (
   SELECT id FROM transitions
-  WHERE endpoint = asked.value AND at >= :started AND at < :since AND state IS NOT NULL
+  WHERE endpoint = asked.value AND at >= :started AND at < :since
+    AND (state IS NOT NULL OR event = 'endpoint.removed')
   ORDER BY at DESC, id DESC LIMIT 1
 )
 """

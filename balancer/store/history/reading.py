@@ -26,11 +26,11 @@ from balancer.core.history import (
     HistoryTooLong,
     Minutes,
     Moment,
+    Outages,
     Past,
     Point,
     Series,
     latencies,
-    outage_longest,
     uptime,
 )
 from balancer.core.model import Source
@@ -40,7 +40,6 @@ from balancer.store.history.questions import Tier
 from balancer.store.history.schema import NO_LATENCY
 
 MINUTES_OF_HOUR: Final = HOUR // MINUTE
-CHANGES_MAX: Final = 100_000  # transitions out of which outages are told; more are years of a flapping table
 
 
 class Part(NamedTuple):
@@ -71,15 +70,19 @@ def parts(query: HistoryQuery, minutes_from: int) -> list[Part]:
         first, last = first - first % step, -(-last // step) * step
     if query.step is not None and query.step % HOUR:
         return [Part("minutes", first, last)]
-    # An hour of which the minutes are gone is told whole.
-    begin = (
-        first - first % MINUTES_OF_HOUR if first < minutes_from else -(-first // MINUTES_OF_HOUR) * MINUTES_OF_HOUR
-    )
-    end = last - last % MINUTES_OF_HOUR
+    # An hour of which the minutes are gone is told whole, at either end.
+    begin = _hour(first) if first < minutes_from else -_hour(-first)
+    end = _hour(last)
+    if end < minutes_from:
+        end = -_hour(-last)
     if begin >= end:
         return [Part("minutes", first, last)]
     found = [Part("minutes", first, begin), Part("hours", begin, end), Part("minutes", end, last)]
     return [part for part in found if part.first < part.last]
+
+
+def _hour(minute: int) -> int:
+    return minute - minute % MINUTES_OF_HOUR
 
 
 def read(connection: sqlite3.Connection, query: HistoryQuery) -> Past:
@@ -90,28 +93,25 @@ def read(connection: sqlite3.Connection, query: HistoryQuery) -> Past:
     first, last = stretches[0].first, stretches[-1].last
     step = max(1, last - first) if query.step is None else query.step // MINUTE
     endpoints = _endpoints(connection, query)
-    points = len(endpoints) * -(-(last - first) // step)
-    if points > POINTS_MAX:
-        raise HistoryTooLong(points, len(endpoints))
+    if query.step is not None:
+        _judge(connection, endpoints, (first, last), -(-(last - first) // step))
     sums: defaultdict[int, defaultdict[int, _Sums]] = defaultdict(lambda: defaultdict(_Sums))
     for part in stretches:
         _add(connection, part, query, endpoints, (first, step), sums)
     moments, left_out = _moments(connection, query, endpoints, first, last)
-    changes, ejections = _changes(connection, query, endpoints, first, last)
-    span = {"since": float(first * MINUTE), "until": float(min(last * MINUTE, query.until))}
-    marks = changes.get(None, [])
+    outages, ejections = _outages(connection, query, endpoints, first, last)
     series = [
         Series(
             endpoint=name,
             model=name.partition("@")[0],
             ejections=ejections.get(number, 0),
-            outage_longest=outage_longest(sorted([*marks, *changes.get(number, [])], key=_order), **span),
+            outage_longest=outages[number].longest if number in outages else 0.0,
             points=[
                 _point((first + slot * step) * MINUTE, sums[number][slot]) for slot in sorted(sums.get(number, ()))
             ],
         )
         for number, name in endpoints.items()
-        if number in sums or number in changes or query.endpoint is not None
+        if number in sums or number in outages or query.endpoint is not None
     ]
     return Past(
         since=first * MINUTE,
@@ -125,8 +125,14 @@ def read(connection: sqlite3.Connection, query: HistoryQuery) -> Past:
     )
 
 
-def _order(change: tuple[float, Any]) -> tuple[float, bool]:
-    return change[0], change[1] is not None  # an end before a beginning, where both are at one moment
+def _judge(connection: sqlite3.Connection, endpoints: Mapping[int, str], span: tuple[int, int], steps: int) -> None:
+    """Refuse what has too many points. Raises: HistoryTooLong."""
+    if len(endpoints) * steps <= POINTS_MAX:
+        return
+    places = {"first": _hour(span[0]), "last": span[1]}  # who did nothing in the span has no points
+    active = sum(number in endpoints for (number,) in connection.execute(questions.ACTIVE, places))
+    if active * steps > POINTS_MAX:
+        raise HistoryTooLong(active * steps, active)
 
 
 def _unix(minutes: int | None) -> int | None:
@@ -152,8 +158,11 @@ def _add(
     steps: tuple[int, int],
     into: defaultdict[int, defaultdict[int, _Sums]],
 ) -> None:
+    (oldest,) = connection.execute(questions.OLDEST[part.tier]).fetchone()
+    if oldest is None or oldest >= part.last:
+        return
     places = {
-        "first": part.first,
+        "first": max(part.first, oldest),  # each minute (or hour) is searched for, also before there was any
         "last": part.last,
         "each": 1 if part.tier == "minutes" else MINUTES_OF_HOUR,
         "origin": steps[0],
@@ -216,20 +225,29 @@ def _moment(row: tuple[Any, ...]) -> Moment:
     )  # fmt: skip
 
 
-def _changes(
+def _outages(
     connection: sqlite3.Connection, query: HistoryQuery, endpoints: Mapping[int, str], first: int, last: int
-) -> tuple[dict[int | None, list[tuple[float, Any]]], dict[int, int]]:
-    """By endpoint the moments with the state from then on, `None` for all of them; and the enforced ejections."""
+) -> tuple[dict[int, Outages], dict[int, int]]:
+    """By endpoint its outages, where there was any change, and its enforced ejections."""
     places = _span(query, endpoints, first, last)
-    found: dict[int | None, list[tuple[float, Any]]] = defaultdict(list)
+    since, until = float(first * MINUTE), float(min(last * MINUTE, query.until, query.now))
+    outages: defaultdict[int, Outages] = defaultdict(lambda: Outages(since=since, until=until))
+    changed: set[int] = set()  # since the last start, which ends all outages
     for number, at, state in _before(connection, places):
-        found[number].append((at, state))
+        outages[number].change(at, state)
+        changed.add(number)
     ejections: dict[int, int] = defaultdict(int)
     for number, at, state, event, enforced in connection.execute(questions.CHANGES, places):
-        found[number].append((at, state))
-        if event == "endpoint.ejected" and enforced and number is not None:
+        if number is None:
+            for each in changed:
+                outages[each].change(at, None)
+            changed.clear()
+            continue
+        outages[number].change(at, state)
+        changed.add(number)
+        if event == "endpoint.ejected" and enforced:
             ejections[number] += 1
-    return found, ejections
+    return outages, ejections
 
 
 def _before(connection: sqlite3.Connection, places: Mapping[str, object]) -> Iterator[tuple[int, float, Any]]:
@@ -248,5 +266,4 @@ def _span(query: HistoryQuery, endpoints: Mapping[int, str], first: int, last: i
         "endpoints": f"[{','.join(map(str, endpoints))}]",
         "model": query.model,
         "most": MOMENTS_MAX,
-        "changes": CHANGES_MAX,
     }

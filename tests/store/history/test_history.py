@@ -85,19 +85,20 @@ async def test_transitions_are_kept_with_the_moments_of_the_wall_clock(kept: Any
 
 
 async def test_a_start_ends_outages_but_those_that_were_saved(kept: Any) -> None:
-    b = "acme/large@b"
+    b, watched = "acme/large@b", "acme/large@watched"
     for endpoint in (A, b):
         moment = Transition(
             number=1, now=0.0, event="endpoint.ejected", endpoint=endpoint, model="acme/large", state="ejected",
             reason="",
         )  # fmt: skip
         kept.history.transition(moment, now=600.0, wall=kept.wall)
-    kept.history.started([(b, "ejected")], wall=kept.wall - 300.0)
+    kept.history.started([(b, "ejected", True), (watched, "ejected", False)], wall=kept.wall - 300.0)
     await kept.flush()
     past = await kept.past(model="acme/large", span=3600)
     told = {each.endpoint: each.outage_longest for each in past.series}
     assert told[A] == 300.0
     assert told[b] >= 600.0
+    assert told[watched] == 0.0  # it was called all the time
 
 
 async def test_nothing_goes_for_its_age_before_the_clock_has_gone_right_for_a_while(keep: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from balancer.core.history import HistoryQuery, HistoryTooLong, Moment, Past
 from balancer.core.outcome import Outcome
 from balancer.store.history import schema
 from balancer.store.history.gathering import Batch, Gathering
+from balancer.store.history.reader import TIME_MAX
 from balancer.store.history.reading import Part, parts, read
 from balancer.store.history.writing import Writing
 
@@ -54,6 +57,21 @@ def test_an_hour_of_which_the_minutes_are_gone_is_told_whole() -> None:
     assert parts(asked(30, 150, None), gone) == [
         Part("hours", *minutes(0, 120)), Part("minutes", *minutes(120, 150)),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "gone", "found"),
+    [
+        (asked(30, 50, None), 200, [("hours", 0, 60)]),
+        (asked(30, 150, None), 200, [("hours", 0, 180)]),
+        (asked(30, 150, None), 130, [("hours", 0, 180)]),
+        (asked(30, 150, None), 120, [("hours", 0, 120), ("minutes", 120, 150)]),
+        (asked(30, 50, None), 45, [("hours", 0, 60)]),
+        (asked(50, 55, None), 45, [("minutes", 50, 55)]),
+    ],
+)
+def test_so_is_the_hour_at_the_end(query: HistoryQuery, gone: int, found: list[Any]) -> None:
+    assert parts(query, minutes(gone)[0]) == [Part(tier, *minutes(first, last)) for tier, first, last in found]
 
 
 class Book:
@@ -208,6 +226,75 @@ def test_ejections_and_the_longest_outage_are_of_the_span_and_enforced(book: Boo
     assert told(0, 10) == {A: (2, 240.0), B: (0, 0.0), C: (1, 480.0)}
     assert told(3, 10) == {A: (1, 180.0), B: (0, 0.0), C: (0, 420.0)}
     assert told(8, 10) == {A: (0, 120.0), C: (0, 120.0)}
+
+
+def test_an_endpoint_that_is_removed_is_out_no_longer(book: Book) -> None:
+    book.transition(A, 1, "endpoint.ejected", "ejected")
+    book.transition(A, 3, "endpoint.removed")
+    assert [each.outage_longest for each in book.read(0, 10).series] == [120.0]
+    assert [each.outage_longest for each in book.read(5, 10, endpoint=A).series] == [0.0]
+
+
+def test_an_outage_goes_on_until_now_and_not_until_the_end_of_the_minute(book: Book) -> None:
+    book.transition(A, 9.5, "endpoint.ejected", "ejected")
+    query = asked(0, 10, None)
+    now = DAY + 9.5 * 60 + 2.0
+    past = read(book.connection, HistoryQuery(since=query.since, until=query.until, step=None, now=now))
+    assert past.series[0].outage_longest == 2.0
+
+
+def test_a_flapping_quarter_of_a_year_is_told_whole(book: Book) -> None:
+    book.connection.executemany("INSERT INTO endpoints VALUES (?, ?)", [(1, A), (2, B), (3, C)])
+    rows: list[tuple[float, str, int, str]] = []
+    for number in (1, 2):
+        for at in range(DAY, DAY + 88 * 86_400, 240):
+            rows.append((at, "endpoint.trial_started", number, "half_open"))
+            rows.append((at + 5, "endpoint.ejected", number, "ejected"))
+        rows.append((DAY + 88 * 86_400, "endpoint.readmitted", number, "recovering"))
+    rows.append((DAY + 88 * 86_400, "endpoint.ejected", 3, "ejected"))
+    book.connection.execute("BEGIN")
+    tell = "INSERT INTO transitions (at, event, endpoint, state, reason, enforced) VALUES (?, ?, ?, ?, '', 1)"
+    book.connection.executemany(tell, rows)
+    book.connection.execute("COMMIT")
+    began = time.perf_counter()
+    past = book.read(0, 88 * 1440 + 10)
+    took = time.perf_counter() - began
+    print(f"{len(rows)} transitions in {took:.2f} s")
+    told = {each.endpoint: (each.ejections, each.outage_longest) for each in past.series}
+    dead = (88 * 86_400 // 240, 88 * 86_400.0)
+    assert told == {A: dead, B: dead, C: (1, 600.0)}
+    assert took < TIME_MAX / 2
+
+
+def test_who_has_nothing_in_the_span_makes_it_no_longer(book: Book) -> None:
+    book.connection.execute(
+        """
+        WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 2100)
+        INSERT INTO endpoints (name) SELECT 'gone/m@' || x FROM n
+        """
+    )
+    book.outcome(A, 100)
+    assert [each.endpoint for each in book.read(60, 120, 5).series] == [A]
+    assert [each.endpoint for each in book.read(60, 120, None).series] == [A]
+
+
+def test_all_in_one_step_is_told_of_however_many_endpoints(book: Book) -> None:
+    for number in range(2100):
+        book.outcome(f"acme/m@{number}", 100)
+    assert len(book.read(60, 120, None).series) == 2100
+    with pytest.raises(HistoryTooLong):
+        book.read(60, 120, 60)
+    book.connection.execute("ROLLBACK")
+
+
+def test_a_span_from_before_there_was_anything_takes_no_longer(book: Book) -> None:
+    for number in range(50):
+        book.outcome(f"acme/m@{number}", 100)
+    book.read(60, 120)
+    steps = itertools.count()
+    book.connection.set_progress_handler(lambda: next(steps) > 1000, 100)  # 25 years by the hour are millions
+    first = (10**9 - DAY) // 60
+    assert len(book.read(first, 120, None, model="acme/m").series) == 50
 
 
 def test_a_thousand_endpoints_over_a_quarter_of_a_year_are_read_within_the_time_that_a_question_has(
