@@ -237,7 +237,7 @@ class Keeper:
             # file ourselves would drop SQLite's locks on it. Source: fcntl(2), locks are a process's.
             schema.look(opened.path, self._connect).close()
             return opened
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(mode=0o700, exist_ok=True)  # without parents: a disk may not be mounted yet
         self.path, version = schema.chosen(self._directory, self._connect)
         if version is not None and version != self._told_version:
             self._told_version = version

@@ -18,6 +18,7 @@ What this module does not know: when anything is written.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -110,6 +111,7 @@ def begin(path: Path, connect: Connect) -> sqlite3.Connection:
         for side in SIDES[1:]:  # a log that has lost its database would be played into the new one
             if path.with_name(path.name + side).exists():
                 raise Unusable(f"{path.name}{side} is there without its database")
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))  # its sides get the same mode
     connection = connect(path, timeout=BUSY, isolation_level=None)
     try:
         if not new:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -224,6 +225,21 @@ async def test_files_that_are_deleted_under_us_are_made_again(kept: Any, sides: 
     assert await kept.counted() == (times if "" in sides else 100 + times)
     await kept.history.close(2.0)
     assert total(kept.path) == (times if "" in sides else 100 + times)
+
+
+async def test_what_is_made_is_for_nobody_else_and_only_where_a_disk_is(keep: Any, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    async with keep(directory=tmp_path / "disk" / "state") as kept:
+        await fed(kept)
+        shutil.rmtree(tmp_path / "disk")  # as a disk that is not mounted any more
+        await kept.feed_until(lambda: kept.history.errors > 2)
+        assert not (tmp_path / "disk").exists()
+        (tmp_path / "disk").mkdir()
+        await kept.until(lambda: kept.lines.of("store.recovered"))
+        await fed(kept)
+        modes = {each.name: oct(each.stat().st_mode & 0o777) for each in kept.directory.iterdir()}
+        assert modes == dict.fromkeys(("history.db", "history.db-wal", "history.db-shm"), "0o600")
+        assert oct(kept.directory.stat().st_mode & 0o777) == "0o700"
 
 
 async def test_a_backup_that_is_put_back_under_us_is_gone_on_with(kept: Any, tmp_path: Path) -> None:
