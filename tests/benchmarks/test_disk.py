@@ -42,22 +42,20 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_small_run_tells_of_every_phase_and_that_it_is_well_again() -> None:
-    done = run("--only", "locked", "--span", "6", "--passes", "1", "--rate", "40")
+    done = run("--only", "garbage", "--span", "1.5", "--passes", "1", "--rate", "40")
     if done.returncode == NO_DISK and not os.environ.get("CI"):
         pytest.skip(done.stderr)
     assert done.returncode in (0, 1), done.stdout + done.stderr  # a busy machine adds what it likes
     said, head, calm, during, after, *judged = done.stdout.splitlines()
-    assert said.startswith("40 decisions and reports a second, spans of 6 s; ")
+    assert said.startswith("40 decisions and reports a second, spans of 1.5 s; ")
     assert head.split()[-6:] == ["×", "calm", "errors", "dropped", "told", "well"]
-    assert [calm.split()[:2], during.split()[0], after.split()[0]] == [["locked", "calm"], "during", "after"]
+    assert [calm.split()[:2], during.split()[0], after.split()[0]] == [["garbage", "calm"], "during", "after"]
     numbers = during.split()
-    assert 150 < int(numbers[1]) < 300
+    assert 40 < int(numbers[1]) < 80
     assert all(float(each) > 0 for each in numbers[2:7])
-    state, history = numbers[7].split("+")
-    assert (state, numbers[8:10]) == ("0", ["0", "1/1"])
-    assert int(history) > 0
-    assert 0 < float(numbers[10]) < 10
-    assert judged[-1].startswith(("good: locked adds ", "TOO MUCH: locked adds "))
+    assert numbers[7:10] == ["0+1", "0", "1/1"]
+    assert 0 < float(numbers[10]) < 20
+    assert judged[-1].startswith(("good: garbage adds ", "TOO MUCH: garbage adds "))
 
 
 def test_what_a_trouble_adds_is_the_median_of_its_passes(
