@@ -52,11 +52,20 @@ def following(read: Callable[[], Config], old: Config, passed: Sequence[Passed])
     if found.store.history != old.store.history:
         fixed["store"] = replace(found.store, history=old.store.history)
         waiting.append("store.history")
-    config = replace(found, **fixed)
+    config = replace(found, **fixed, **_as_it_was(found, old))
     # What waits for the next start is looked at all the same: that start would be refused.
     prepared = None if found.tls is None else prepare_tls(found.tls)
     tls = None if "tls" in waiting else prepared
     return Candidate(config=config, tls=tls, waiting=tuple(waiting), changes=difference(old, found))
+
+
+def _as_it_was(found: Config, old: Config) -> dict[str, Any]:
+    """What did not change, by the very values that are in force: nobody has to compare them in the loop again."""
+    return {
+        name: {key: before[key] if before.get(key) == each else each for key, each in after.items()}
+        for name in ("endpoints", "probes", "credentials")
+        for before, after in ((getattr(old, name), getattr(found, name)),)
+    }
 
 
 def _refuse_bound(old: Config, found: Config) -> None:

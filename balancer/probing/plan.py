@@ -93,6 +93,14 @@ class Row:
             if not waiter.done():
                 waiter.set_exception(problem)
 
+    def is_same(self, other: Row) -> bool:
+        """Whether another row is made of the very same values, as those are that a reload left as they were."""
+        return (
+            self.endpoint is other.endpoint
+            and self.settings is other.settings
+            and self.credential is other.credential
+        )
+
     @property
     def priced(self) -> bool:
         """Whether what a paid probe used has a price."""

@@ -155,13 +155,15 @@ class Scheduler:
                 continue
             wanted[key] = Row(endpoint=endpoint, settings=settings, credential=credentials.get(key))
         for key, row in list(plan.rows.items()):
-            if key not in wanted or row.leads != wanted[key].leads:
+            if key not in wanted or not row.is_same(wanted[key]) and row.leads != wanted[key].leads:
                 self._drop(key, row)
         for key, fresh in wanted.items():
             known = plan.rows.get(key)
             if known is None:
                 self._unseen.add(key)
                 plan.add(fresh, now)
+                continue
+            if known.is_same(fresh):
                 continue
             if known.asks != fresh.asks:
                 known.forget()

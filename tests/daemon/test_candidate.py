@@ -96,3 +96,13 @@ def test_whether_there_is_a_history_is_said_to_wait_and_the_rest_of_the_store_do
     assert found.waiting == ("store.history",)
     assert (found.config.store.history, found.config.store.save_interval) == (True, 20.0)
     assert following(lambda: config("store: {save_interval: 20s}\n"), old, ()).waiting == ()
+
+
+def test_what_did_not_change_is_the_very_value_that_is_in_force():
+    old = parse_config(TEXT + "routing: {strategy: price}\n", source="test", environ={})
+    found = following(lambda: parse_config(TEXT, source="test", environ={}), old, ()).config
+    (key,) = old.endpoints
+    assert found.endpoints[key] is old.endpoints[key]
+    assert found.probes[key] is old.probes[key]
+    changed = following(lambda: parse_config(TEXT.replace("9/v1", "8/v1"), source="test", environ={}), old, ())
+    assert changed.config.endpoints[key].base_url.endswith(":8/v1")
