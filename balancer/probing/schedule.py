@@ -155,7 +155,7 @@ class Scheduler:
                 continue
             wanted[key] = Row(endpoint=endpoint, settings=settings, credential=credentials.get(key))
         for key, row in list(plan.rows.items()):
-            if key not in wanted or not row.is_same(wanted[key]) and row.leads != wanted[key].leads:
+            if key not in wanted or (not row.is_same(wanted[key]) and row.leads != wanted[key].leads):
                 self._drop(key, row)
         for key, fresh in wanted.items():
             known = plan.rows.get(key)
