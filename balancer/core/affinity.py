@@ -28,7 +28,8 @@ configuration's own strings, not copies. Dumped it is 95 to 140 bytes of JSON.
 
 A dump is told in parts, and decisions are made between them. The entries themselves cannot be walked while they
 change, and to list 100,000 of them takes 8 ms; so their keys are kept a second time, in shards that are listed one
-by one. Their order is not told: whoever restores sorts by the ages.
+by one. Their order is not told: whoever restores sorts by the ages, each part by itself, and then takes the newest
+of all parts again and again; decisions are made in between there too.
 
 What this module does not know: whether an endpoint is well (a home is a wish: health comes first), whether the
 provider caches at all, which failures say something of the provider (a 429 leaves the cache as it is: no failure
@@ -38,9 +39,10 @@ here), and whose session it is. A digest is no secret: who guesses a key can fin
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from heapq import merge
 from itertools import islice
 from operator import itemgetter
 from typing import Any, Final, NoReturn
@@ -50,7 +52,7 @@ from balancer.core.model import StickyPolicy
 KEY_SIZE: Final = 16  # bytes; two of 100,000 sessions share a digest with a chance of 1e-29
 FAILURES_MAX: Final = 2  # in a row: by 3 % of accidents this comes once in a thousand turns
 PART_SIZE: Final = 100  # sessions told at once: some tenths of a millisecond
-DUMPED_MAX: Final = 1_000_000  # 140 MB; of more, those with the lowest digests: a fair sample
+DUMPED_MAX: Final = 250_000  # 35 MB, written every minute; of more, those with the lowest digests: a fair sample
 SECONDS_MAX: Final = 1e9  # of an age in a dump: thirty years, beyond which it is no age
 
 
@@ -189,29 +191,35 @@ class Sessions:
         """
         if not _is_seconds(away):
             raise ValueError(f"away: {away!r} is no time that has passed; use 0 to {SECONDS_MAX:.0f} seconds")
-        if not isinstance(state, list):
-            raise ValueError(f"sessions: {_shown(state)} is not a list")
-        names: dict[str, str] = {}  # one string for each endpoint, however often the dump spells it
-        found: list[tuple[float, bytes, _Place]] = []
-        for index, row in enumerate(state):
-            key, places = _read_row(row, f"sessions[{index}]", now - away)
-            lived = [
-                place for place in places if self._lives(place, now) and (known is None or place.endpoint in known)
-            ]
-            for place in lived:
-                place.endpoint = names.setdefault(place.endpoint, place.endpoint)
-            if lived:
-                lived[0].spare = lived[1] if len(lived) > 1 else None
-                found.append((max(place.used for place in lived), key, lived[0]))
-        found.sort(key=itemgetter(0))
-        restored = OrderedDict((key, home) for _, key, home in found)
-        for key, home in self._sessions.items():
-            restored[key] = home
-            restored.move_to_end(key)
-        self._sessions = restored
-        for key in restored:
-            self._shards[key[0]][key] = None
-        self._trim()
+        kept = SessionsKept(now - away)
+        kept.add(state)
+        for _ in self.restoring(kept, now=now, known=lambda endpoint: known is None or endpoint in known):
+            pass
+
+    def restoring(self, kept: SessionsKept, *, now: float, known: Callable[[str], bool]) -> Iterator[None]:
+        """Do the same bit by bit, some tenths of a millisecond each; `kept` is empty then."""
+        runs: list[list[tuple[float, bytes, _Place]]] = []
+        while kept.parts:
+            run: list[tuple[float, bytes, _Place]] = []
+            for key, places in kept.parts.pop():
+                lived = [place for place in places if self._lives(place, now) and known(place.endpoint)]
+                if lived:
+                    lived[0].spare = lived[1] if len(lived) > 1 else None
+                    run.append((max(place.used for place in lived), key, lived[0]))
+            run.sort(key=itemgetter(0), reverse=True)
+            runs.append(run)
+            yield
+        for number, (_, key, home) in enumerate(merge(*runs, key=itemgetter(0), reverse=True)):
+            if len(self._sessions) >= self._policy.max_sessions:
+                return  # all that follow are older
+            left = [place for place in (home, home.spare) if place is not None and known(place.endpoint)]
+            if left and key not in self._sessions:  # a reload may have come since
+                left[0].spare = left[1] if len(left) > 1 else None
+                self._sessions[key] = left[0]
+                self._sessions.move_to_end(key, last=False)
+                self._shards[key[0]][key] = None
+            if number % PART_SIZE == 0:
+                yield
 
     # ---- the table above -----------------------------------------------------------------------------
 
@@ -261,6 +269,25 @@ class Sessions:
 
 
 # ---- plain values ------------------------------------------------------------------------------------
+
+
+class SessionsKept:
+    """What `Sessions.parts` told, read and not yet taken back; all ages were told at `then`."""
+
+    def __init__(self, then: float) -> None:
+        self.parts: list[list[tuple[bytes, list[_Place]]]] = []
+        self._then = then
+        self._names: dict[str, str] = {}  # one string for each endpoint, however often the dump spells it
+
+    def add(self, state: object) -> None:
+        """Read one part. Raises: ValueError for anything that `Sessions.parts` does not make."""
+        if not isinstance(state, list):
+            raise ValueError(f"sessions: {_shown(state)} is not a list")
+        rows = [_read_row(row, f"sessions[{index}]", self._then) for index, row in enumerate(state)]
+        for _, places in rows:
+            for place in places:
+                place.endpoint = self._names.setdefault(place.endpoint, place.endpoint)
+        self.parts.extend(rows[at : at + PART_SIZE] for at in range(0, len(rows), PART_SIZE))
 
 
 def _plain(place: _Place, now: float) -> list[Any]:

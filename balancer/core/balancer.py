@@ -15,7 +15,7 @@ but the lease of an endpoint in trial. Wall time it knows only if somebody says 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from random import Random
 from typing import Any, Final
@@ -244,10 +244,17 @@ class Balancer:
 
     def restore(self, state: object, *, now: float, away: float) -> None:
         """Take back what `dump` told `away` seconds ago. Raises: ValueError, and then nothing is changed."""
-        snapshot.restore(state, self._catalog, self._rows, self._drains.kept, self._accounts, now=now, away=away)
-        self._drains.assign(self._rows.values())
-        for row in self._rows.values():
-            row.shown = row.state(now)
+        for _ in self.restoring(lambda: (state,), now=now, away=away):
+            pass
+
+    def restoring(self, parts: Callable[[], Iterable[object]], *, now: float, away: float) -> Iterator[None]:
+        """The same bit by bit, of all parts given twice; anything may happen between two steps (see `snapshot`)."""
+        yield from snapshot.restoring(
+            parts,
+            lambda: snapshot.Place(self._catalog, self._rows, self._drains, self._accounts),
+            now=now,
+            away=away,
+        )
         self._detectors.apply(self._router.fates, self._rows)
 
     # ---- the decision --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ What this module does not know: what the values mean, and which of them still ma
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from msgspec import Meta, Struct, convert
@@ -185,6 +186,11 @@ class TableKept(_Strict, kw_only=True):
     sessions: list[Any]
 
 
+_EMPTY: Final[Mapping[str, Any]] = {
+    "version": VERSION, "windows": [], "endpoints": {}, "quotas": {}, "drains": [], "sessions": [],
+}  # fmt: skip
+
+
 def read(value: object, kind: type[Kept], where: str) -> Kept:
     """Take a plain value for what it should be.
 
@@ -198,20 +204,40 @@ def read(value: object, kind: type[Kept], where: str) -> Kept:
         raise ValueError(f"{place}: {what}") from None
 
 
-def table(state: object) -> tuple[TableKept, dict[str, EndpointKept]]:
-    """Take a whole dump. Raises: ValueError, as `read`."""
+def part(state: object) -> tuple[TableKept, dict[str, EndpointKept]]:
+    """Take a part of a dump, which has some of its keys; the others are empty. Raises: ValueError, as `read`."""
     version = state.get("version") if isinstance(state, dict) else None
     if isinstance(version, int) and version != VERSION:
         raise ValueError(f"state.version: {version} is not known here; use a dump of version {VERSION}")
-    kept = read(state, TableKept, "state")
+    kept = read({**_EMPTY, **state} if isinstance(state, dict) else state, TableKept, "state")
     endpoints = {
         key: read(value, EndpointKept, f"state.endpoints[{key!r}]") for key, value in kept.endpoints.items()
     }
-    for key, endpoint in endpoints.items():
-        for source, windows in endpoint.windows.items():
-            if len(windows) != len(kept.windows):
-                raise ValueError(
-                    f"state.endpoints[{key!r}].windows.{source}: {len(windows)} windows; "
-                    f"state.windows names {len(kept.windows)}"
-                )
     return kept, endpoints
+
+
+class Judge:
+    """Looks at all parts of a dump, in whatever order: each by itself, and then whether they are a whole one."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, None] = {}
+        self._spans = 0
+        self._counts: dict[int, str] = {}
+
+    def look(self, state: object) -> tuple[TableKept, dict[str, EndpointKept]]:
+        """Take the next part. Raises: ValueError, as `read`."""
+        kept, endpoints = part(state)
+        assert isinstance(state, dict)  # or it had been refused
+        self._keys.update(dict.fromkeys(state))
+        self._spans += len(kept.windows)
+        for key, endpoint in endpoints.items():
+            for source, windows in endpoint.windows.items():
+                self._counts.setdefault(len(windows), f"state.endpoints[{key!r}].windows.{source}")
+        return kept, endpoints
+
+    def end(self) -> None:
+        """Say that this was all. Raises: ValueError where something lacks, or some do not fit together."""
+        read({key: _EMPTY[key] for key in self._keys}, TableKept, "state")
+        for count, where in self._counts.items():
+            if count != self._spans:
+                raise ValueError(f"{where}: {count} windows; state.windows names {self._spans}")

@@ -6,7 +6,9 @@ each part is of one moment, all ages are seen from the first, and what happened 
 meanwhile changes no part's shape: what is told of windows are those that were there when the dump began. `joined`
 parts are the dump, in whatever order they come.
 
-`restore` reads the whole dump first (`kept` says what one looks like) and changes nothing unless all of it fits.
+`restoring` looks at the whole dump first (`kept` says what one looks like) and changes nothing unless all of it
+fits. It goes bit by bit too, for a disk may come late: first the drains, then endpoint by endpoint, then the
+sessions. It reads every part a second time then, which costs less than the memory that would hold them all.
 
 What comes back, of every endpoint that still is at the same address with the same model and credential:
 - the counts of all windows, of probes and reports apart, each in its bucket and older by the time away, to within
@@ -31,25 +33,27 @@ What this module does not know: files, and how long we were away.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import to_builtins
 
 from balancer.core.accounts import Accounts
-from balancer.core.affinity import Sessions
+from balancer.core.affinity import Sessions, SessionsKept
 from balancer.core.capacity import Quota
+from balancer.core.drains import Drains
 from balancer.core.kept import (
     SPAN_MAX,
     VERSION,
     DrainKept,
     EndpointKept,
     FailureKept,
+    Judge,
     TableKept,
     span,
-    table,
 )
+from balancer.core.kept import part as taken
 from balancer.core.model import Catalog, HealthPolicy, Source
 from balancer.core.notes import Drain, Failure
 from balancer.core.outcome import COUNTS
@@ -65,7 +69,8 @@ def parts(
     Shape: each part has some keys of the dump, with some of what is below them; `json.dumps` takes it as it is.
     """
     windows = [(key, row, row.windows) for key, row in rows.items()]
-    return _parts(_dump_head(catalog, drains, now), windows, accounts.quotas, accounts.sessions, now)
+    words = [drain for drain in drains.values() if drain.holds(now)]
+    return _parts(_dump_head(catalog), words, windows, accounts.quotas, accounts.sessions, now)
 
 
 def joined(told: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -83,43 +88,81 @@ def joined(told: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return whole
 
 
-def restore(
-    state: object,
-    catalog: Catalog,
-    rows: Mapping[str, Row],
-    drains: MutableMapping[str, Drain],
-    accounts: Accounts,
-    *,
-    now: float,
-    away: float,
-) -> None:
-    """Take back what was dumped `away` seconds before `now`. Which rows a drain means is the caller's to assign.
+class Place(NamedTuple):
+    """Where a dump is taken back to, as it is at that moment: a reload gives another one."""
 
+    catalog: Catalog
+    rows: Mapping[str, Row]
+    drains: Drains
+    accounts: Accounts
+
+
+def restoring(
+    parts: Callable[[], Iterable[object]], place: Callable[[], Place], *, now: float, away: float
+) -> Iterator[None]:
+    """Take back what was dumped `away` seconds before `now`, some tenths of a millisecond between two steps.
+
+    Shape: `parts` gives all of them twice, to be judged and to be taken. Anything may happen between two steps,
+    with the evidence that is there by then.
     Raises: ValueError with the place, what was found and what is allowed; nothing is changed then.
     """
     if isinstance(away, bool) or not isinstance(away, (int, float)) or not 0 <= away <= SPAN_MAX:
         raise ValueError(f"away: {away!r} is no time that has passed; use 0 to {SPAN_MAX:.0f} seconds")
-    kept, endpoints = table(state)
-    anew = {key for key, each in endpoints.items() if key in rows and rows[key].endpoint.identity != each.identity}
-    # The last that may refuse, and it too takes all or nothing; a prompt is not cached at another address.
-    accounts.sessions.restore(kept.sessions, now=now, away=away, known=rows.keys() - anew)
-    then = now - away
-    same = kept.windows == list(catalog.health.windows)
-    for key, each in endpoints.items():
-        if key in rows and key not in anew:
-            _restore_row(rows[key], each, then=then, now=now, policy=catalog.health, windows=same)
-    for key, cells in kept.quotas.items():
-        if key in accounts.quotas:
-            accounts.quotas[key].restore(cells, then=then)
-    for word in kept.drains:
-        known = drains.get(word.target)
-        if (word.left is None or word.left > away) and (known is None or not known.holds(now)):
+    then, judge = now - away, Judge()
+    spans: list[float] = []
+    drains: list[DrainKept] = []
+    identities: dict[str, str] = {}
+    sessions = SessionsKept(then)
+    for part in parts():
+        kept, endpoints = judge.look(part)
+        spans += kept.windows
+        drains += kept.drains
+        identities.update((key, each.identity) for key, each in endpoints.items())
+        sessions.add(kept.sessions)
+        yield
+    judge.end()
+
+    def known(key: str) -> bool:
+        # A prompt is not cached at another address.
+        row = place().rows.get(key)
+        return row is not None and identities.get(key, row.endpoint.identity) == row.endpoint.identity
+
+    yield from _restore_drains(drains, place, then=then, now=now)
+    for part in parts():
+        kept, endpoints = taken(part)
+        at = place()
+        same = spans == list(at.catalog.health.windows)
+        for key, each in endpoints.items():
+            if key in at.rows and known(key):
+                _restore_row(at.rows[key], each, then=then, now=now, policy=at.catalog.health, windows=same)
+        for key, cells in kept.quotas.items():
+            if key in at.accounts.quotas:
+                at.accounts.quotas[key].restore(cells, then=then)
+        yield
+    yield from place().accounts.sessions.restoring(sessions, now=now, known=known)
+
+
+def _restore_drains(
+    kept: Sequence[DrainKept], place: Callable[[], Place], *, then: float, now: float
+) -> Iterator[None]:
+    """Take the operator's words before all else: who is drained must get no request."""
+    drains = place().drains
+    for word in kept:
+        known = drains.kept.get(word.target)
+        if (word.left is None or word.left > now - then) and (known is None or not known.holds(now)):
             until = None if word.left is None else then + word.left
-            drains[word.target] = Drain(word.target, word.reason, then - word.age, until)
+            drains.kept[word.target] = Drain(word.target, word.reason, then - word.age, until)
+    for key in tuple(place().rows):
+        row = place().rows.get(key)
+        if row is not None:
+            drains.assign((row,))
+            row.shown = row.state(now)
+            yield
 
 
 def _parts(
     head: dict[str, Any],
+    drains: Sequence[Drain],
     rows: Sequence[tuple[str, Row, Mapping[Source, Windows]]],
     quotas: Mapping[str, Quota],
     sessions: Sessions,
@@ -127,6 +170,8 @@ def _parts(
 ) -> Iterator[dict[str, Any]]:
     # Nothing is left out: a part that says nothing is one in which no more time was taken than in others.
     yield head
+    for drain in drains:
+        yield {"drains": [_dump_drain(drain, now)]}
     for key, row, windows in rows:
         yield {"endpoints": {key: _dump_row(row, windows, now)}}
     for key, quota in quotas.items():
@@ -136,24 +181,26 @@ def _parts(
         yield {"sessions": some}
 
 
-def _dump_head(catalog: Catalog, drains: Mapping[str, Drain], now: float) -> dict[str, Any]:
+def _dump_head(catalog: Catalog) -> dict[str, Any]:
     """What comes first: everything that the dump of an empty table has."""
     told = TableKept(
         version=VERSION,
         windows=list(catalog.health.windows),
         endpoints={},
         quotas={},
-        drains=[
-            DrainKept(
-                target=target,
-                reason=drain.reason,
-                age=span(now - drain.since),
-                left=None if drain.until is None else span(drain.until - now),
-            )
-            for target, drain in drains.items()
-            if drain.holds(now)
-        ],
+        drains=[],
         sessions=[],
+    )
+    plain: dict[str, Any] = to_builtins(told)
+    return plain
+
+
+def _dump_drain(drain: Drain, now: float) -> dict[str, Any]:
+    told = DrainKept(
+        target=drain.target,
+        reason=drain.reason,
+        age=span(now - drain.since),
+        left=None if drain.until is None else span(drain.until - now),
     )
     plain: dict[str, Any] = to_builtins(told)
     return plain
@@ -216,6 +263,7 @@ def _restore_row(
         row.failures.extend(
             Failure(then - each.age, each.source, each.kind, each.status, each.detail) for each in kept.failures
         )
+    row.shown = row.state(now)
     row.touch()
 
 

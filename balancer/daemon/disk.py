@@ -19,13 +19,12 @@ from balancer.core.balancer import Balancer
 from balancer.core.history import HistoryQuery, Past
 from balancer.core.model import Source, Transition
 from balancer.core.outcome import Outcome
-from balancer.core.snapshot import joined
 from balancer.http import no_history
 from balancer.metrics import Metrics
-from balancer.probing import Budgets, budgets_kept
+from balancer.probing import Budgets, BudgetsKept, budgets_kept
 from balancer.service import clock
 from balancer.service.log import Log
-from balancer.store import Directory, History, Keeper, Sections
+from balancer.store import Directory, History, Keeper, Parts
 
 PATIENCE: Final = (
     4.0  # s for the last save, and for the past at the same time; a disk that needs longer is not well
@@ -137,8 +136,17 @@ class Disk:
         for part in self._balancer.parts(now=now):
             yield "table", part
 
-    def _take(self, sections: Sections, now: float, away: float) -> None:
-        budgets = [budgets_kept(each) for each in sections.get("budgets", ())]  # refused before anything is taken
-        self._balancer.restore(joined(sections.get("table", ())), now=now, away=away)
+    def _take(self, parts: Parts, now: float, away: float) -> Iterator[None]:
+        budgets: list[BudgetsKept] = []
+
+        def table() -> Iterator[Mapping[str, Any]]:
+            budgets.clear()
+            for section, part in parts:
+                if section == "budgets":
+                    budgets.append(budgets_kept(part))  # refused before anything is taken
+                elif section == "table":
+                    yield part
+
+        yield from self._balancer.restoring(table, now=now, away=away)
         for each in budgets:
             self._budgets.restore(each)

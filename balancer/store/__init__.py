@@ -7,6 +7,6 @@ daemon.
 from balancer.store.directory import Directory, InUse
 from balancer.store.frame import StateFileError
 from balancer.store.history import History
-from balancer.store.keeper import Keeper, Sections
+from balancer.store.keeper import Keeper, Parts
 
-__all__ = ["Directory", "History", "InUse", "Keeper", "Sections", "StateFileError"]
+__all__ = ["Directory", "History", "InUse", "Keeper", "Parts", "StateFileError"]

@@ -25,13 +25,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from balancer.store.frame import SIZE_MAX, StateFileError
+from balancer.store.frame import HEAD_MAX, SIZE_MAX, StateFileError
 
 NAME: Final = "balancer.state"
 BESIDE: Final = f"{NAME}.new"
 BAD: Final = f"{NAME}.bad-"
 BAD_MAX: Final = 3  # the first is the interesting one, and a fault that comes again shows by three
-READ_SIZE: Final = 1024**2  # bytes; at once
 # Network filesystems that have no lock for what is open only for reading, or none at all.
 _NO_LOCKS: Final = frozenset({errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
@@ -107,16 +106,18 @@ class Directory:
             found = os.fstat(number)
             if not stat.S_ISREG(found.st_mode):
                 raise StateFileError("it is no regular file")
-            if found.st_size > SIZE_MAX:
+            if found.st_size > SIZE_MAX + HEAD_MAX:
                 raise StateFileError(f"it is longer than {SIZE_MAX} bytes")
+            left = found.st_size + 1  # one more than there are, so that one which has grown since shows
             pieces: list[bytes] = []
-            while sum(map(len, pieces)) <= found.st_size and (piece := os.read(number, READ_SIZE)):
+            while left and (piece := os.read(number, left)):  # almost always all at once, and not in memory twice
                 pieces.append(piece)
+                left -= len(piece)
         except OSError as error:
             raise StateFileError(f"it cannot be read: {error.strerror}") from None
         finally:
             os.close(number)
-        return b"".join(pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def write(self, pieces: Iterable[bytes]) -> None:
         """Put a new state file in the place of the old one, which stays if anything goes wrong."""

@@ -12,6 +12,9 @@ The first line is judged by its letters and everything else by the checksum, so 
 change is not noticed; only then is anything decoded. Of a file that is not whole nothing is believed: half a table
 is worse than none, since nobody can say what the other half would have answered.
 
+Decoded a part takes ten times its room, and holds the interpreter. So that is done line by line, when and as often
+as somebody asks for the next: no more than one line is decoded at a time.
+
 The time away is exact as long as the machine was not started anew: the clock that counts from its start stands in
 the file. Else the wall clocks tell, which may have been set back or have been years ahead meanwhile; but at least
 as much time has passed as the machine is up.
@@ -22,7 +25,7 @@ What this module does not know: files, and what the parts mean.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Annotated, Any, Final
@@ -33,7 +36,9 @@ from msgspec.json import Decoder, Encoder
 from balancer.core.kept import SPAN_MAX
 
 VERSION: Final = 1
-SIZE_MAX: Final = 256 * 1024**2  # bytes; 2,000 endpoints and 100,000 sessions take 20 MB
+SIZE_MAX: Final = 128 * 1024**2  # bytes; as many sessions as are kept take 35 MB, and 20,000 endpoints 80 MB
+PART_MAX: Final = 8 * 1024**2  # bytes; an endpoint takes 5 kB, and 8 MB of small lists 300 MB of memory
+HEAD_MAX: Final = 1024  # bytes of the two lines in front
 LONG: Final = 365 * 86_400.0  # s; who was away that long has more likely a clock that was wrong
 DIGEST_SIZE: Final = 32  # bytes; two files with one checksum will not be met
 
@@ -68,6 +73,7 @@ class Away:
 _encoder: Final = Encoder()
 _part: Final = Decoder(tuple[str, dict[str, Any]])
 _header: Final = Decoder(Header)
+_UNDECODABLE: Final = (DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
 
 
 def encoded(section: str, part: object) -> bytes:
@@ -97,8 +103,34 @@ def head(content: Iterable[bytes], *, saved: float, moment: float, boot: str | N
     return b"balancer-state %d %s\n%s" % (VERSION, checksum.hexdigest().encode(), second)
 
 
-def judged(data: bytes) -> tuple[Header, dict[str, list[dict[str, Any]]]]:
-    """Take a whole file: its header, and the parts of each section. Raises: StateFileError, and nothing else."""
+class Lines:
+    """The parts of a whole file with the names of their sections, decoded anew each time that they are asked for.
+
+    Raises: StateFileError where one is not what we write, and nothing else.
+    """
+
+    def __init__(self, data: bytes, begin: int) -> None:
+        self._data = data
+        self._begin = begin
+
+    def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        data, at, view = self._data, self._begin, memoryview(self._data)
+        while at < len(data):
+            end = data.find(b"\n", at)
+            if end < 0:
+                raise StateFileError("it is whole, and its last line has no end")
+            if end - at > PART_MAX:
+                raise StateFileError(f"it is whole, and a line of it is longer than {PART_MAX} bytes")
+            try:
+                part = _part.decode(view[at:end])
+            except _UNDECODABLE as error:
+                raise StateFileError(f"it is whole, and not what we write: {error}") from None
+            yield part
+            at = end + 1
+
+
+def judged(data: bytes) -> tuple[Header, Lines]:
+    """Take a whole file: its header, and its parts, of which nothing is known yet. Raises: StateFileError."""
     first = _FIRST.match(data)
     if first is None:
         raise StateFileError("it is empty" if not data else "it is no state file, or its beginning is lost")
@@ -106,21 +138,18 @@ def judged(data: bytes) -> tuple[Header, dict[str, list[dict[str, Any]]]]:
     if version != VERSION:
         age = "a newer" if version > VERSION else "an older"
         raise StateFileError(f"it is of {age} balancer: format {version}, and {VERSION} is known here")
-    rest = memoryview(data)[first.end() :]
-    if blake2b(rest, digest_size=DIGEST_SIZE).hexdigest().encode() != first[2]:
+    view = memoryview(data)
+    if blake2b(view[first.end() :], digest_size=DIGEST_SIZE).hexdigest().encode() != first[2]:
         raise StateFileError("its checksum is wrong: it was cut, or something in it was changed")
-    second, _, content = bytes(rest).partition(b"\n")
+    end = data.find(b"\n", first.end(), first.end() + HEAD_MAX)
     try:
-        header = _header.decode(second)
-        sections: dict[str, list[dict[str, Any]]] = {}
-        for line in content.split(b"\n")[:-1]:
-            section, part = _part.decode(line)
-            sections.setdefault(section, []).append(part)
-    except (DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        header = _header.decode(view[first.end() : end] if end >= 0 else b"")
+    except _UNDECODABLE as error:
         raise StateFileError(f"it is whole, and not what we write: {error}") from None
-    if header.length != len(content) or content[-1:] not in (b"\n", b""):
-        raise StateFileError(f"it is whole, and says {header.length} bytes where {len(content)} are")
-    return header, sections
+    length = len(data) - end - 1
+    if header.length != length:
+        raise StateFileError(f"it is whole, and says {header.length} bytes where {length} are")
+    return header, Lines(data, end + 1)
 
 
 def away(header: Header, *, wall: float, moment: float, boot: str | None) -> Away:

@@ -8,6 +8,11 @@ which decisions are made. Why not in a thread: that work holds the interpreter, 
 steps of the interpreter's 5 ms and not of ours. Then the bytes go to a thread, which digests, writes and flushes
 them; all of these let the loop run. A table so large that telling it takes long is saved less often.
 
+To take a state back has two halves likewise: the thread reads it and looks at its checksum, and the loop decodes,
+judges and takes it in slices. At the start nobody waits for them. A disk that comes late is taken back beside
+decisions, and until that is done nothing is saved over it. How long the second half takes is bounded by the size,
+so only the first can be a disk that hangs.
+
 What can go wrong with a disk, and what follows:
 
 | it is | then |
@@ -25,7 +30,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from secrets import token_hex
@@ -33,7 +38,18 @@ from typing import Any, Final, TypeVar
 
 from balancer.service.log import Log
 from balancer.store.directory import NAME, Directory, InUse
-from balancer.store.frame import SIZE_MAX, Header, StateFileError, away, encoded, head, judged
+from balancer.store.frame import (
+    PART_MAX,
+    SIZE_MAX,
+    Away,
+    Header,
+    Lines,
+    StateFileError,
+    away,
+    encoded,
+    head,
+    judged,
+)
 from balancer.store.worker import Worker
 
 SLICE: Final = 0.001  # s that a decision may wait for us; some parts take a third of it
@@ -46,9 +62,6 @@ REASON_MAX: Final = 300  # letters of a reason in the log, some of which come ou
 Parts = Iterable[tuple[str, Mapping[str, Any]]]
 """What is kept, bit by bit, each with the name of its section."""
 
-Sections = Mapping[str, Sequence[Mapping[str, Any]]]
-"""The same again, by section."""
-
 T = TypeVar("T")
 
 
@@ -57,9 +70,19 @@ class _Found:
     """What a directory held; `refused` says why it cannot be taken."""
 
     header: Header | None = None
-    sections: Sections | None = None
+    lines: Lines | None = None
     size: int = 0
     refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Taking:
+    """A state that is being taken back: what is left to do, and what will be said of it."""
+
+    steps: Iterator[None]
+    passed: Away
+    size: int
+    began: float
 
 
 @contextmanager
@@ -75,9 +98,10 @@ def _uncollected() -> Iterator[None]:
 
 
 class Keeper:
-    """Keeps one state file: `dump(now)` tells the parts, and `take(sections, now, away)` takes them back.
+    """Keeps one state file: `dump(now)` tells the parts, and `take(parts, now, away)` takes them back.
 
-    `take` raises ValueError for what it refuses, and has changed nothing then. `errors` counts the saves and
+    `take` does that step by step, while somebody iterates, and may read the parts more than once. It raises
+    ValueError for what it refuses, and has changed nothing then. `errors` counts the saves and
     readings that failed, `saved` is the Unix time of what was saved last. `boot` names the machine's last start,
     from which `clock` counts; `None` where nobody knows. A new `interval` holds from the next save on. Units:
     seconds.
@@ -89,7 +113,7 @@ class Keeper:
         *,
         interval: float,
         dump: Callable[[float], Parts],
-        take: Callable[[Sections, float, float], None],
+        take: Callable[[Parts, float, float], Iterable[None]],
         clock: Callable[[], float],
         wall: Callable[[], float],
         boot: str | None,
@@ -110,7 +134,8 @@ class Keeper:
         self._worker = Worker("state")
         self._writer = token_hex(8)  # what we wrote ourselves is not taken back
         self._opening: asyncio.Future[_Found] | None = None
-        self._ready = False  # what was there is read, so that it may be replaced
+        self._taking: _Taking | None = None
+        self._ready = False  # what was there is taken back, so that it may be replaced
         self._unwanted: str | None = None  # why the file that is there has to be set aside first
         self._failing: str | None = None
         self._soon = asyncio.Event()
@@ -121,10 +146,11 @@ class Keeper:
     async def open(self, *, patience: float = HANG) -> None:
         """Lock the directory and take back what it holds; after `patience` we go on without, and `run` does it.
 
+        Shape: the disk has that long to give its file; to take it back needs what it needs.
         Raises: InUse.
         """
         try:
-            await self._open(patience)
+            await self._open(patience, hurried=True)
         except InUse:
             raise
         except OSError as error:
@@ -153,7 +179,7 @@ class Keeper:
                 self._directory.close()
                 self._ready = False
             if not self._ready:
-                await self._open(None)
+                await self._open(None, hurried=hurried)
             await self._save(hurried)
         except OSError as error:
             self._fail(error)
@@ -166,7 +192,7 @@ class Keeper:
         Shape: call it when `run` has ended, and neither probes nor requests change anything any more.
         """
         done = False
-        if self._ready:
+        if self._ready or self._taking is not None:
             try:
                 async with asyncio.timeout(patience):
                     done = await self.save_now(hurried=True)
@@ -179,21 +205,24 @@ class Keeper:
 
     # ---- opening -------------------------------------------------------------------------------------
 
-    async def _open(self, patience: float | None) -> None:
+    async def _open(self, patience: float | None, *, hurried: bool) -> None:
         """Read what is there and take it. Raises: OSError; `_ready` says whether what is there was dealt with."""
+        if self._taking is None:
+            self._begin_to_take(await self._found(patience))
+        if self._taking is not None:  # perhaps for some time already: who waited was cancelled, and nothing is lost
+            await self._take_back(self._taking, hurried)
+            self._taking = None
+        self._ready = True
+        await self._clear_the_way()
+
+    async def _found(self, patience: float | None) -> _Found:
         if self._opening is None:
             self._opening = self._worker.start(self._read)
         try:
-            found = await self._waited(self._opening, patience)
+            return await self._waited(self._opening, patience)
         finally:
             if self._opening.done():  # else it goes on, and is waited for again
                 self._opening = None
-        self._ready = True
-        if found.refused is not None:
-            self._unwanted = found.refused
-        elif found.header is not None and found.sections is not None and found.header.writer != self._writer:
-            self._restore(found.header, found.sections, found.size)
-        await self._clear_the_way()
 
     def _read(self) -> _Found:
         """The whole of reading, in the thread."""
@@ -204,23 +233,34 @@ class Keeper:
             data = directory.read()
             if data is None:
                 return _Found()
-            with _uncollected():
-                header, sections = judged(data)
+            header, lines = judged(data)
         except StateFileError as refusal:
             return _Found(refused=str(refusal))
-        return _Found(header, sections, len(data))
+        return _Found(header, lines, len(data))
 
-    def _restore(self, header: Header, sections: Sections, size: int) -> None:
-        now, wall = self._clock(), self._wall()
-        passed = away(header, wall=wall, moment=now, boot=self._boot)
+    def _begin_to_take(self, found: _Found) -> None:
+        if found.refused is not None:
+            self._unwanted = found.refused
+        elif found.header is not None and found.lines is not None and found.header.writer != self._writer:
+            now, wall = self._clock(), self._wall()
+            passed = away(found.header, wall=wall, moment=now, boot=self._boot)
+            steps = iter(self._take(found.lines, now, passed.seconds))
+            self._taking = _Taking(steps, passed, found.size, now)
+
+    async def _take_back(self, taking: _Taking, hurried: bool) -> None:
+        passed = taking.passed
         try:
             with _uncollected():
-                self._take(sections, now, passed.seconds)
+                since = self._clock()
+                for _ in taking.steps:
+                    if self._clock() - since >= SLICE:
+                        await asyncio.sleep(0 if hurried else PAUSE)
+                        since = self._clock()
         except ValueError as refusal:
             self._unwanted = str(refusal)
             return
-        facts = {"store": "state", "file": self._name, "size": size, "away": round(passed.seconds, 3)}
-        facts["took"] = round(self._clock() - now, 3)
+        facts = {"store": "state", "file": self._name, "size": taking.size, "away": round(passed.seconds, 3)}
+        facts["took"] = round(self._clock() - taking.began, 3)
         if passed.odd is None:
             self._log.info("store.restored", **facts)
         else:
@@ -263,14 +303,15 @@ class Keeper:
         since = self._clock()
         for section, part in self._dump(moment):
             lines.append(encoded(section, part))
+            size += len(lines[-1])
+            if size > self._size_max or len(lines[-1]) > PART_MAX:
+                most = f"is longer than {self._size_max} bytes, or a part of it than {PART_MAX}"
+                raise OSError(None, f"the state {most}")
             spent = self._clock() - since
             if spent >= SLICE:
                 pieces.append(b"".join(lines))
                 lines.clear()
-                size += len(pieces[-1])
                 told += spent
-                if size > self._size_max:
-                    raise OSError(None, f"the state is longer than {self._size_max} bytes")
                 await asyncio.sleep(0 if hurried else PAUSE)
                 since = self._clock()
         self._told = told

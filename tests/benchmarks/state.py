@@ -14,6 +14,7 @@ import gc
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -21,12 +22,11 @@ from balancer.core.balancer import Balancer
 from balancer.core.model import Catalog, Endpoint, Model, Pricing, Provider
 from balancer.core.outcome import Outcome
 from balancer.core.request import Request
-from balancer.core.snapshot import joined
 from balancer.core.window import BUCKETS
 from balancer.service import clock
 from balancer.service.log import silent
 from balancer.store import Directory, Keeper
-from balancer.store.keeper import Parts, Sections
+from balancer.store.keeper import Parts
 
 PROVIDERS = 5
 ASK = 0.002  # s between two decisions
@@ -85,7 +85,7 @@ async def measured(table: Balancer, directory: Path) -> tuple[list[float], list[
     def dump(now: float) -> Parts:
         return (("table", part) for part in table.parts(now=now))
 
-    def take(sections: Sections, now: float, away: float) -> None:
+    def take(parts: Parts, now: float, away: float) -> Iterator[None]:
         raise AssertionError("the directory is empty")
 
     keeper = Keeper(
@@ -121,15 +121,18 @@ async def _asked(table: Balancer) -> float:
 
 
 async def restored(catalog: Catalog, directory: Path) -> tuple[float, float]:
-    """Start with that file: how long all of it took, and how much of that held the loop."""
+    """Start with that file: how long all of it took, and the longest step of it."""
     table = Balancer(catalog, seed=1, now=clock.monotonic())
     held = 0.0
 
-    def take(sections: Sections, now: float, away: float) -> None:
+    def take(parts: Parts, now: float, away: float) -> Iterator[None]:
         nonlocal held
         began = time.perf_counter()
-        table.restore(joined(sections["table"]), now=now, away=away)
-        held = time.perf_counter() - began
+        for _ in table.restoring(lambda: (part for section, part in parts), now=now, away=away):
+            held = max(held, time.perf_counter() - began)
+            yield
+            began = time.perf_counter()
+        held = max(held, time.perf_counter() - began)
 
     keeper = Keeper(
         Directory(directory),
@@ -165,7 +168,7 @@ def main() -> int:
         start, held = asyncio.run(restored(catalog, Path(directory)))
     print(f"{given.endpoints} endpoints, {given.sessions} sessions: {size / 1e6:.1f} MB")
     print(f"save   {took:5.2f} s beside decisions")
-    print(f"start  {start:5.2f} s, of which the table takes {held:.2f} s")
+    print(f"start  {start:5.2f} s, and holds the loop for {held * 1e3:.1f} ms at most")
     for name, found in (("without", calm), ("beside", waits)):
         half, most = (found[int(len(found) * share)] * 1e3 for share in (0.5, 0.99))
         print(f"a decision waits {name:7} p50 {half:.2f} ms, p99 {most:.2f} ms, max {found[-1] * 1e3:.2f} ms")

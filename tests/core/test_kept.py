@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from balancer.core.kept import SPAN_MAX, CeilingKept, DrainKept, Ended, read, span, table
+from balancer.core.kept import SPAN_MAX, CeilingKept, DrainKept, Ended, EndpointKept, Judge, TableKept, read, span
 
 EMPTY: dict[str, Any] = {
     "version": 1, "windows": [30.0], "endpoints": {}, "quotas": {}, "drains": [], "sessions": [],
@@ -31,6 +31,15 @@ BELIEF: dict[str, Any] = {
 
 def holding(**endpoint: Any) -> dict[str, Any]:
     return EMPTY | {"endpoints": {"m@a": ENDPOINT | endpoint}}
+
+
+def table(*parts: Any) -> tuple[TableKept, dict[str, EndpointKept]]:
+    """The last of these parts, which are all."""
+    judge = Judge()
+    for each in parts:
+        found = judge.look(each)
+    judge.end()
+    return found
 
 
 def test_a_span_has_bounds_on_both_sides() -> None:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from balancer.core.affinity import session_key
 from balancer.core.balancer import Balancer
-from balancer.core.kept import table as kept
+from balancer.core.kept import part as kept
 from balancer.core.model import Catalog, Endpoint, HealthPolicy, Limits, NoEndpoint, Pricing, Provider
 from balancer.core.model import Model as CatalogModel
 from balancer.core.outcome import KINDS, Outcome

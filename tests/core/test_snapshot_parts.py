@@ -1,4 +1,4 @@
-"""A dump that is told bit by bit, while decisions, reports and reloads go on between the bits."""
+"""A dump that is told and taken back bit by bit, while decisions, reports and reloads go on between the bits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -113,3 +114,107 @@ def test_what_happens_between_two_parts_makes_no_dump_that_is_refused(
     counts = new.endpoint(f"{MODEL}@alpha", now=LATER).windows["report"]["5m"]
     assert (counts.success, counts.failure) >= (42, 8)  # and what failed meanwhile, where that was told
     assert new.endpoint(f"{MODEL}@beta", now=LATER).state == "drained"
+
+
+# ---- and back ----------------------------------------------------------------------------------------
+
+
+def told() -> list[dict[str, Any]]:
+    return [json.loads(json.dumps(part)) for part in lived().parts(now=301.0)]
+
+
+def test_bit_by_bit_all_of_it_comes_back_in_whatever_order_it_was_told() -> None:
+    parts = told()
+    whole = Balancer(world(), seed=1, now=LATER)
+    whole.restore(joined(parts), now=LATER, away=1.0)
+    for _ in range(5):
+        bits = Balancer(world(), seed=1, now=LATER)
+        steps = list(bits.restoring(lambda: parts, now=LATER, away=1.0))
+        assert len(steps) > 2 * len(parts)
+        assert bits.dump(now=LATER) == whole.dump(now=LATER)
+        assert bits.view(now=LATER) == whole.view(now=LATER)
+        Random(3).shuffle(parts)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"sessions": [1]},
+        {"endpoints": {"x": {}}},
+        {"version": 2},
+        {"windows": [1.0]},
+        {"more": 1},
+        {"drains": [{}]},
+        1,
+    ],
+)
+def test_of_what_is_refused_at_its_last_part_nothing_is_taken(last: Any) -> None:
+    parts: list[Any] = [*told(), last]
+    table, fresh = (Balancer(world(), seed=1, now=LATER) for _ in range(2))
+    with pytest.raises(ValueError):
+        list(table.restoring(lambda: parts, now=LATER, away=1.0))
+    assert table.dump(now=LATER) == fresh.dump(now=LATER)
+
+
+def test_half_a_dump_is_none() -> None:
+    table = Balancer(world(), seed=1, now=LATER)
+    with pytest.raises(ValueError, match="state: Object missing required field `version`"):
+        list(table.restoring(lambda: told()[1:], now=LATER, away=1.0))
+
+
+def test_who_is_drained_is_so_before_anything_else_comes_back() -> None:
+    parts, table = told(), Balancer(world(), seed=1, now=LATER)
+    steps = table.restoring(lambda: parts, now=LATER, away=1.0)
+    for _ in range(len(parts)):  # all of it is looked at first
+        next(steps)
+    assert table.endpoint(f"{MODEL}@beta", now=LATER).state == "unverified"
+    for _ in TAGS:
+        next(steps)
+    assert table.endpoint(f"{MODEL}@beta", now=LATER).state == "drained"
+    assert table.endpoint(f"{MODEL}@alpha", now=LATER).windows["report"]["5m"].success == 0
+
+
+def lives_on(table: Balancer) -> None:
+    for tag in TAGS:
+        table.record(f"{MODEL}@{tag}", Outcome(kind="success"), now=LATER + 1.0)
+    for number in range(190, 250):  # some of which are still to come back
+        table.best(Request(model=MODEL, session_id=f"chat-{number}"), now=LATER + 1.0)
+    table.drain("gamma", now=LATER + 1.0)
+
+
+def moved(table: Balancer) -> None:
+    catalog = world()
+    changed = {key: replace(each, identity="2") for key, each in catalog.endpoints.items()}
+    table.apply(replace(catalog, endpoints=changed), now=LATER + 1.0)
+
+
+def fewer(table: Balancer) -> None:
+    table.apply(world(tags=("beta", "gamma")), now=LATER + 1.0)
+
+
+def shorter(table: Balancer) -> None:
+    table.apply(world(windows=(10.0, 60.0, 600.0)), now=LATER + 1.0)
+
+
+@pytest.mark.parametrize("meanwhile", [lives_on, moved, fewer, shorter])
+@pytest.mark.parametrize("after", range(0, 28, 3))
+def test_what_happens_while_it_comes_back_is_newer_and_breaks_nothing(
+    meanwhile: Callable[[Balancer], None], after: int
+) -> None:
+    parts, table = told(), Balancer(world(), seed=1, now=LATER)
+    steps = table.restoring(lambda: parts, now=LATER, away=1.0)
+    for _ in range(after):
+        next(steps, None)
+    meanwhile(table)
+    for _ in steps:
+        pass
+    now = LATER + 1.0
+    assert table.endpoint(f"{MODEL}@beta", now=now).state == "drained"
+    dump = table.dump(now=now)
+    assert {place[0] for _, *places in dump["sessions"] for place in places if place} <= set(dump["endpoints"])
+    if meanwhile is lives_on:
+        assert len(dump["sessions"]) == 250
+        assert table.endpoint(f"{MODEL}@gamma", now=now).state == "drained"
+        assert table.endpoint(f"{MODEL}@alpha", now=now).windows["report"]["5m"].success == 43
+    again = Balancer(table.catalog, seed=1, now=now)
+    again.restore(json.loads(json.dumps(dump)), now=now, away=0.0)

@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -23,7 +24,7 @@ from balancer.service.log import silent
 from balancer.store import Directory, Keeper, StateFileError
 from balancer.store.directory import BESIDE, NAME
 from balancer.store.frame import judged
-from balancer.store.keeper import Parts, Sections
+from balancer.store.keeper import Parts
 
 INTERVAL = 0.001  # s; as good as none, so that every kill meets a save
 PARTS = 1000
@@ -45,8 +46,10 @@ class Life:
         for place in range(PARTS):
             yield "table", {f"endpoint-{place}": "x" * SIZE}
 
-    def take(self, sections: Sections, now: float, away: float) -> None:
-        self.number = sections["table"][0]["number"]
+    def take(self, parts: Parts, now: float, away: float) -> Iterator[None]:
+        for _, part in parts:
+            self.number = part.get("number", self.number)
+            yield
 
 
 async def live(directory: Path, says: int) -> None:
@@ -113,12 +116,12 @@ def one(directory: Path, random: Random, before: int, *, aimed: bool) -> tuple[i
         return before, f"the next process has {said[0]}, and {before} was left"
     last = int(said[-1].split()[1])
     try:
-        _, sections = judged((directory / NAME).read_bytes())
+        parts = [part for _, part in judged((directory / NAME).read_bytes())[1]]
     except (OSError, StateFileError) as error:
         return before, f"no whole file is left: {error}"
-    number, at = sections["table"][0]["number"], sections["table"][0]["at"]
-    if len(sections["table"]) != PARTS + 1:
-        return number, f"{len(sections['table'])} parts are left of {PARTS + 1}"
+    number, at = parts[0]["number"], parts[0]["at"]
+    if len(parts) != PARTS + 1:
+        return number, f"{len(parts)} parts are left of {PARTS + 1}"
     if not last <= number <= last + 1:
         return number, f"{number} is left, and {last} was saved"
     if killed - at > INTERVAL + BUSY:

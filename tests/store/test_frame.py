@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
@@ -17,7 +18,8 @@ from balancer.core.model import Catalog, Endpoint, Model, NoEndpoint, Pricing, P
 from balancer.core.outcome import KINDS, Outcome
 from balancer.core.request import Request
 from balancer.core.snapshot import joined
-from balancer.store.frame import Away, Header, StateFileError, away, encoded, head, judged
+from balancer.store.frame import PART_MAX, Away, Header, StateFileError, away, encoded, head
+from balancer.store.frame import judged as begun
 
 TAGS = ("alpha", "beta")
 DAY = 86_400.0
@@ -32,6 +34,16 @@ def file(*parts: tuple[str, Any], **facts: Any) -> bytes:
 def sealed(rest: bytes, version: int = 1) -> bytes:
     """Any bytes as a file whose checksum is right: of a program that does what we do not."""
     return b"balancer-state %d %s\n%s" % (version, blake2b(rest, digest_size=32).hexdigest().encode(), rest)
+
+
+def judged(data: bytes) -> tuple[Header, dict[str, list[dict[str, Any]]]]:
+    """All of a file: its header, and the parts of each section."""
+    header, lines = begun(data)
+    assert list(lines) == list(lines)
+    sections: dict[str, list[dict[str, Any]]] = {}
+    for section, part in lines:
+        sections.setdefault(section, []).append(part)
+    return header, sections
 
 
 GOOD = file(("table", {"a": 1}), ("budgets", {"b": [1.5, None, "ü"]}), ("table", {"c": {}}))
@@ -99,7 +111,7 @@ def test_garbage_is_refused_even_where_its_checksum_is_right(garbage: bytes) -> 
          "it is whole, and says 9 bytes where 0 are"),
         (sealed(b'{"saved":1,"moment":-1,"boot":null,"writer":"","length":0}\n'),
          "it is whole, and not what we write: Expected `float` >= 0.0 - at `$.moment`"),
-        (sealed(b'{"saved":1,"moment":1,"boot":null,"writer":"","length":3}\n[1]\n'),
+        (sealed(b'{"saved":1,"moment":1,"boot":null,"writer":"","length":4}\n[1]\n'),
          "it is whole, and not what we write: Expected `str`, got `int` - at `$[0]`"),
     ],
 )  # fmt: skip
@@ -114,6 +126,25 @@ def test_nesting_without_end_is_refused_and_ends_nobody() -> None:
     second = b'{"saved":1,"moment":1,"boot":null,"writer":"","length":%d}\n' % len(line)
     with pytest.raises(StateFileError):
         judged(sealed(second + line))
+
+
+def test_what_nobody_asks_for_is_not_decoded_and_what_was_asked_for_is_not_kept() -> None:
+    data = file(*[("table", {"cells": [[number] for number in range(100)]})] * 1000, ("table", 1))
+    tracemalloc.start()
+    try:
+        _, lines = begun(data)
+        with pytest.raises(StateFileError, match="Expected `object`, got `int`"):
+            for _ in lines:
+                pass
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100_000 < len(data)
+
+
+def test_a_line_that_would_fill_the_memory_is_refused() -> None:
+    with pytest.raises(StateFileError, match="it is whole, and a line of it is longer than 8388608 bytes"):
+        judged(file(("table", {"a": "x" * PART_MAX})))
 
 
 def test_half_a_letter_costs_that_letter_and_not_the_file() -> None:
