@@ -39,8 +39,8 @@ class Limits:
     answer, so that the client sees it. `comment`: between two signs of life on an event stream, and for a client
     that does not read one.
 
-    `connections` are open at once, and `handshakes` may become some; `streams` of events are among them. `spare` are
-    the files that no client takes. `bodies` is what all bodies together may hold while they are read and used.
+    `connections` are open at once, and `handshakes` may become some; `streams` of events are among them. `spare`
+    are the files that no client takes. `bodies` is what all bodies together may hold while they are read and used.
     """
 
     handshake: float = 5.0  # two round trips and a signature; a phone on a bad net has it in two

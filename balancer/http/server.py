@@ -5,8 +5,8 @@ from now on says that it is the connection's last. Who has sent something is ans
 silent gets a last call, because a client may be sending just now, and is hung up on after it, as soon as the kernel
 holds nothing of it either. What is left at the end of the grace is cut.
 
-We ask ourselves, too, whether we answer: over a pair of sockets that is kept, because where no more files may be open
-a new one could not be made, and a daemon that is well would be thought dead.
+We ask ourselves, too, whether we answer: over a pair of sockets that is kept, because where no more files may be
+open a new one could not be made, and a daemon that is well would be thought dead.
 
 What this module does not know: where passed sockets come from, and when certificates are rotated.
 """

@@ -244,7 +244,7 @@ def test_many_who_come_in_one_turn_of_the_loop_hold_no_more_than_the_bound(run: 
 
 
 def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def silent_ones_left(clients: list[socket.socket]) -> int:
@@ -411,20 +411,21 @@ def test_clients_leave_the_last_files_to_the_operators_server_and_to_our_own_que
     run(story())
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_trouble_of_one_connection_ends_nothing_and_of_the_socket_not_the_daemon(
-    run: Run, make_world: Any, own: bool, until: Until
-) -> None:
-    class Troubled(socket.socket):
-        """A socket that finds a dead network, as Linux tells of it: instead of a connection."""
+class Troubled(socket.socket):
+    """A socket that finds a dead network first, as Linux tells of it: instead of a connection."""
 
-        trouble = [errno.ENETDOWN, errno.EPERM, errno.ECONNABORTED]
+    def __init__(self, fileno: int) -> None:
+        super().__init__(fileno=fileno)
+        self.setblocking(False)
+        self.trouble = [errno.ENETDOWN, errno.EPERM, errno.ECONNABORTED]
 
-        def accept(self) -> tuple[socket.socket, Any]:
-            if self.trouble:
-                raise OSError(self.trouble.pop(0), "no network")
-            return super().accept()
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.trouble:
+            raise OSError(self.trouble.pop(0), "no network")
+        return super().accept()
 
+
+def test_trouble_of_one_connection_is_none_of_the_next(run: Run, make_world: Any, until: Until) -> None:
     async def story() -> None:
         world = make_world()
         made: list[asyncio.Protocol] = []
@@ -433,19 +434,40 @@ def test_trouble_of_one_connection_ends_nothing_and_of_the_socket_not_the_daemon
             made.append(asyncio.Protocol())
             return made[-1]
 
+        for at_the_end in (False, True):
+            with socket.create_server(("127.0.0.1", 0)) as given:
+                mine = Troubled(given.dup().detach())
+                acceptor = Acceptor(protocol, tls=None, limits=LIMITS, log=world.hands().log)
+                acceptor.serve(Listening(mine, ours=True))
+                with socket.create_connection(given.getsockname()):
+                    if at_the_end:
+                        acceptor.stop()
+                    await until(lambda: len(made) == 1)
+                    acceptor.stop()
+            made.clear()
+        assert world.lines.lines == []
+
+    run(story())
+
+
+def test_trouble_of_a_socket_is_told_once_and_does_not_keep_the_daemon_from_its_end(
+    run: Run, make_world: Any, until: Until
+) -> None:
+    async def story() -> None:
+        loop, world = asyncio.get_running_loop(), make_world()
+        crashes: list[dict[str, Any]] = []
+        loop.set_exception_handler(lambda _, context: crashes.append(context))
         with socket.create_server(("127.0.0.1", 0)) as given:
-            mine = Troubled(fileno=given.dup().detach())
+            mine = given.dup()
             mine.setblocking(False)
-            acceptor = Acceptor(protocol, tls=None, limits=LIMITS, log=world.hands().log)
-            acceptor.serve(Listening(mine, ours=own))
-            with socket.create_connection(given.getsockname()):
-                await until(lambda: len(made) == 1)
-                assert world.lines.lines == []
-                given.shutdown(socket.SHUT_RDWR)  # a socket that does not listen cannot be accepted from
-                await until(lambda: world.lines.lines != [])
-                assert world.lines.lines == [("error", "accept.paused", {"reason": "Invalid argument"})]
-                acceptor.stop()
-                assert mine.fileno() == -1
+            acceptor = Acceptor(asyncio.Protocol, tls=None, limits=LIMITS, log=world.hands().log)
+            acceptor.serve(Listening(mine, ours=True))
+            given.shutdown(socket.SHUT_RDWR)  # from now on it does not listen, and accepting is an error
+            await until(lambda: world.lines.lines != [])
+            acceptor.stop()
+            assert mine.fileno() == -1
+        assert world.lines.lines == [("error", "accept.paused", {"reason": "Invalid argument"})]
+        assert crashes == []
 
     run(story())
 
