@@ -8,11 +8,18 @@ from pathlib import Path
 import pytest
 
 from balancer.config.resolve import TOKEN_MIN
-from balancer.http.acceptor import OPENING_MAX
 from balancer.http.bodies import SMALL, YOUNG
 from balancer.http.complaints import LINES_MAX, SPAN
-from balancer.http.events import STREAMS_MAX
-from balancer.http.limits import BODY_MAX, CHAT_BODY_MAX, FILES_SHARE, HEADER_MAX, LIMITS, REPORTS_BODY_MAX
+from balancer.http.limits import (
+    BODY_MAX,
+    CHAT_BODY_MAX,
+    FILES_SHARE,
+    HANDSHAKES_SHARE,
+    HEADER_MAX,
+    LIMITS,
+    REPORTS_BODY_MAX,
+    SPARE_SHARE,
+)
 from balancer.service.log import EVENTS
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +51,10 @@ def test_every_metric_and_event_that_it_names_exists() -> None:
     ("what", "limit"),
     [
         ("connections", f"{LIMITS.connections}, or a fifth of the files that may be open"),
-        ("TLS handshakes", f"{OPENING_MAX} at a time, {LIMITS.handshake:g} s each"),
+        (
+            "TLS handshakes",
+            f"{LIMITS.handshakes} at a time, or a twentieth of the files, {LIMITS.handshake:g} s each",
+        ),
         (
             "until the first byte, for a header, for a body",
             f"{LIMITS.first_byte:g} s, {LIMITS.header:g} s, {LIMITS.body:g} s",
@@ -57,7 +67,8 @@ def test_every_metric_and_event_that_it_names_exists() -> None:
             f"{mib(CHAT_BODY_MAX)}, {mib(REPORTS_BODY_MAX)}, {BODY_MAX // 1024} KiB",
         ),
         ("all bodies together", mib(LIMITS.bodies)),
-        ("event streams", str(STREAMS_MAX)),
+        ("event streams", f"{LIMITS.streams}, or half of the connections"),
+        ("files", f"{LIMITS.spare}, or an eighth, are left to ourselves and to the operator's own socket"),
         ("lines in the log about what others do wrong", f"{LINES_MAX} a minute of a kind"),
     ],
 )
@@ -66,7 +77,7 @@ def test_every_limit_that_it_tells_is_the_one_that_is_held(what: str, limit: str
 
 
 def test_what_it_says_in_words_is_so_too() -> None:
-    assert (FILES_SHARE, SPAN, TOKEN_MIN) == (0.2, 60.0, 16)
+    assert (FILES_SHARE, HANDSHAKES_SHARE, SPARE_SHARE, SPAN, TOKEN_MIN) == (0.2, 0.05, 0.125, 60.0, 16)
     assert f"Tokens have {TOKEN_MIN} characters or more" in TEXT
     assert f"more than {YOUNG:g} s are cut off" in TEXT
     assert f"up to {SMALL // 1024} KiB always go through" in TEXT

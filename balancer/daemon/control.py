@@ -2,8 +2,9 @@
 
 Theory of operation: a service manager gives us a folder of our own (`RuntimeDirectory=`). Who may open a socket in
 it with mode 0600 may read our memory too, so no token is asked there, and a reload needs none: it works whatever
-the configuration says of tokens, TLS and addresses. It has its own limits on connections, so the operator gets in
-where everybody else is refused for their number. Its file is removed at the end, and a dead daemon's is replaced.
+the configuration says of tokens, TLS and addresses. It has its own limit on connections, and the files that are
+spared from all other clients, so the operator gets in where everybody else waits. Its file is removed at the end,
+and a dead daemon's is replaced.
 
 What this module does not know: what is served, and where else.
 """
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import Final
 
 from balancer.config import Config, Listen
-from balancer.http import Hands, Server
+from balancer.http import Hands, Limits, Server
 
 NAME: Final = "control.sock"
 MODE: Final = 0o600  # to connect is to write
+# No crowd of proxies comes here, but operators and what looks after us.
+LIMITS: Final = Limits(connections=16, handshakes=1, streams=4, spare=0)
 
 
 class Control:
@@ -29,7 +32,7 @@ class Control:
         def open_to_all() -> Config:
             return replace(hands.config(), tokens=())
 
-        self._server = Server(replace(hands, config=open_to_all))
+        self._server = Server(replace(hands, config=open_to_all), limits=LIMITS)
         self._runtime_dir = runtime_dir
 
     async def start(self) -> None:

@@ -5,6 +5,7 @@
 
 from balancer.http.access import reporters
 from balancer.http.hands import Hands, Healthy, Ready, Reloaded, Unprobed, no_history
+from balancer.http.limits import Limits
 from balancer.http.server import Server
 from balancer.http.sockets import refuse_wide
 from balancer.http.tls import PreparedTls, prepare_tls
@@ -12,6 +13,7 @@ from balancer.http.tls import PreparedTls, prepare_tls
 __all__ = [
     "Hands",
     "Healthy",
+    "Limits",
     "PreparedTls",
     "Ready",
     "Reloaded",

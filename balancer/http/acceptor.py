@@ -7,6 +7,9 @@ taken, so that rotated certificates and another client authority hold from one c
 sockets. And handshakes are ours to bound: they have a time and a number, and the oldest gives way, so that who
 opens many and never finishes keeps nobody else out.
 
+Where no more files may be open connections wait in the backlog, and are looked at again every second. Clients never
+get the last few files: a daemon that cannot open one more answers no operator and reads no configuration.
+
 What this module does not know: HTTP, files of certificates, and where the sockets come from.
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import ssl
 from collections.abc import Callable
 from functools import partial
@@ -21,16 +25,21 @@ from socket import AF_UNIX
 from socket import socket as Socket  # noqa: N812 - beside the module's own words
 from typing import Final
 
-from balancer.http.limits import Limits
+from balancer.http.limits import Limits, file_max, handshakes_max
 from balancer.http.sockets import BACKLOG, Listening
 from balancer.service.log import Log
 
 BATCH: Final = 64  # connections taken in one turn of the loop; the others' answers wait no longer for it than 2 ms
-OPENING_MAX: Final = 256  # handshakes at a time: of an honest client one takes milliseconds
-PAUSE: Final = 1.0  # s without taking any where no more files may be open. Source: asyncio's own server
+PAUSE: Final = 1.0  # s without taking any where there is no room. Source: asyncio's own server
 
-# The process or the machine has no room for another connection; it stays in the backlog meanwhile.
-_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# Trouble of the one connection that was next, which is gone with it. Source: accept(2), "Error handling", and EPERM
+# of a firewall. Whatever else there is, room or not, is of the socket.
+_GONE: Final = frozenset(
+    {
+        errno.ECONNABORTED, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENONET,
+        errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EPERM, errno.EPROTO,
+    }
+)  # fmt: skip
 
 
 class Acceptor:
@@ -51,7 +60,9 @@ class Acceptor:
         self._log = log
         self._listening: list[Listening] = []
         self._opening: dict[asyncio.Task[None], None] = {}  # the oldest first
+        self._opening_max = handshakes_max(limits)
         self._paused: dict[Listening, asyncio.TimerHandle] = {}
+        self._crowded: dict[Listening, float] = {}  # where somebody may still wait, and since which pause
 
     @property
     def opening(self) -> int:
@@ -88,15 +99,24 @@ class Acceptor:
     def _take(self, listening: Listening, most: int) -> None:
         for _ in range(most):
             try:
+                self._check_room(listening)
                 connection, _ = listening.socket.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except BlockingIOError:
+                self._tell_end(listening)
                 return
             except OSError as error:
-                if error.errno not in _NO_ROOM:
-                    raise
+                if error.errno in _GONE:
+                    continue
                 self._pause(listening, error)
                 return
             self._begin(connection)
+
+    def _check_room(self, listening: Listening) -> None:
+        """Look which number the next file gets. Raises: OSError where no more are for clients."""
+        number = os.dup(listening.socket.fileno())
+        os.close(number)
+        if number >= file_max(self._limits):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def _begin(self, connection: Socket) -> None:
         connection.setblocking(False)
@@ -105,7 +125,7 @@ class Acceptor:
         task = self._loop.create_task(self._open(connection, tls), name="opening a connection")
         self._opening[task] = None
         task.add_done_callback(partial(self._opened, connection))
-        if tls is not None and len(self._opening) > OPENING_MAX:
+        if tls is not None and len(self._opening) > self._opening_max:
             oldest = next(iter(self._opening))
             del self._opening[oldest]  # it ends in another turn of the loop, and more may come within this one
             oldest.cancel()
@@ -136,12 +156,21 @@ class Acceptor:
             connection.close()  # gone, or out of time
 
     def _pause(self, listening: Listening, error: OSError) -> None:
-        self._loop.remove_reader(listening.socket)
         if listening not in self._listening:
             return  # the last round before the end
-        self._log.error("accept.paused", reason=error.strerror, for_seconds=PAUSE)
+        self._loop.remove_reader(listening.socket)
         self._paused[listening] = self._loop.call_later(PAUSE, self._resume, listening)
+        if not self._crowded:
+            self._log.error("accept.paused", reason=error.strerror)
+        self._crowded.setdefault(listening, self._loop.time())
 
     def _resume(self, listening: Listening) -> None:
         del self._paused[listening]
         self._loop.add_reader(listening.socket, self._take, listening, BATCH)
+        self._take(listening, BATCH)  # or the end would be told only when the next client comes
+
+    def _tell_end(self, listening: Listening) -> None:
+        """Nobody waits at a socket any more."""
+        since = self._crowded.pop(listening, None)
+        if since is not None and not self._crowded:
+            self._log.info("accept.resumed", after=round(self._loop.time() - since, 3))

@@ -47,6 +47,7 @@ BUFFER: Final = (
     65_536  # bytes that aiohttp reads ahead of a handler; twice that is held before the client must wait
 )
 _NO_LINGER: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time
+OWN_IDLE: Final = 86_400.0  # s: we ask ourselves as often as the service manager wants, and it may want it rarely
 DOUBT: Final = 0.02  # s; a request whose header is complete begins within two turns of the loop
 DOUBTS: Final = 3  # looks after the first, so that a late loop has had those turns
 
@@ -72,7 +73,7 @@ class Connection(web.RequestHandler):
         super().__init__(
             manager,
             loop=loop,
-            keepalive_timeout=limits.idle,
+            keepalive_timeout=OWN_IDLE if own else limits.idle,
             lingering_time=limits.linger,
             read_bufsize=BUFFER,
             access_log=None,  # type: ignore[arg-type]  # aiohttp's own word for "none"
@@ -105,8 +106,8 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = cast("asyncio.WriteTransport", transport)  # uvloop's is none by birth, only by its methods
-        self._silence = asyncio.get_running_loop().call_later(self._limits.first_byte, self._give_up_silence)
         if not self.own:  # it asks whether we are well, and is never in the way of others
+            self._silence = asyncio.get_running_loop().call_later(self._limits.first_byte, self._give_up_silence)
             self._gate.crowd.arrive(self)
         super().connection_made(transport)
 

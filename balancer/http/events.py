@@ -25,11 +25,10 @@ from balancer.http.answers import Refused, encode
 from balancer.http.api import Ask
 from balancer.http.connection import Connection
 from balancer.http.hands import Hands
-from balancer.http.limits import Limits
+from balancer.http.limits import Limits, streams_max
 from balancer.http.query import pairs
 from balancer.http.words import shown
 
-STREAMS_MAX: Final = 100  # open at once; each is a socket and a timer
 RETRY: Final = 2000  # ms after which a browser reconnects; the standard leaves it to us
 
 _HEADERS: Final = {
@@ -68,6 +67,7 @@ class Events:
         self._hands = hands
         self._limits = limits
         self._turns: set[asyncio.Timeout] = set()
+        self._most = streams_max(limits)
         self._streams = 0
         self._stopping = False
 
@@ -80,8 +80,8 @@ class Events:
     async def follow(self, ask: Ask) -> web.StreamResponse:
         """Send events until the client or the daemon goes away."""
         pairs(ask.query, ())
-        if self._streams >= STREAMS_MAX:
-            raise Refused(503, f"{STREAMS_MAX} event streams are open, which is the most")
+        if self._streams >= self._most:
+            raise Refused(503, f"{self._most} event streams are open, which is the most")
         after = self._start(ask.request.headers.get("Last-Event-ID"))
         response = web.StreamResponse(headers=_HEADERS)
         if ask.request.method == "HEAD":

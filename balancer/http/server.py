@@ -5,6 +5,9 @@ from now on says that it is the connection's last. Who has sent something is ans
 silent gets a last call, because a client may be sending just now, and is hung up on after it, as soon as the kernel
 holds nothing of it either. What is left at the end of the grace is cut.
 
+We ask ourselves, too, whether we answer: over a pair of sockets that is kept, because where no more files may be
+open a new one could not be made, and a daemon that is well would be thought dead.
+
 What this module does not know: where passed sockets come from, and when certificates are rotated.
 """
 
@@ -50,6 +53,8 @@ class Server:
         self._api = Api(routes(hands, limits, self._events), config=hands.config, log=hands.log, gate=self._gate)
         self._listener: _Listener | None = None
         self._acceptor: Acceptor | None = None
+        self._inside: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._asking = asyncio.Lock()  # one question at a time on one connection
 
     def counts(self) -> Counts:
         """What came in so far, for the metrics."""
@@ -83,6 +88,8 @@ class Server:
             return
         self._listener = self._acceptor = None
         acceptor.stop()
+        if not self._asking.locked():  # a question under way is answered, and lets go by itself
+            self._let_go_of_inside()
         self._events.end()
         listener.retire()
         loop = asyncio.get_running_loop()
@@ -105,17 +112,37 @@ class Server:
         Shape: everything on the way is what others meet, but the listening socket and the token.
         Raises: OSError, EOFError or ValueError where there is no answer.
         """
-        if self._listener is None:
-            raise EOFError("the API is closed")
-        ours, theirs = socket.socketpair()
-        with ours:
-            await asyncio.get_running_loop().connect_accepted_socket(partial(self._listener, own=True), theirs)
-            reader, writer = await asyncio.open_connection(sock=ours)
+        async with self._asking:
+            if self._listener is None:
+                raise EOFError("the API is closed")
+            keeps = False
             try:
-                writer.write(b"HEAD %b HTTP/1.1\r\nHost: balancer\r\nConnection: close\r\n\r\n" % target.encode())
-                return int((await reader.readuntil(b"\r\n")).split(b" ", 2)[1])
+                reader, writer = self._inside = await self._connected_inside(self._listener)
+                writer.write(b"HEAD %b HTTP/1.1\r\nHost: balancer\r\n\r\n" % target.encode())
+                head = await reader.readuntil(b"\r\n\r\n")
+                status = int(head.split(b" ", 2)[1])
+                keeps = self._listener is not None and b"\r\nconnection: close\r\n" not in head.lower()
+                return status
             finally:
-                writer.close()
+                if not keeps:  # it is closed by the other end, or the rest of an answer may still come
+                    self._let_go_of_inside()
+
+    async def _connected_inside(self, listener: _Listener) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._inside is not None and not self._inside[0].at_eof():
+            return self._inside
+        self._let_go_of_inside()
+        ours, theirs = socket.socketpair()
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(partial(listener, own=True), theirs)
+            return await asyncio.open_connection(sock=ours)
+        except BaseException:
+            ours.close()
+            raise
+
+    def _let_go_of_inside(self) -> None:
+        inside, self._inside = self._inside, None
+        if inside is not None:
+            inside[1].close()
 
 
 class _Listener(web.Server):

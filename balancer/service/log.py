@@ -57,6 +57,7 @@ EVENTS: Final = frozenset(
         "probe.unstretched",
         "handshake.failed",
         "accept.paused",
+        "accept.resumed",
         "lookout.failed",
         "provider.announced",
         "report.refused",

@@ -8,7 +8,9 @@ import re
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 
+import aiohttp
 import pytest
 
 from balancer import Balancer
@@ -231,3 +233,29 @@ async def test_children_are_not_told_where_the_manager_listens(manager):
     environ = {"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}
     Notify.from_environment(environ, pid=os.getpid()).close()
     assert environ == {}
+
+
+async def test_where_clients_took_every_file_the_watchdog_and_operators_are_answered(
+    manager, program, free_port, tmp_path
+):
+    port, folder, file = free_port(), tmp_path / "run", tmp_path / "balancer.yaml"
+    folder.mkdir()
+    file.write_text(f"listen: 127.0.0.1:{port}\n{TEXT}")
+    environ = {"RUNTIME_DIRECTORY": str(folder), "NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "900000"}
+    start = f"ulimit -n 100 && exec {sys.executable} -m balancer run -c {file}"
+    running = await program("balancer", f"http://127.0.0.1:{port}", "/bin/sh", "-c", start, environ=environ)
+    with ExitStack() as crowd:
+        # Streams of events never make room; the rest is silent, and each is let in as long as there is room.
+        for said in [b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n"] * 120 + [b""] * 60:
+            client = crowd.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client.sendall(said)
+        async with asyncio.timeout(DEADLINE):
+            async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(folder / "control.sock"))) as root:
+                async with root.post("http://balancer/-/reload", json={}) as answer:
+                    assert answer.status == 200
+            manager.pending()
+            await manager.heard("WATCHDOG=1")
+            await manager.heard("WATCHDOG=1")
+            async with aiohttp.ClientSession() as other, other.get(f"{running.url}/-/healthy") as answer:
+                assert answer.status == 200
+    assert "daemon.unwell" not in running.log()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
 import os
 import resource
 import socket
 import ssl
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ import uvloop
 
 from balancer.config import ConfigError, Listen, TlsSettings
 from balancer.http import PreparedTls, Server, prepare_tls
-from balancer.http.acceptor import BATCH, OPENING_MAX, PAUSE, Acceptor
+from balancer.http.acceptor import BATCH, PAUSE, Acceptor
 from balancer.http.limits import LIMITS, Limits
 from balancer.http.server import LAST_CALL
 from balancer.http.sockets import BACKLOG, Listening
@@ -193,7 +196,7 @@ def test_who_never_shakes_hands_is_cut_off_in_time(run: Run, pki: Pki, make_worl
 def test_many_who_never_shake_hands_keep_nobody_out(run: Run, pki: Pki, make_world: Any) -> None:
     async def story() -> None:
         server, port = await started(make_world(), prepare_tls(pki.issue()))
-        slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(OPENING_MAX + 40)]
+        slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(LIMITS.handshakes + 40)]
         async with asyncio.timeout(2):
             assert await asked(port, pki.client()) is not None
             cut = [await reader.read() for reader, _ in slow[:40]]
@@ -208,30 +211,34 @@ def test_many_who_never_shake_hands_keep_nobody_out(run: Run, pki: Pki, make_wor
 def test_many_who_come_in_one_turn_of_the_loop_hold_no_more_than_the_bound(run: Run, pki: Pki) -> None:
     async def story() -> None:
         tls = prepare_tls(pki.issue()).context
-        clients = 3 * OPENING_MAX
         for ours in (False, True):  # where the socket is ours the end takes all who wait, in one turn
-            with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as given:
+            with (
+                warnings.catch_warnings(record=True, action="always", category=ResourceWarning) as unclosed,
+                socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as given,
+            ):
                 mine = given.dup()
                 mine.setblocking(False)
                 acceptor = Acceptor(asyncio.Protocol, tls=tls, limits=LIMITS, log=None)  # type: ignore[arg-type]
+                silent = [socket.create_connection(given.getsockname()) for _ in range(3 * LIMITS.handshakes)]
                 before = open_files()
-                silent = [socket.create_connection(given.getsockname()) for _ in range(clients)]
                 acceptor.serve(Listening(mine, ours=ours))
                 if ours:
                     acceptor.stop()
                 async with asyncio.timeout(10):
-                    while silent_ones_left(silent) > OPENING_MAX or acceptor.opening < OPENING_MAX:
-                        assert acceptor.opening <= OPENING_MAX
+                    while silent_ones_left(silent) > LIMITS.handshakes or acceptor.opening < LIMITS.handshakes:
+                        assert acceptor.opening <= LIMITS.handshakes
                         # Those that gave way in a turn are closed in one of the next.
-                        assert ours or open_files() - before - clients <= OPENING_MAX + 3 * BATCH
+                        assert ours or open_files() - before <= LIMITS.handshakes + 3 * BATCH
                         await asyncio.sleep(0)
-                acceptor.abort()
                 acceptor.stop()
+                acceptor.abort()
                 async with asyncio.timeout(10):
                     while acceptor.opening or silent_ones_left(silent):
                         await asyncio.sleep(0)
                 for client in silent:
                     client.close()
+                gc.collect()
+                assert unclosed == []
 
     run(story())
 
@@ -332,38 +339,135 @@ def test_kept_encrypted_connections_have_a_last_call_too(run: Run, pki: Pki, mak
 # ---- room -------------------------------------------------------------------------------------------------
 
 
-def test_where_no_more_files_may_be_open_connections_wait(run: Run, make_world: Any) -> None:
+@contextmanager
+def files_left(count: int) -> Iterator[None]:
+    """Let this process open no more files than so many besides those that it has."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
+    holes: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1 + count, most[1]))
+        with suppress(OSError):
+            while (number := os.dup(0)) <= used:
+                holes.append(number)
+            os.close(number)
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+        for each in holes:
+            os.close(each)
+
+
+def test_where_no_more_files_may_be_open_connections_wait_and_that_is_told_once(
+    run: Run, make_world: Any, until: Until
+) -> None:
     async def story() -> None:
         world = make_world()
         server = Server(world.hands())
         (address,) = await server.start([Listen(host="127.0.0.1", port=0)])
         waiting = [socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) for _ in range(3)]
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        used = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
         loop = asyncio.get_running_loop()
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, most[1]))
-            holes = []
-            while True:
-                try:
-                    holes.append(os.dup(0))
-                except OSError:
-                    break
-            await asyncio.sleep(0.2)
-            assert world.lines.lines == [
-                ("error", "accept.paused", {"reason": "Too many open files", "for_seconds": PAUSE})
-            ]
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, most)
-            for each in holes:
-                os.close(each)
+        with files_left(LIMITS.spare):
+            await asyncio.sleep(PAUSE * 1.5)  # so long that it is tried again: this is the test's subject
+            assert world.lines.lines == [("error", "accept.paused", {"reason": "Too many open files"})]
         for client in waiting:
             client.setblocking(False)
             await loop.sock_sendall(client, ASKED)
             async with asyncio.timeout(PAUSE + 2.0):
                 assert (await loop.sock_recv(client, 4096)).startswith(b"HTTP/1.1 200 OK")
             client.close()
+        await until(lambda: len(world.lines.lines) == 2)
+        assert world.lines.events == ["accept.paused", "accept.resumed"]
+        assert PAUSE < world.lines.lines[1][2]["after"] < 10.0
         await server.stop(grace=1.0)
+
+    run(story())
+
+
+def test_clients_leave_the_last_files_to_the_operators_server_and_to_our_own_question(
+    run: Run, make_world: Any, until: Until, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        world, path = make_world(), tmp_path / "control.sock"
+        server, control = Server(world.hands()), Server(world.hands(), limits=Limits(spare=0))
+        (address,) = await server.start([Listen(host="127.0.0.1", port=0)])
+        await control.start([Listen(path=str(path))])
+        assert await server.ask("/-/healthy") == 200
+        with files_left(LIMITS.spare):
+            here = ("127.0.0.1", int(address.rpartition(":")[2]))
+            clients = [socket.create_connection(here) for _ in range(LIMITS.spare // 2)]  # each has two ends
+            await until(lambda: world.lines.events == ["accept.paused"])
+            reader, writer = await asyncio.open_unix_connection(path)
+            assert b" 200 " in await ask(reader, writer)
+            writer.close()
+            assert await server.ask("/-/healthy") == 200
+            with files_left(0):
+                assert await server.ask("/-/healthy") == 200
+            for client in clients:
+                client.close()
+        await control.stop(grace=1.0)
+        await server.stop(grace=1.0)
+
+    run(story())
+
+
+class Troubled(socket.socket):
+    """A socket that finds a dead network first, as Linux tells of it: instead of a connection."""
+
+    def __init__(self, fileno: int) -> None:
+        super().__init__(fileno=fileno)
+        self.setblocking(False)
+        self.trouble = [errno.ENETDOWN, errno.EPERM, errno.ECONNABORTED]
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.trouble:
+            raise OSError(self.trouble.pop(0), "no network")
+        return super().accept()
+
+
+def test_trouble_of_one_connection_is_none_of_the_next(run: Run, make_world: Any, until: Until) -> None:
+    async def story() -> None:
+        world = make_world()
+        made: list[asyncio.Protocol] = []
+
+        def protocol() -> asyncio.Protocol:
+            made.append(asyncio.Protocol())
+            return made[-1]
+
+        for at_the_end in (False, True):
+            with socket.create_server(("127.0.0.1", 0)) as given:
+                mine = Troubled(given.dup().detach())
+                acceptor = Acceptor(protocol, tls=None, limits=LIMITS, log=world.hands().log)
+                acceptor.serve(Listening(mine, ours=True))
+                with socket.create_connection(given.getsockname()):
+                    if at_the_end:
+                        acceptor.stop()
+                    await until(lambda: len(made) == 1)
+                    acceptor.stop()
+            made.clear()
+        assert world.lines.lines == []
+
+    run(story())
+
+
+def test_trouble_of_a_socket_is_told_once_and_does_not_keep_the_daemon_from_its_end(
+    run: Run, make_world: Any, until: Until
+) -> None:
+    async def story() -> None:
+        loop, world = asyncio.get_running_loop(), make_world()
+        crashes: list[dict[str, Any]] = []
+        loop.set_exception_handler(lambda _, context: crashes.append(context))
+        with socket.create_server(("127.0.0.1", 0)) as given:
+            mine = given.dup()
+            mine.setblocking(False)
+            acceptor = Acceptor(asyncio.Protocol, tls=None, limits=LIMITS, log=world.hands().log)
+            acceptor.serve(Listening(mine, ours=True))
+            given.shutdown(socket.SHUT_RDWR)  # from now on it does not listen, and accepting is an error
+            await until(lambda: world.lines.lines != [])
+            acceptor.stop()
+            assert mine.fileno() == -1
+        assert world.lines.lines == [("error", "accept.paused", {"reason": "Invalid argument"})]
+        assert crashes == []
 
     run(story())
 

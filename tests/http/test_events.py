@@ -11,7 +11,7 @@ import pytest
 
 from balancer.core.journal import TRANSITIONS_MAX
 from balancer.core.outcome import Outcome
-from balancer.http.events import STREAMS_MAX
+from balancer.http.limits import LIMITS
 
 EAST = "openai/gpt-4.1@azure/eastus2"
 
@@ -160,12 +160,12 @@ async def test_a_client_that_leaves_gives_its_place_back(
 ) -> None:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as many:
-        streams = [await many.get(f"{world.url}/v1/events") for _ in range(STREAMS_MAX)]
+        streams = [await many.get(f"{world.url}/v1/events") for _ in range(LIMITS.streams)]
         async with client.get(f"{world.url}/v1/events") as response:
             assert response.status == 503
             assert (await response.json())["error"][
                 "message"
-            ] == f"{STREAMS_MAX} event streams are open, which is the most"
+            ] == f"{LIMITS.streams} event streams are open, which is the most"
         for stream in streams:
             stream.close()
     async with asyncio.timeout(5):

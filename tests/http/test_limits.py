@@ -1,10 +1,25 @@
 """The limits are those of the contract, and fit each other."""
 
 import resource
+from collections.abc import Iterator
 
-from balancer.http.limits import BODY_MAX, CHAT_BODY_MAX, LIMITS, REPORTS_BODY_MAX, Limits, connections_max
+import pytest
 
-TIMES = [name for name in LIMITS.__slots__ if name not in ("connections", "bodies")]
+from balancer.http.limits import (
+    BODY_MAX,
+    CHAT_BODY_MAX,
+    LIMITS,
+    REPORTS_BODY_MAX,
+    Limits,
+    connections_max,
+    file_max,
+    handshakes_max,
+    streams_max,
+)
+
+TIMES = [
+    name for name in LIMITS.__slots__ if name not in ("connections", "handshakes", "streams", "spare", "bodies")
+]
 
 
 def test_bodies_are_as_large_as_the_contract_says() -> None:
@@ -23,7 +38,32 @@ def test_bodies_have_room_for_some_of_the_largest() -> None:
     assert LIMITS.bodies >= 4 * CHAT_BODY_MAX
 
 
-def test_connections_leave_files_to_probes_and_to_ourselves() -> None:
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert connections_max(Limits(connections=7)) == 7
-    assert connections_max(Limits(connections=10**9)) == (10**9 if files < 0 else int(0.2 * files))
+@pytest.fixture
+def files() -> Iterator[object]:
+    """Set how many files may be open, by `files(number)`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield lambda number: resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("number", "connections", "handshakes", "streams", "file"),
+    [
+        (20_000, 4000, 256, 100, 20_000 - 16),
+        (1024, 204, 51, 100, 1024 - 16),
+        (100, 20, 5, 10, 100 - 12),
+        (4, 1, 1, 1, 4),
+    ],
+)
+def test_clients_leave_files_to_probes_and_to_ourselves(
+    files: object, number: int, connections: int, handshakes: int, streams: int, file: int
+) -> None:
+    files(number)  # type: ignore[operator]
+    found = (connections_max(LIMITS), handshakes_max(LIMITS), streams_max(LIMITS), file_max(LIMITS))
+    assert found == (connections, handshakes, streams, file)
+
+
+def test_fewer_may_be_allowed() -> None:
+    few = Limits(connections=7, handshakes=2, streams=3, spare=0)
+    assert (connections_max(few), handshakes_max(few), streams_max(few)) == (7, 2, 3)
+    assert file_max(few) == resource.getrlimit(resource.RLIMIT_NOFILE)[0]

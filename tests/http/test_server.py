@@ -16,6 +16,7 @@ from balancer.http import Server
 from balancer.http.server import LAST_CALL
 
 HEALTHY = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+QUICK_MAX = 0.8  # s; longer than the patience of the world `quick`
 KEPT = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -307,3 +308,29 @@ async def test_an_address_can_be_bound_again_at_once(world: Any, raw: Any) -> No
         again = Server(world.hands())
         await again.start([Listen(host="127.0.0.1", port=port)])
         await again.stop(grace=1.0)
+
+
+async def test_our_own_question_has_one_connection_that_outlives_every_patience_but_not_the_end(quick: Any) -> None:
+    def open_files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = open_files()
+    assert await quick.server.ask("/-/healthy") == 200
+    assert open_files() == before + 2
+    await asyncio.sleep(QUICK_MAX)  # longer than anybody else may be silent: this is the test's subject
+    assert await quick.server.ask("/nowhere") == 404
+    assert await asyncio.gather(*(quick.server.ask("/-/healthy") for _ in range(3))) == [200] * 3
+    assert open_files() == before + 2
+    assert set(quick.server.counts().timeouts.values()) == {0}
+    async with asyncio.timeout(LAST_CALL / 2):  # the end does not wait for it
+        await quick.server.stop(grace=5.0)
+    assert open_files() <= before
+    with pytest.raises(EOFError, match="closed"):
+        await quick.server.ask("/-/healthy")
+
+
+async def test_a_question_that_was_given_up_is_no_answer_to_the_next(world: Any) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await world.server.ask("/nowhere")
+    assert await world.server.ask("/-/healthy") == 200
