@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import signal
+import subprocess
 import time
 
 import aiohttp
 import pytest
+
+from balancer.daemon.disk import PATIENCE
 
 DEADLINE = 10.0  # s; for conditions that come within one on an idle machine
 ENDPOINT = "acme/large@one"
@@ -136,6 +140,48 @@ def command():
         return process.returncode, errors.decode()
 
     return run
+
+
+HANG = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <unistd.h>
+static void hang(void) { while (access(HUNG, F_OK) == 0) usleep(10000); }
+int fsync(int fd) { hang(); return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd); }
+ssize_t pwrite64(int fd, const void *from, size_t size, off_t at)
+{ hang(); return ((ssize_t (*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, "pwrite64"))(fd, from, size, at); }
+"""
+
+
+@pytest.fixture
+def hung(tmp_path, needs):
+    """A file, while it exists no disk takes anything; and what a process needs to be so treated."""
+    source, library, flag = tmp_path / "hang.c", tmp_path / "hang.so", tmp_path / "hung"
+    source.write_text(HANG)
+    built = ("-shared", "-fPIC", f'-DHUNG="{flag}"', "-o", str(library), str(source), "-ldl")
+    subprocess.run([needs("cc"), *built], check=True)
+    yield flag, {"LD_PRELOAD": str(library)}
+    flag.unlink(missing_ok=True)
+
+
+async def test_a_disk_that_hangs_delays_the_stop_once_and_what_is_lost_is_said(daemon, http, tmp_path, hung):
+    flag, environ = hung
+    running = await daemon(TEXT, environ={"STATE_DIRECTORY": str(tmp_path / "kept"), **environ})
+    async with asyncio.timeout(DEADLINE):
+        while not (tmp_path / "kept" / "history.db-wal").exists():
+            await asyncio.sleep(0.02)
+    flag.touch()
+    reports = {"reports": [{"endpoint": ENDPOINT, "status": 200, "latency": 0.5}] * 7}
+    async with http.post(f"{running.url}/v1/reports", json=reports) as answer:
+        assert (await answer.json())["recorded"] == 7
+    running.process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(PATIENCE + 3.0):  # twice the patience, if one were closed after the other
+        assert await running.process.wait() == 0
+    failed = {each["store"]: each for each in await running.told("store.failed")}
+    assert "not saved within 4 s" in failed["state"]["reason"]
+    assert (failed["history"]["reason"], failed["history"]["dropped"] >= 7) == (
+        "not written within 4 s of the stop", True,
+    )  # fmt: skip
 
 
 async def test_without_a_disk_it_decides_says_so_and_counts(daemon, http, tmp_path):
