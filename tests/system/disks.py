@@ -126,10 +126,12 @@ class SmallDisk:
 class Trouble:
     """Something that befalls a disk: `begin`, and `end`, which may both take seconds.
 
-    `tells` has the stores whose log lines say so, `lost` how many reports were in a history that was lost.
+    `tells` has the stores whose log lines say so, `may_tell` those that are met by it now and then; `lost` is how many
+    reports were in a history that was lost.
     """
 
     tells: frozenset[str] = frozenset({"state", "history"})
+    may_tell: frozenset[str] = frozenset()
 
     def __init__(self, disk: SmallDisk) -> None:
         self.disk = disk
@@ -208,4 +210,5 @@ class Garbage(Trouble):
 class Deleted(Garbage):
     """The whole directory is removed."""
 
+    may_tell = frozenset({"state"})  # a save that was just being written has failed then; the next makes it anew
     how = "delete"
