@@ -27,7 +27,9 @@ from balancer.service import clock
 from balancer.service.log import Log
 from balancer.store import Directory, History, Keeper, Sections
 
-PATIENCE: Final = 4.0  # s for the last save, and for the past at the same time; a disk that needs longer is not well
+PATIENCE: Final = (
+    4.0  # s for the last save, and for the past at the same time; a disk that needs longer is not well
+)
 
 _WELL: Final = frozenset({"healthy", "unverified", "recovering"})
 

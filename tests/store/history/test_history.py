@@ -241,7 +241,7 @@ def whole(path: Path) -> dict[int, int]:
     try:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         counts = dict(connection.execute("SELECT start / 60, sum(count) FROM hours GROUP BY 1"))
-        (gone,) = connection.execute("SELECT count(*) FROM meta").fetchone()
+        (gone,) = connection.execute("SELECT count(*) FROM meta WHERE key LIKE '%_from'").fetchone()
         if not gone:
             assert counts == dict(connection.execute("SELECT start / 60, sum(count) FROM minutes GROUP BY 1"))
         return counts
