@@ -159,11 +159,15 @@ def total(path: Path) -> int:
 
 async def test_a_reader_that_holds_the_log_is_said_and_keeps_the_files_below_their_size(keep: Any) -> None:
     size_max = 1_500_000
-    async with keep(StoreSettings(max_size=size_max), rows_max=5000) as kept:
+    async with keep(StoreSettings(max_size=size_max)) as kept:
         await fed(kept)
         reader = sqlite3.connect(kept.path, isolation_level=None)
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM minutes").fetchone()
+        for minute in range(240):  # as many as memory holds, in one batch
+            for number in range(200):
+                kept.success(f"acme/m@{number}", ago=60.0 * minute)
+        kept.tick()
         async with asyncio.timeout(30):
             while kept.history.dropped == 0:
                 for number in range(200):
