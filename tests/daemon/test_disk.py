@@ -148,8 +148,9 @@ HANG = """
 #include <unistd.h>
 static void hang(void) { while (access(HUNG, F_OK) == 0) usleep(10000); }
 int fsync(int fd) { hang(); return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd); }
+typedef ssize_t put(int, const void *, size_t, off_t);
 ssize_t pwrite64(int fd, const void *from, size_t size, off_t at)
-{ hang(); return ((ssize_t (*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, "pwrite64"))(fd, from, size, at); }
+{ hang(); return ((put *)dlsym(RTLD_NEXT, "pwrite64"))(fd, from, size, at); }
 """
 
 

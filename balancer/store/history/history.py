@@ -6,7 +6,8 @@ bounds. A killed process loses what was counted since the last batch was written
 disk is well. News of the disk are logged by `tick`, because the log belongs to the event loop.
 
 Nothing is removed by age until the wall clock has gone along with the monotonic one for `TRUST_AFTER`: many
-machines start with a wrong date, and by a date years ahead everything would be too old.
+machines start with a wrong date, and by a date years ahead everything would be too old. `pruning` has its doubts
+beyond that.
 
 What this module does not know: SQL, and who asks.
 """
@@ -27,6 +28,7 @@ from balancer.core.outcome import Outcome
 from balancer.service.log import Log
 from balancer.store.history.gathering import MOMENTS_MAX, ROWS_MAX, Gathering
 from balancer.store.history.keeper import Keeper, News
+from balancer.store.history.pruning import Trusted
 from balancer.store.history.reader import Reader
 from balancer.store.history.schema import Connect
 
@@ -151,7 +153,8 @@ class History:
         if now - self._flushed < FLUSH or not self._keeper.free:
             return
         self._flushed = now
-        trusted = wall if now - self._steady_since >= TRUST_AFTER else None
+        steady = now - self._steady_since
+        trusted = Trusted(wall, steady) if steady >= TRUST_AFTER else None
         self._keeper.put(self._gathering.take(), trusted=trusted)
 
     def _watch_clock(self, now: float, wall: float) -> None:

@@ -6,6 +6,7 @@ too old. Whatever fails leaves the rest of the batch where it is, and is tried a
 
 - locked: again, with the same connection;
 - full: the same, after what is too much for that disk has been removed;
+- a log that somebody who reads keeps from being shortened: the same, once it is;
 - no database, broken, or another program's: renamed (`history.db.bad-…`), and begun anew;
 - replaced or deleted under us: closed, and opened or begun anew; a log that has lost its database is renamed, or it
   would be played into the new one;
@@ -31,7 +32,7 @@ from typing import Any, Final
 from balancer.config import StoreSettings
 from balancer.store.history import schema
 from balancer.store.history.gathering import Batch
-from balancer.store.history.pruning import Pruning
+from balancer.store.history.pruning import LogHeld, Pruning, Trusted
 from balancer.store.history.schema import Connect, Identity, Unusable
 from balancer.store.history.writing import Writing
 
@@ -91,7 +92,7 @@ class Keeper:
         self._condition = Condition()
         self._inbox: deque[Batch] = deque()
         self._woken = False
-        self._trusted: float | None = None  # wall time, where it can be trusted
+        self._trusted: Trusted | None = None
         self._suspect = False  # a reader met something broken
         self._until: float | None = None  # when to give up, once it is to end
         self._done: Callable[[], None] | None = None
@@ -125,8 +126,8 @@ class Keeper:
         """Start the thread."""
         self._thread.start()
 
-    def put(self, batch: Batch | None, *, trusted: float | None) -> None:
-        """Lay down a batch, and wake the thread. `trusted` is wall time, where that can be trusted."""
+    def put(self, batch: Batch | None, *, trusted: Trusted | None) -> None:
+        """Lay down a batch, and wake the thread. `trusted` is the wall clock, where that can be trusted."""
         with self._condition:
             if batch is not None:
                 self._inbox.append(batch)
@@ -197,7 +198,7 @@ class Keeper:
             self._work()
         except _OURS as error:
             return self._drop(error)
-        except (sqlite3.Error, OSError, Unusable, _Replaced) as error:
+        except (sqlite3.Error, OSError, Unusable, LogHeld, _Replaced) as error:
             return self._fail(error)
         except Exception as error:
             return self._drop(error)
@@ -215,14 +216,20 @@ class Keeper:
         if self._suspect:
             self._check(opened.connection)
         if self._full:  # without room nothing can be written
-            opened.pruning.prune(self._settings, wall=self._trusted)
+            self._prune(opened)
+        opened.pruning.judge_log(self._settings)
         while self._inbox:
             for _ in opened.writing.write(self._inbox[0]):
                 self._began = self._clock()
                 if self._is_over():
                     return
+                opened.pruning.judge_log(self._settings)
             self._inbox.popleft()
-        opened.pruning.prune(self._settings, wall=self._trusted)
+        self._prune(opened)
+
+    def _prune(self, opened: _Opened) -> None:
+        if opened.pruning.prune(self._settings, trusted=self._trusted):
+            opened.writing.forget_names()
 
     def _open(self) -> _Opened:
         opened = self._opened
@@ -269,7 +276,7 @@ class Keeper:
         self._reason = _told(error)
         broken = code in _BROKEN or isinstance(error, Unusable)
         self._full = code == sqlite3.SQLITE_FULL
-        if code not in _PATIENT:
+        if code not in _PATIENT and not isinstance(error, LogHeld):
             self._close()
         if broken and self._set_aside():
             return 0.0
@@ -313,4 +320,4 @@ def _code(error: Exception) -> int | None:
 
 
 def _told(error: Exception) -> str:
-    return str(error) if isinstance(error, (Unusable, _Replaced)) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, (Unusable, LogHeld, _Replaced)) else f"{type(error).__name__}: {error}"

@@ -94,6 +94,14 @@ CREATE VIEW told AS
 """
 
 
+# Of each endpoint the last hour that it has counts of, so that names can go with their past. It came after the
+# first files of this version, to which it is added.
+_SEEN: Final = """
+CREATE TABLE IF NOT EXISTS seen (endpoint INTEGER PRIMARY KEY, hour INTEGER NOT NULL);
+INSERT OR IGNORE INTO seen
+  SELECT id, hour FROM endpoints, (SELECT max(start) AS hour FROM hours) WHERE hour IS NOT NULL;
+"""
+
 _TABLES: Final = frozenset({"meta", "endpoints", "sources", "kinds", "minutes", "hours", "uptimes", "transitions"})
 
 
@@ -156,6 +164,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
                 connection.execute("ROLLBACK")
             raise
     # Later versions add their steps here, each from one version to the next in a transaction of its own.
+    for statement in _statements(_SEEN):
+        connection.execute(statement)
     connection.executemany(
         "INSERT INTO kinds (name, counts) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET counts = excluded.counts"
         " WHERE counts <> excluded.counts",

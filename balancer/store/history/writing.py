@@ -12,7 +12,7 @@ What this module does not know: what to do about it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -45,6 +45,9 @@ _JUDGE: Final = """
 INSERT INTO uptimes VALUES (?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET counted = counted + excluded.counted, good = good + excluded.good
 """
+_SEE: Final = """
+INSERT INTO seen VALUES (?, ?) ON CONFLICT DO UPDATE SET hour = max(hour, excluded.hour)
+"""
 _TELL: Final = """
 INSERT INTO transitions (at, event, endpoint, model, provider, reporter, state, reason, next_at, enforced)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -57,6 +60,12 @@ class Writing:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._names: dict[tuple[str, str], int] = {}
+        self._seen: dict[int, int] = {}  # of each endpoint the last hour, where that is written
+
+    def forget_names(self) -> None:
+        """Look names up anew: some may have been removed."""
+        self._names.clear()
+        self._seen.clear()
 
     def write(self, batch: Batch) -> Iterator[None]:
         """Write a batch bit by bit, taking off what is committed; yield between two bits. Raises: sqlite3.Error."""
@@ -106,6 +115,7 @@ class Writing:
                 self._judge(number, hour, judging)
                 self._connection.executemany(_ADD_TO_MINUTE, rows)
             self._connection.executemany(_ADD_TO_HOUR, [{**row, "start": hour} for row in rows])
+            self._see({place[0] for place in judging}, hour)
         for key in keys:
             minute.count -= minute.rows.pop(key).count
         if not minute.rows:
@@ -119,6 +129,12 @@ class Writing:
             if after != before:
                 change = (after.counted - before.counted, after.good - before.good)
                 self._connection.execute(_JUDGE, (hour, endpoint, source, *change))
+
+    def _see(self, endpoints: Iterable[int], hour: int) -> None:
+        for endpoint in endpoints:
+            if self._seen.get(endpoint, -1) < hour:
+                self._connection.execute(_SEE, (endpoint, hour))
+                self._seen[endpoint] = hour
 
     def _told(self, moment: Moment) -> tuple[object, ...]:
         endpoint = None if moment.endpoint is None else self._number("endpoints", moment.endpoint)
@@ -147,7 +163,7 @@ class Writing:
             yield
             self._connection.execute("COMMIT")
         except BaseException:
-            self._names.clear()  # some of them may just have been made
+            self.forget_names()  # some of them may just have been made
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise

@@ -119,6 +119,26 @@ async def test_nothing_goes_for_its_age_before_the_clock_has_gone_right_for_a_wh
         assert past.series[0].points[0].outcomes == {"report": {"success": 1}}  # the hour still tells of it
 
 
+async def test_an_endpoint_that_was_forgotten_and_comes_again_is_kept_again(keep: Any) -> None:
+    def known() -> bool:
+        connection = sqlite3.connect(kept.path)
+        (found,) = connection.execute("SELECT count(*) FROM endpoints WHERE name = ?", (A,)).fetchone()
+        connection.close()
+        return bool(found)
+
+    async with keep(SHORT) as kept:
+        kept.success(ago=2 * 86_400.0)
+        await kept.prune()
+        assert known()
+        kept.tick(TRUST_AFTER)
+        await kept.prune()
+        assert not known()
+        kept.success(times=3)
+        await kept.flush()
+        (series,) = (await kept.past(endpoint=A)).series
+        assert series.points[0].outcomes == {"report": {"success": 3}}
+
+
 async def test_a_clock_that_steps_back_adds_to_minutes_that_are_there(kept: Any) -> None:
     for step in (0.0, -3600.0, 7200.0, -3600.0, 1e9, -1e9):
         kept.wall += step
@@ -241,7 +261,7 @@ def whole(path: Path) -> dict[int, int]:
     try:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         counts = dict(connection.execute("SELECT start / 60, sum(count) FROM hours GROUP BY 1"))
-        (gone,) = connection.execute("SELECT count(*) FROM meta").fetchone()
+        (gone,) = connection.execute("SELECT count(*) FROM meta WHERE key LIKE '%_from'").fetchone()
         if not gone:
             assert counts == dict(connection.execute("SELECT start / 60, sum(count) FROM minutes GROUP BY 1"))
         return counts

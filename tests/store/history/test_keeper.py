@@ -154,6 +154,35 @@ def total(path: Path) -> int:
     return int(found)
 
 
+# ---- a reader that goes on and on -------------------------------------------------------------------------------
+
+
+async def test_a_reader_that_holds_the_log_is_said_and_keeps_the_files_below_their_size(keep: Any) -> None:
+    size_max = 1_500_000
+    async with keep(StoreSettings(max_size=size_max)) as kept:
+        await fed(kept)
+        reader = sqlite3.connect(kept.path, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM minutes").fetchone()
+        for minute in range(240):  # as many as memory holds, in one batch
+            for number in range(200):
+                kept.success(f"acme/m@{number}", ago=60.0 * minute)
+        kept.tick()
+        async with asyncio.timeout(30):
+            while kept.history.dropped == 0:
+                for number in range(200):
+                    kept.success(f"acme/m@{number}")
+                kept.tick(60.0)
+                await asyncio.sleep(0.005)
+        await kept.until(lambda: kept.lines.of("store.failed"))
+        assert "somebody reads history.db and holds history.db-wal" in kept.lines.of("store.failed")[0]["reason"]
+        assert sum(each.stat().st_size for each in kept.directory.glob("history.db*")) <= size_max
+        reader.execute("COMMIT")
+        reader.close()
+        await kept.until(lambda: kept.lines.of("store.recovered"))
+        assert kept.lines.of("store.recovered")[0]["dropped"] > 0
+
+
 # ---- files that change under us -------------------------------------------------------------------------------
 
 

@@ -15,13 +15,14 @@ from balancer.config import RetentionSettings, StoreSettings
 from balancer.core.outcome import Outcome
 from balancer.store.history import schema
 from balancer.store.history.gathering import Gathering
-from balancer.store.history.pruning import BUDGET, ROWS_AT_ONCE, Pruning
+from balancer.store.history.pruning import BUDGET, ROWS_AT_ONCE, LogHeld, Pruning, Trusted
 from balancer.store.history.writing import Writing
 
 DAY = 1_795_000_020 // 86_400 * 86_400
 KEEP = StoreSettings(retention=RetentionSettings(minutes=3600.0, hours=6 * 3600.0))
 ROOM = 10**9
 
+_FROM = "SELECT * FROM meta WHERE key LIKE '%_from'"
 _POUR = """
 WITH RECURSIVE m (x) AS (SELECT :first UNION ALL SELECT x + {each} FROM m WHERE x + {each} < :last),
   e (y) AS (SELECT 2 UNION ALL SELECT y + 1 FROM e WHERE y < :endpoints)
@@ -58,16 +59,20 @@ class Book:
         self.connection.execute(_POUR.format(tier="hours", each=60), places)
         self.connection.execute("COMMIT")
 
-    def prune(self, minute: int | None, *, size_max: int = ROOM, settings: StoreSettings = KEEP) -> None:
+    def prune(
+        self, minute: int | None, *, size_max: int = ROOM, settings: StoreSettings = KEEP, steady: float = 86_400.0
+    ) -> None:
         limited = replace(settings, max_size=size_max)
-        self.pruning.prune(limited, wall=None if minute is None else DAY + minute * 60.0)
+        trusted = None if minute is None else Trusted(DAY + minute * 60.0, steady)
+        if self.pruning.prune(limited, trusted=trusted):
+            self.writing.forget_names()
 
     def starts(self, tier: str) -> list[int]:
         rows = self.connection.execute(f"SELECT DISTINCT start FROM {tier} ORDER BY start")
         return [start - DAY // 60 for (start,) in rows]
 
     def meta(self) -> dict[str, int]:
-        return {key: value - DAY // 60 for key, value in self.connection.execute("SELECT * FROM meta")}
+        return {key: value - DAY // 60 for key, value in self.connection.execute(_FROM)}
 
     def log(self) -> int:
         return self.path.with_name("history.db-wal").stat().st_size
@@ -119,7 +124,7 @@ def test_much_that_is_too_old_goes_in_turns_of_which_none_is_long(book: Book) ->
     turns = 0
     while book.starts("minutes")[0] < 140:
         before = book.starts("minutes")[0]
-        slow.prune(KEEP, wall=DAY + 200 * 60.0)
+        slow.prune(KEEP, trusted=Trusted(DAY + 200 * 60.0, 86_400.0))
         turns += 1
         assert book.starts("minutes")[0] - before <= 2 * (ROWS_AT_ONCE // 300 + 1)
     assert turns >= 4
@@ -178,3 +183,118 @@ def test_when_no_minutes_are_left_to_give_the_oldest_hours_go(book: Book) -> Non
     assert book.starts("minutes")[0] >= 2999 - 60
     assert book.starts("hours")[0] > 0
     assert book.starts("hours")[-1] == 2940
+
+
+def test_when_no_hours_are_left_either_the_last_hour_goes_but_for_its_last_minute(book: Book) -> None:
+    size_max = 2_000_000
+    book.pour(0, 60, endpoints=1000)
+    for _ in range(100):
+        book.prune(None, size_max=size_max)
+    assert book.size() <= size_max
+    assert book.starts("minutes")[0] > 0
+    assert book.starts("minutes")[-1] == 59
+    assert book.starts("hours") == [0]
+    assert book.meta()["minutes_from"] == book.starts("minutes")[0]
+    book.connection.execute(
+        """
+        WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 60000)
+        INSERT INTO transitions (at, event, reason, enforced) SELECT ? + x / 100.0, 'x', '', 1 FROM n
+        """,
+        (DAY,),
+    )
+    for _ in range(100):
+        book.prune(None, size_max=size_max)
+    assert book.size() <= size_max
+    left, last = book.connection.execute("SELECT count(*), max(at) FROM transitions").fetchone()
+    assert (left > 0, last) == (True, DAY + 600.0)
+    assert book.whole()
+
+
+def test_while_a_reader_holds_a_long_log_nothing_more_may_be_written(book: Book) -> None:
+    limited = replace(KEEP, max_size=1_500_000)
+    book.fill(0, 1, endpoints=200)
+    reader = sqlite3.connect(book.path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM minutes").fetchone()
+
+    def fill() -> None:
+        for minute in range(1, 60):
+            book.pruning.judge_log(limited)
+            book.fill(minute, minute + 1, endpoints=200)
+
+    with pytest.raises(LogHeld, match=r"somebody reads history\.db and holds history\.db-wal, which has \d+ bytes"):
+        fill()
+    written = book.starts("minutes")
+    held = book.log()
+    for _ in range(5):  # to remove is to write
+        book.prune(None, size_max=50_000)
+    assert (book.log(), book.starts("minutes")) == (held, written)
+    assert book.size() <= 1_500_000
+    reader.execute("COMMIT")
+    reader.close()
+    book.pruning.judge_log(limited)
+    assert book.log() == 0
+
+
+def test_names_go_with_the_last_that_is_known_of_them(book: Book) -> None:
+    def names() -> list[str]:
+        return [name for (name,) in book.connection.execute("SELECT name FROM endpoints ORDER BY id")]
+
+    book.fill(0, 60, endpoints=3)
+    book.fill(200, 201, endpoints=2)
+    book.fill(400, 401, endpoints=1)
+    book.connection.execute(
+        "INSERT INTO transitions (at, event, endpoint, reason, enforced)"
+        " SELECT ?, 'endpoint.removed', id, '', 1 FROM endpoints WHERE name = 'acme/m@2'",
+        (DAY + 300 * 60.0,),
+    )
+    book.prune(400)
+    assert names() == ["acme/m@0", "acme/m@1", "acme/m@2"]
+    book.prune(600)
+    assert names() == ["acme/m@0", "acme/m@2"]  # of the one a transition is left
+    book.prune(720)
+    assert names() == ["acme/m@0"]
+    book.fill(720, 721, endpoints=3)  # whoever comes again has a name again
+    assert names() == ["acme/m@0", "acme/m@1", "acme/m@2"]
+    (rows,) = book.connection.execute("SELECT count(*) FROM minutes JOIN endpoints ON id = endpoint").fetchone()
+    assert rows == 3
+    book.prune(100_000)
+    assert names() == []
+
+
+def test_names_of_a_file_that_does_not_know_when_they_were_seen_stay_with_their_past(book: Book) -> None:
+    book.fill(0, 60, endpoints=3)
+    book.connection.execute("DROP TABLE seen")
+    again = schema.begin(book.path, sqlite3.connect)
+    pruning = Pruning(again, book.path, clock=time.monotonic)
+    for minute, left in ((300, 3), (100_000, 0)):
+        pruning.prune(KEEP, trusted=Trusted(DAY + minute * 60.0, 86_400.0))
+        assert again.execute("SELECT count(*) FROM endpoints").fetchone() == (left,)
+    again.close()
+
+
+def test_a_clock_that_stands_far_ahead_has_to_go_right_for_a_day(book: Book) -> None:
+    book.fill(0, 60)
+    years = 2 * 365 * 1440
+    wrong = Pruning(book.connection, book.path, clock=time.monotonic)  # a start with a wrong clock
+
+    def prune(pruning: Pruning, minute: int, steady: float) -> list[int]:
+        pruning.prune(KEEP, trusted=Trusted(DAY + minute * 60.0, steady))
+        return book.starts("hours")
+
+    book.fill(years, years + 1)  # what it counts meanwhile
+    assert prune(wrong, years + 11, 660.0) == [0, years]
+    again = Pruning(
+        book.connection, book.path, clock=time.monotonic
+    )  # it was set right, and the next start is wrong
+    assert prune(again, 60, 660.0) == [0, years]
+    once_more = Pruning(book.connection, book.path, clock=time.monotonic)
+    assert prune(once_more, years + 11, 660.0) == [0, years]
+    assert prune(once_more, years + 1440, 86_400.0) == []
+
+
+def test_a_night_without_power_makes_no_clock_doubtful(book: Book) -> None:
+    book.fill(0, 60)
+    again = Pruning(book.connection, book.path, clock=time.monotonic)
+    again.prune(KEEP, trusted=Trusted(DAY + 23 * 3600.0, 660.0))
+    assert book.starts("hours") == []
