@@ -66,8 +66,7 @@ class _Look:
 def sources(path: Path, problems: Problems) -> Sequence[Source]:
     """Read a file and the directory beside it, or a directory's files; tell what cannot be read.
 
-    Shape: in the order in which they count, the main file first. Without a directory it is one file, which may be
-    a pipe.
+    Shape: in the order in which they count, the main file first. Without a directory it is one file.
     """
     for _ in range(TRIES):
         look = _Look(Problems(problems.file))
@@ -110,11 +109,18 @@ def _look(path: Path, look: _Look) -> Path | None:
 
 
 def _main(path: Path, look: _Look) -> int | None:
-    """Read the file that was named, whatever it is; its owner, or `None` where it cannot be read."""
+    """Read the file that was named; its owner, or `None` where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            content = file.read(SIZE_MAX + 1)
+        number = _opened(path)
+        try:
+            status = os.fstat(number)
+            if not stat.S_ISREG(status.st_mode):
+                look.problems.add(None, (), "not a regular file", _READABLE)
+                return None
+            with os.fdopen(number, "rb", closefd=False) as file:
+                content = file.read(SIZE_MAX + 1)
+        finally:
+            os.close(number)
     except OSError as error:
         look.problems.add(None, (), _why(error), _READABLE)
         return None
@@ -178,8 +184,7 @@ def _fragment(path: Path, look: _Look) -> None:
         return
     look.stamps[name] = _stamp_of(name)  # before it is opened: one that is replaced meanwhile shows at the end
     try:
-        # Without O_NONBLOCK a pipe would make a reload wait for a writer that may never come.
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        number = _opened(path)
         try:
             fault = _fault(number)
             if fault is None:
@@ -191,6 +196,11 @@ def _fragment(path: Path, look: _Look) -> None:
             os.close(number)
     except OSError as error:
         look.problems.add(None, (), _why(error), "make it readable, or remove it", file=name)
+
+
+def _opened(path: Path) -> int:
+    # Without O_NONBLOCK a pipe would make a reload wait for a writer that may never come.
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _fault(number: int) -> tuple[str, str] | None:

@@ -297,13 +297,15 @@ def test_a_file_that_is_not_utf_8_is_told_at_its_line(put: Put) -> None:
     assert told(main) == ["balancer.d/a.yaml:2: not UTF-8; save the file as UTF-8"]
 
 
-def test_a_pipe_may_be_the_only_file(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
+def test_a_pipe_nobody_writes_into_keeps_nobody_waiting_and_a_device_is_no_file_either(tmp_path: Path) -> None:
+    pipe = tmp_path / "balancer.yaml"
     os.mkfifo(pipe)
-    writing = threading.Thread(target=pipe.write_text, args=(MAIN + model("a"),))
-    writing.start()
-    assert load_config(pipe).models.keys() == {"team/a"}
-    writing.join()
+    assert told(pipe) == ["balancer.yaml: not a regular file; use a file that can be read"]
+    with os.fdopen(os.open(pipe, os.O_RDWR), "wb") as writing:
+        writing.write((MAIN + model("a")).encode())
+        writing.flush()
+        assert told(pipe) == ["balancer.yaml: not a regular file; use a file that can be read"]
+    assert told(Path("/dev/zero")) == ["zero: not a regular file; use a file that can be read"]
 
 
 def test_relative_paths_begin_beside_the_main_file_wherever_they_are_written(put: Put, tmp_path: Path) -> None:
