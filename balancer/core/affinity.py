@@ -45,7 +45,7 @@ from hashlib import blake2b
 from heapq import merge
 from itertools import islice
 from operator import itemgetter
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 from balancer.core.model import StickyPolicy
 
@@ -54,6 +54,9 @@ FAILURES_MAX: Final = 2  # in a row: by 3 % of accidents this comes once in a th
 PART_SIZE: Final = 100  # sessions told at once: some tenths of a millisecond
 DUMPED_MAX: Final = 250_000  # 35 MB, written every minute; of more, those with the lowest digests: a fair sample
 SECONDS_MAX: Final = 1e9  # of an age in a dump: thirty years, beyond which it is no age
+
+
+T = TypeVar("T")
 
 
 def session_key(session: str, model: str) -> bytes:
@@ -206,10 +209,10 @@ class Sessions:
                 if lived:
                     lived[0].spare = lived[1] if len(lived) > 1 else None
                     run.append((max(place.used for place in lived), key, lived[0]))
-            run.sort(key=itemgetter(0), reverse=True)
+            run.sort(key=itemgetter(0))
             runs.append(run)
             yield
-        for number, (_, key, home) in enumerate(merge(*runs, key=itemgetter(0), reverse=True)):
+        for number, (_, key, home) in enumerate(merge(*map(_popped, runs), key=itemgetter(0), reverse=True)):
             if len(self._sessions) >= self._policy.max_sessions:
                 return  # all that follow are older
             left = [place for place in (home, home.spare) if place is not None and known(place.endpoint)]
@@ -329,6 +332,12 @@ def _read_place(plain: object, where: str, then: float) -> _Place:
     if not isinstance(failures, int) or isinstance(failures, bool) or not 0 <= failures < FAILURES_MAX:
         _refuse(f"{where}[4]", failures, f"use 0 to {FAILURES_MAX - 1}")
     return _Place(endpoint, then - age, ttl, confirmed, failures)
+
+
+def _popped(values: list[T]) -> Iterator[T]:
+    """Give them from the end, and let each go at once: to free 100,000 in one step takes 10 ms."""
+    while values:
+        yield values.pop()
 
 
 def _is_seconds(value: object) -> bool:

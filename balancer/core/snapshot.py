@@ -140,6 +140,7 @@ def restoring(
                 at.accounts.quotas[key].restore(cells, then=then)
         yield
     yield from place().accounts.sessions.restoring(sessions, now=now, known=known)
+    yield
 
 
 def _restore_drains(
