@@ -255,9 +255,10 @@ async def test_where_clients_took_every_file_the_watchdog_and_operators_are_answ
         for _ in range(100):
             crowd.enter_context(socket.create_connection(("127.0.0.1", port)))
         async with asyncio.timeout(DEADLINE):
-            async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(folder / "control.sock"))) as root:
-                async with root.post("http://balancer/-/reload", json={}) as answer:
-                    assert answer.status == 200
+            control = aiohttp.UnixConnector(str(folder / "control.sock"))
+            reload = "http://balancer/-/reload"
+            async with aiohttp.ClientSession(connector=control) as root, root.post(reload, json={}) as answer:
+                assert answer.status == 200
             manager.pending()
             await manager.heard("WATCHDOG=1")
             await manager.heard("WATCHDOG=1")

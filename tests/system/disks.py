@@ -126,8 +126,8 @@ class SmallDisk:
 class Trouble:
     """Something that befalls a disk: `begin`, and `end`, which may both take seconds.
 
-    `tells` has the stores whose log lines say so, `may_tell` those that are met by it now and then; `lost` is how many
-    reports were in a history that was lost.
+    `tells` has the stores whose log lines say so, `may_tell` those that are met by it now and then; `lost` is how
+    many reports were in a history that was lost.
     """
 
     tells: frozenset[str] = frozenset({"state", "history"})
