@@ -21,13 +21,11 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from socket import (
-    AF_INET,
     AF_INET6,
     AF_UNIX,
     AI_PASSIVE,
     IPPROTO_IPV6,
     IPV6_V6ONLY,
-    SO_ACCEPTCONN,
     SO_REUSEADDR,
     SO_REUSEPORT,
     SOCK_STREAM,
@@ -95,17 +93,7 @@ def refuse_wide(passed: Sequence[Passed], config: Config) -> None:
 
 
 def taken_over(passed: Sequence[Passed]) -> list[Listening]:
-    """Take sockets that were handed over, as they are. Raises: OSError naming the one that cannot be served."""
-    for each in passed:
-        found: str | None = None
-        if each.socket.family not in (AF_INET, AF_INET6, AF_UNIX) or each.socket.type != SOCK_STREAM:
-            found = "no stream socket of TCP or unix; use ListenStream="
-        elif not each.socket.getsockopt(SOL_SOCKET, SO_ACCEPTCONN):
-            found = "it does not listen; use Accept=no"
-        if found is not None:
-            raise OSError(errno.EINVAL, f"cannot listen on the passed socket {each.name}: {found}")
-    for each in passed:
-        each.socket.setblocking(False)
+    """Take sockets that were handed over, as they are; whoever took them from the manager has judged them."""
     return [Listening(each.socket, ours=False) for each in passed]
 
 

@@ -85,10 +85,6 @@ class Notify:
         """Tell that we are about to end."""
         self._tell_state(b"STOPPING=1", status)
 
-    def broken(self) -> None:
-        """Ask to be treated as if the watchdog had missed us: killed, and by the unit's policy started again."""
-        self._tell_state(b"WATCHDOG=trigger")
-
     def status(self, text: str) -> None:
         """Show one line beside the unit's state; `systemctl status` prints it."""
         if self.supervised:

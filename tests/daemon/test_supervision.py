@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import sys
+import time
 from contextlib import ExitStack, suppress
 
 import aiohttp
@@ -15,7 +16,7 @@ import pytest
 
 from balancer import Balancer
 from balancer.config import parse_config
-from balancer.daemon.pulse import Pulse
+from balancer.daemon.pulse import STALL, Pulse
 from balancer.daemon.supervision import Supervision
 from balancer.service.log import configure
 from balancer.service.notify import Notify
@@ -162,6 +163,36 @@ async def test_no_ping_without_an_answer_of_our_own_and_one_line_about_it(manage
         ("daemon.unwell", told),
         ("daemon.well", None),
     ]
+
+
+async def test_a_loop_that_was_late_is_no_ping_until_it_was_in_time_once(manager):
+    log = configure(level="info", style="json", stream=io.StringIO())
+    pulse = Pulse(
+        Balancer(parse_config(TEXT, source="test")),
+        overdue={},
+        stretch=lambda: 1.0,
+        lagged=lambda _: None,
+        ticked=lambda: None,
+        log=log,
+    )
+
+    async def ask():
+        return 200
+
+    notify = Notify.from_environment({"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "300000"}, pid=os.getpid())
+    supervision = Supervision(notify, pulse, ask=ask, state=lambda: "fine", log=log)
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(pulse.run()), tasks.create_task(supervision.run())]
+        await manager.heard("WATCHDOG=1")
+        await asyncio.sleep(0)
+        manager.pending()
+        time.sleep(1.5 * STALL)  # noqa: ASYNC251 - the loop stands still: this is the test's subject
+        first = await manager.heard("")
+        assert re.match(r"STATUS=unwell: the event loop is 1\.\d s late", first)
+        await manager.heard("WATCHDOG=1")
+        for each in running:
+            each.cancel()
+    notify.close()
 
 
 async def test_a_task_of_ours_that_hangs_is_no_ping_either(manager):

@@ -236,15 +236,6 @@ def test_a_socket_without_a_file_is_told_by_its_name() -> None:
         assert taken_over([Passed("api", given)])[0].address(tls=False) == "unix:@balancer-test"
 
 
-def test_what_cannot_be_served_is_named_with_what_to_do() -> None:
-    wrong = "passed socket syslog: no stream socket of TCP or unix; use ListenStream="
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as given, pytest.raises(OSError, match=wrong):
-        taken_over([Passed("syslog", given)])
-    near, far = socket.socketpair()
-    with near, far, pytest.raises(OSError, match="passed socket api: it does not listen; use Accept=no"):
-        taken_over([Passed("api", near)])
-
-
 @pytest.mark.parametrize(
     ("family", "host", "reached"),
     [

@@ -69,7 +69,6 @@ def test_each_word_is_one_datagram_in_the_managers_language(manager, notify):
     notify.ready()
     notify.status("3 endpoints – fine")
     notify.extend(2.5)
-    notify.broken()
     notify.stopping("draining")
     found = manager.read()
     reloading = found.pop(2).partition("\nMONOTONIC_USEC=")
@@ -81,7 +80,6 @@ def test_each_word_is_one_datagram_in_the_managers_language(manager, notify):
         "READY=1",
         "STATUS=3 endpoints – fine",
         "EXTEND_TIMEOUT_USEC=2500000",
-        "WATCHDOG=trigger",
         "STOPPING=1\nSTATUS=draining",
     ]
     assert (notify.owed, notify.lost) == (0, 0)
@@ -140,7 +138,7 @@ def test_a_watchdog_is_only_ours_when_it_is_meant_for_this_process(manager, vari
 
 def test_without_a_manager_nothing_happens():
     notify = Notify.from_environment({"WATCHDOG_USEC": "500000"}, pid=PID)
-    for tell in (notify.ready, notify.reloading, notify.stopping, notify.alive, notify.broken, notify.close):
+    for tell in (notify.ready, notify.reloading, notify.stopping, notify.alive, notify.close):
         tell()
     notify.status("nobody reads this")
     notify.extend(1.0)

@@ -29,7 +29,7 @@ SAVE = 1.0  # s; the shortest that may be configured, so that most lives have a 
 FLUSH = 5.0  # s; of the history, which is not to be configured
 SLACK = 2.0  # s that a busy machine may take for a save, or between an answer and our clock
 LIFE_MAX = 2.0  # s from ready to the kill
-LONG_SHARE = 0.2  # of lives, which are longer than the history's interval too
+LONG_EACH = 10  # every tenth life is so long that the history of its first seconds must be there
 STARTS_WITHIN = 30.0  # s; Python alone takes two on a loaded machine
 WORD_SAVED = 1.0  # s after which an operator's word is on the disk: it is saved after 0.2 s
 BATCH = 5  # reports in one request
@@ -112,7 +112,7 @@ class Rounds:
             await self._look(http, number, log)
             if last:
                 return
-            await self._live(http)
+            await self._live(http, number)
         finally:
             if process.returncode is None:
                 process.send_signal(signal.SIGKILL)
@@ -160,9 +160,10 @@ class Rounds:
             least <= found <= most, f"round {number}: {who} {found} reports; {least} to {most} is right"
         )
 
-    async def _live(self, http: aiohttp.ClientSession) -> None:
-        long = self._random.random() < LONG_SHARE
-        life = FLUSH + self._random.uniform(0, LIFE_MAX) if long else self._random.uniform(0, LIFE_MAX)
+    async def _live(self, http: aiohttp.ClientSession, number: int) -> None:
+        life = self._random.uniform(0, LIFE_MAX)
+        if number % LONG_EACH == LONG_EACH // 2:
+            life += FLUSH + SLACK
         with_word = self._random.random() < 0.5
         end = time.monotonic() + life
         if with_word:

@@ -18,6 +18,12 @@ RELOADS = 20
 MODELS = 300  # so many take a tenth of a second to read: who did not wait for that would be seen
 WATCHDOG = 2  # s; the unit's is 20
 UNIT = "balancer.service"
+SOCKET_DROP_IN = "/etc/systemd/system/balancer.socket.d/test.conf"
+MOVED = "127.0.0.1:8791"
+MOVES = 2  # there and back; the socket and the service were in each other's way more often than not
+# A line of a .pth file is run by every Python that starts there: on a signal its main thread, which has the loop,
+# stands still, while all other threads go on.
+STANDS_STILL = "import signal, time; signal.signal(signal.SIGUSR2, lambda *_: time.sleep(600))\n"
 UNITS = Path(__file__).parents[3] / "deploy" / "systemd"
 HANGING = """
 providers:
@@ -240,14 +246,39 @@ def test_a_drain_survives_a_restart_and_is_as_much_shorter(service):
     assert endpoint(service)["state"] != "drained"
 
 
+def test_another_address_is_taken_by_the_readmes_words(service, project):
+    text = " ".join((project / "README.md").read_text().split())
+    command = re.search(r"another address is `systemctl edit balancer\.socket`, then `([^`]+)`", text)
+    assert command is not None
+    for _ in range(MOVES):
+        service.machine.write(SOCKET_DROP_IN, f"[Socket]\nListenStream=\nListenStream={MOVED}\n")
+        service.machine.systemctl("daemon-reload")  # as `edit` does
+        service.machine.run("bash", "-ec", command[1])
+        assert service.balancer("status", "--url", f"http://{MOVED}").returncode == 0
+        service.machine.path(SOCKET_DROP_IN).unlink()
+        service.machine.systemctl("daemon-reload")
+        service.machine.run("bash", "-ec", command[1])
+        assert service.ask("/-/ready")[0] == 200
+
+
 # ---- trouble -----------------------------------------------------------------------------------------
 
 
-def test_a_daemon_that_stands_still_is_killed_and_started_again(service):
+@pytest.fixture(params=["STOP", "USR2"], ids=["the whole process", "the loop alone"])
+def standstill(request, service):
+    """A signal at which the daemon stands still."""
+    (packages,) = service.machine.path("/opt/balancer/lib").glob("python3*/site-packages")
+    hook = packages / "stands_still.pth"
+    hook.write_text(STANDS_STILL)
+    yield request.param
+    hook.unlink()
+
+
+def test_a_daemon_that_stands_still_is_killed_and_started_again(service, standstill):
     service.override(f"[Service]\nWatchdogSec={WATCHDOG}s\nRestartSec=100ms\n")
     service.machine.systemctl("restart", UNIT)
     pid, cursor = service.pid(), service.cursor()
-    service.machine.systemctl("kill", "--kill-whom=main", "--signal=STOP", UNIT)
+    service.machine.systemctl("kill", "--kill-whom=main", f"--signal={standstill}", UNIT)
     began = time.monotonic()
     service.machine.until(lambda: service.pid() not in (0, pid), "another process runs", within=4 * WATCHDOG + 5)
     assert time.monotonic() - began >= WATCHDOG / 2  # it was the watchdog, and not a crash
