@@ -23,7 +23,7 @@ MOVED = "127.0.0.1:8791"
 MOVES = 2  # there and back; the socket and the service were in each other's way more often than not
 # A line of a .pth file is run by every Python that starts there: on a signal its main thread, which has the loop,
 # stands still, while all other threads go on.
-STANDS_STILL = "import signal, time; signal.signal(signal.SIGUSR2, lambda *_: time.sleep(600))\n"
+STANDS_STILL = 'import signal; signal.signal(signal.SIGUSR2, lambda *_: __import__("time").sleep(600))\n'
 UNITS = Path(__file__).parents[3] / "deploy" / "systemd"
 HANGING = """
 providers:
