@@ -25,7 +25,7 @@ from balancer.metrics import Metrics
 from balancer.service import clock
 from balancer.service.log import Log
 from balancer.service.sockets import Passed
-from balancer.store.worker import Worker
+from balancer.service.worker import Worker
 
 PATIENCE: Final = 20.0  # s; a thousand files are read in two, and `balancer reload` waits for a minute
 

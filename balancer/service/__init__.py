@@ -1,1 +1,1 @@
-"""What the process needs of the machine: clocks, the log, and what the service manager passes and is told."""
+"""What the process needs of the machine: clocks, the log, a thread for what may hang, and the service manager."""

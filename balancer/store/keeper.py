@@ -37,6 +37,7 @@ from secrets import token_hex
 from typing import Any, Final, TypeVar
 
 from balancer.service.log import Log
+from balancer.service.worker import Worker
 from balancer.store.directory import NAME, Directory, InUse
 from balancer.store.frame import (
     PART_MAX,
@@ -50,7 +51,6 @@ from balancer.store.frame import (
     head,
     judged,
 )
-from balancer.store.worker import Worker
 
 SLICE: Final = 0.001  # s that a decision may wait for us; some parts take a third of it
 PAUSE: Final = 0.002  # s for whoever waits, so that one request meets one slice and not one at each of its steps

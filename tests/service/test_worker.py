@@ -10,7 +10,7 @@ from threading import Event
 
 import pytest
 
-from balancer.store.worker import Worker
+from balancer.service.worker import Worker
 
 
 async def test_a_job_runs_in_another_thread_and_answers() -> None:
@@ -73,7 +73,7 @@ async def test_where_no_thread_can_be_made_that_is_an_error_of_the_system() -> N
 
 HANGS = """
 import asyncio, threading
-from balancer.store.worker import Worker
+from balancer.service.worker import Worker
 
 async def main():
     Worker("disk").start(threading.Event().wait)
