@@ -62,7 +62,7 @@ def following(read: Callable[[], Config], old: Config, passed: Sequence[Passed])
 def _as_it_was(found: Config, old: Config) -> dict[str, Any]:
     """What did not change, by the very values that are in force: nobody has to compare them in the loop again."""
     return {
-        name: {key: before[key] if before.get(key) == each else each for key, each in after.items()}
+        name: {key: before[key] if key in before and before[key] == each else each for key, each in after.items()}
         for name in ("endpoints", "probes", "credentials")
         for before, after in ((getattr(old, name), getattr(found, name)),)
     }

@@ -106,3 +106,16 @@ def test_what_did_not_change_is_the_very_value_that_is_in_force():
     assert found.probes[key] is old.probes[key]
     changed = following(lambda: parse_config(TEXT.replace("9/v1", "8/v1"), source="test", environ={}), old, ())
     assert changed.config.endpoints[key].base_url.endswith(":8/v1")
+
+
+def test_an_endpoint_without_a_key_may_come_and_go():
+    one = config()
+    more = parse_config(
+        TEXT.replace("providers: {", 'providers: {two: {base_url: "http://127.0.0.1:8/v1"}, ').replace(
+            "[{provider: one", "[{provider: two, model: large}, {provider: one"
+        ),
+        source="test",
+        environ={},
+    )
+    assert set(following(lambda: more, one, []).config.credentials) == {*one.credentials, "acme/large@two"}
+    assert set(following(lambda: one, more, []).config.credentials) == set(one.credentials)
