@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import aiohttp
 import pytest
@@ -71,34 +72,41 @@ def lacking():
 
 
 @pytest.fixture
-def inside():
-    """The name of the daemon's namespace, with providers behind its gateway."""
+def namespaces():
+    """Make namespaces for a daemon, with providers behind a gateway: `with namespaces("a name") as inside:`."""
     if shutil.which("ip") is None:
         assert os.environ.get("CI") != "true", "the program ip is missing: .ci/run installs it"
         pytest.skip("needs the program ip (Debian's iproute2)")
     missing = lacking()
     if missing is not None:
         pytest.skip(missing)
-    name, other = f"inside-{os.getpid()}", f"outside-{os.getpid()}"
+    return laid
+
+
+@contextmanager
+def laid(name):
+    inside, other = f"inside-{name}-{os.getpid()}", f"outside-{name}-{os.getpid()}"
     try:
-        for namespace in (name, other):
+        for namespace in (inside, other):
             ip(f"netns add {namespace}")
             ip(f"-n {namespace} link set lo up")
-        ip(f"-n {other} link add outside type veth peer name inside netns {name}")
+        ip(f"-n {other} link add outside type veth peer name inside netns {inside}")
         ip(f"-n {other} address add {GATEWAY}/30 dev outside")
         ip(f"-n {other} address add {PROVIDER}/32 dev lo")
         ip(f"-n {other} link set outside up")
-        ip(f"-n {name} address add {INSIDE}/30 dev inside")
-        ip(f"-n {name} link set inside up")
-        ip(f"-n {name} route add default via {GATEWAY}")
+        ip(f"-n {inside} address add {INSIDE}/30 dev inside")
+        ip(f"-n {inside} link set inside up")
+        ip(f"-n {inside} route add default via {GATEWAY}")
         argv = ["ip", "netns", "exec", other, sys.executable, "-c", SERVERS]
         with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as servers:
-            assert servers.stdout is not None
-            assert servers.stdout.readline() == "ready\n"
-            yield name
-            servers.send_signal(signal.SIGKILL)
+            try:
+                assert servers.stdout is not None
+                assert servers.stdout.readline() == "ready\n"
+                yield inside
+            finally:
+                servers.send_signal(signal.SIGKILL)
     finally:
-        for namespace in (name, other):
+        for namespace in (inside, other):
             subprocess.run(["ip", "netns", "delete", namespace], check=False, capture_output=True)
 
 
@@ -106,10 +114,26 @@ def inside():
 FEW = {"two providers": (2, ""), "one provider, and a self check": (1, f"tcp://{PROVIDER}:{PORTS[3]}")}
 
 
-@pytest.mark.parametrize("how", [*CUTS, *FEW])
-async def test_a_machine_that_lost_its_route_ejects_nobody_and_is_well_soon_after(inside, tmp_path, how):
+async def test_a_machine_that_lost_its_route_ejects_nobody_and_is_well_soon_after(namespaces, tmp_path):
+    async with asyncio.TaskGroup() as machines:  # all at once: each waits most of its time
+        for number, how in enumerate([*CUTS, *FEW]):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            machines.create_task(lost_its_route(namespaces, str(number), folder, how), name=how)
+
+
+async def lost_its_route(namespaces, name, folder, how):
+    try:
+        with namespaces(name) as inside:
+            await cut_off(inside, folder, how)
+    except BaseException as error:
+        error.add_note(f"where {how}")
+        raise
+
+
+async def cut_off(inside, folder, how):
     number, target = FEW.get(how, (len(PORTS), ""))
-    socket, log, file = tmp_path / "api.sock", tmp_path / "log", tmp_path / "balancer.yaml"
+    socket, log, file = folder / "api.sock", folder / "log", folder / "balancer.yaml"
     lines = [f"listen: 'unix:{socket}'", f"probe: {{interval: {INTERVAL:g}s, timeout: {TIMEOUT:g}s}}", "providers:"]
     lines += [f"  p{port}: {{base_url: 'http://{PROVIDER}:{port}/v1'}}" for port in PORTS[:number]]
     lines += ["models:", "  acme/large:", "    endpoints:"]
@@ -119,7 +143,8 @@ async def test_a_machine_that_lost_its_route_ejects_nobody_and_is_well_soon_afte
     file.write_text("\n".join(lines))
     with log.open("wb") as out:
         argv = ("ip", "netns", "exec", inside, sys.executable, "-m", "balancer", "run", "-c", str(file))
-        process = await asyncio.create_subprocess_exec(*argv, stdout=out, stderr=out)
+        environ = {**os.environ, "STATE_DIRECTORY": str(folder / "state")}
+        process = await asyncio.create_subprocess_exec(*argv, stdout=out, stderr=out, env=environ)
     session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket)))
 
     async def read(path):
