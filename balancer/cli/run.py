@@ -37,6 +37,8 @@ def options(verb: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     """Run until a signal says stop."""
+    # A reload that is asked for while we start waits until there is something to reload, and kills nobody.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         return _run(asked)
     except Exception:
@@ -122,6 +124,7 @@ async def _serve(daemon: Daemon) -> None:
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGHUP, again.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     async with daemon.running(), asyncio.TaskGroup() as tasks:
         reloading = tasks.create_task(_reload_when(again, daemon), name="reload on SIGHUP")
         await stop.wait()

@@ -12,11 +12,10 @@ What this module does not know: what is served, and where else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from balancer.config import Config, Listen
+from balancer.config import Listen
 from balancer.http import Hands, Limits, Server
 
 NAME: Final = "control.sock"
@@ -29,10 +28,7 @@ class Control:
     """The API without tokens on a socket in `runtime_dir`; nowhere without one."""
 
     def __init__(self, hands: Hands, runtime_dir: Path | None) -> None:
-        def open_to_all() -> Config:
-            return replace(hands.config(), tokens=())
-
-        self._server = Server(replace(hands, config=open_to_all), limits=LIMITS)
+        self._server = Server(hands, limits=LIMITS, asks_tokens=False)
         self._runtime_dir = runtime_dir
 
     async def start(self) -> None:

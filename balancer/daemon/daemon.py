@@ -221,8 +221,8 @@ class Daemon:
 
     def _take(self, found: Candidate) -> int:
         """Put a configuration into force. No await: a client that hangs up must leave nothing half-way."""
+        self.balancer.apply(found.config, now=clock.monotonic())
         self.config = found.config
-        self.balancer.apply(self.config, now=clock.monotonic())
         self._follow(found.tls)
         self._news.changed()
         return self.balancer.generation

@@ -5,8 +5,8 @@ followed in one step without an await, so that a client that hangs up leaves not
 or an older file that was read slowly could win.
 
 Reading may hang, on a file system that is gone: after some patience the reload is refused, and so is every other
-until the thread is back; neither the next reload nor the stop waits for it. A bug of ours in reading refuses the
-reload too: it is no reason for a service that is well to end.
+until the thread is back; neither the next reload nor the stop waits for it. A bug of ours refuses the reload too,
+whoever asked for it: it is no reason for a service that answers to end.
 
 What this module does not know: what follows a configuration.
 """
@@ -20,7 +20,7 @@ from typing import Any, Final
 from balancer.config import Config, ConfigError, ConfigProblem
 from balancer.daemon.candidate import Candidate, following
 from balancer.daemon.supervision import Supervision
-from balancer.http import Reloaded
+from balancer.http import Reloaded, Unreloadable
 from balancer.metrics import Metrics
 from balancer.service import clock
 from balancer.service.log import Log
@@ -63,14 +63,14 @@ class Reloading:
     async def reload(self) -> Reloaded:
         """Read the configuration anew and follow it; tell what that changed.
 
-        Raises: ConfigError with every problem, LookupError when there is no file; the old one stays in force.
+        Raises: ConfigError with every problem, Unreloadable without a file; the old one stays in force.
         """
         if self._read is None:
-            raise LookupError("this daemon was started without a configuration file")
+            raise Unreloadable("this daemon was started without a configuration file")
         async with self._one:
             with self._supervision.reloading():
                 found = await self._found(self._read)
-                generation = self._follow(found)
+                generation = self._followed(found)
         self._metrics.reloaded(successful=True, wall=clock.wall())
         changes = {sort: names for sort, names in found.changes.facts().items() if names}
         facts = {"endpoints": len(found.config.endpoints), "generation": generation, **changes}
@@ -87,10 +87,10 @@ class Reloading:
         try:
             done = await self.reload()
             facts = {"result": "done", "config_generation": done.config_generation}
-        except (ConfigError, LookupError) as refusal:
+        except (ConfigError, Unreloadable) as refusal:
             facts = {"result": "refused", "refusal": str(refusal).partition("\n")[0]}
         finally:
-            self._log.info("operator.acted", verb="reload", token=None, peer="SIGHUP", **facts)
+            self._log.audit("operator.acted", verb="reload", token=None, peer="SIGHUP", **facts)
 
     async def _found(self, read: Callable[[], Config]) -> Candidate:
         old, passed = self._current(), self._passed
@@ -108,6 +108,15 @@ class Reloading:
             raise slow from None
         except Exception as bug:
             broken = _unread("it could not be read, by an error of ours", "see the log")
+            self._reject(broken, bug)
+            raise broken from bug
+
+    def _followed(self, found: Candidate) -> int:
+        """Put it into force. Raises: ConfigError where a bug of ours left that half-way, in words that say so."""
+        try:
+            return self._follow(found)
+        except Exception as bug:
+            broken = _unread("it could not be followed, by an error of ours", "see the log, and restart")
             self._reject(broken, bug)
             raise broken from bug
 

@@ -4,7 +4,7 @@
 """
 
 from balancer.http.access import reporters
-from balancer.http.hands import Hands, Healthy, Ready, Reloaded, Unprobed, no_history
+from balancer.http.hands import Hands, Healthy, Ready, Reloaded, Unprobed, Unreloadable, no_history
 from balancer.http.limits import Limits
 from balancer.http.server import Server
 from balancer.http.sockets import refuse_wide
@@ -19,6 +19,7 @@ __all__ = [
     "Reloaded",
     "Server",
     "Unprobed",
+    "Unreloadable",
     "no_history",
     "prepare_tls",
     "refuse_wide",

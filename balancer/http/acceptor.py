@@ -25,6 +25,7 @@ from socket import AF_UNIX
 from socket import socket as Socket  # noqa: N812 - beside the module's own words
 from typing import Final
 
+from balancer.http.complaints import Complaints
 from balancer.http.limits import Limits, file_max, handshakes_max
 from balancer.http.sockets import BACKLOG, Listening
 from balancer.service.log import Log
@@ -52,12 +53,14 @@ class Acceptor:
         tls: ssl.SSLContext | None,
         limits: Limits,
         log: Log,
+        complaints: Complaints,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol
         self._tls = tls
         self._limits = limits
         self._log = log
+        self._complaints = complaints
         self._listening: list[Listening] = []
         self._opening: dict[asyncio.Task[None], None] = {}  # the oldest first
         self._opening_max = handshakes_max(limits)
@@ -151,7 +154,8 @@ class Acceptor:
         except ssl.SSLError as error:
             # Who goes away in the middle says nothing: load balancers look at ports that way all day.
             reason = error.reason if error.reason is not None else error.strerror
-            self._log.info("handshake.failed", reason=getattr(error, "verify_message", "") or reason)
+            said = getattr(error, "verify_message", "") or reason
+            self._complaints.tell("handshake.failed", level="info", reason=said)
         except OSError:
             connection.close()  # gone, or out of time
 

@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
-from balancer.config import Config, Scope
+from balancer.config import Scope, Token
 from balancer.http.access import Unauthorized, authorize
 from balancer.http.answers import Refused
 from balancer.http.connection import Connection
@@ -60,8 +60,10 @@ class Route:
 class Api:
     """Every route behind one function."""
 
-    def __init__(self, routes: Sequence[Route], *, config: Callable[[], Config], log: Log, gate: Gate) -> None:
-        self._config = config
+    def __init__(
+        self, routes: Sequence[Route], *, tokens: Callable[[], Sequence[Token]], log: Log, gate: Gate
+    ) -> None:
+        self._tokens = tokens
         self._log = log
         self._gate = gate
         self._table: dict[str, dict[str, Route]] = {}
@@ -117,7 +119,7 @@ class Api:
         if own or route.scope is None:
             return await route.handler(Ask(request, query, None))
         try:
-            who = authorize(request, self._config().tokens, route.scope)
+            who = authorize(request, self._tokens(), route.scope)
         except Unauthorized as refusal:
             self._turn_away(request, path, route, refusal)
             raise
@@ -153,7 +155,7 @@ class Api:
 
     def _tell(self, route: Route, request: web.BaseRequest, who: str | None, result: str, facts: Any) -> None:
         where = cast("Connection", request.protocol).peer
-        self._log.info("operator.acted", verb=route.verb, token=who, result=result, **facts, peer=where)
+        self._log.audit("operator.acted", verb=route.verb, token=who, result=result, **facts, peer=where)
 
 
 def _why(refusal: Refused) -> dict[str, Any]:

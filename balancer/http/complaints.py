@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from balancer.service.log import Log
 
@@ -29,13 +29,15 @@ class _Span:
 
 
 class Complaints:
-    """Writes warnings, a bounded number."""
+    """Writes lines, a bounded number."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._spans: dict[tuple[str, int | None], _Span] = {}
 
-    def tell(self, event: str, *, status: int | None = None, **facts: Any) -> None:
+    def tell(
+        self, event: str, *, status: int | None = None, level: Literal["info", "warning"] = "warning", **facts: Any
+    ) -> None:
         """Write a line, or count it as left out."""
         now = asyncio.get_running_loop().time()
         kind = (event, status)
@@ -50,4 +52,5 @@ class Complaints:
         span.lines += 1
         told = {} if status is None else {"status": status}
         more = {"left_out": left_out} if left_out else {}
-        self._log.warning(event, **told, **facts, **more)
+        write = self._log.info if level == "info" else self._log.warning
+        write(event, **told, **facts, **more)

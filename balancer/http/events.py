@@ -1,9 +1,10 @@
 """Server-sent events: each change of state, to whoever listens, from where they left off.
 
 Theory of operation: a stream keeps nothing but the number of the last transition that it sent, and reads the
-table's own memory from there, so a slow reader costs no memory and a reconnecting one misses nothing that is
-still remembered. What was forgotten meanwhile is told as an event `gap`. A number is only good for the process
-that gave it: `<boot>-<number>` of another process starts from the oldest that this one remembers.
+table's own memory from there, so a slow reader costs no memory and a reconnecting one misses nothing that is still
+remembered. It ends with the token that began it. What was forgotten meanwhile is told as an event `gap`. A number
+is only good for the process that gave it: `<boot>-<number>` of another process starts from the oldest that this one
+remembers.
 
 What this module does not know: how the daemon wakes; it awaits `waiting`, and when that returns with nothing new
 the daemon is stopping.
@@ -12,7 +13,7 @@ the daemon is stopping.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, cast
@@ -20,7 +21,9 @@ from typing import Final, cast
 from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType
 
+from balancer.config import Token
 from balancer.core.model import State, Transition
+from balancer.http.access import Unauthorized, authorize
 from balancer.http.answers import Refused, encode
 from balancer.http.api import Ask
 from balancer.http.connection import Connection
@@ -63,8 +66,9 @@ class Event(Struct, kw_only=True):
 class Events:
     """Every open stream."""
 
-    def __init__(self, hands: Hands, limits: Limits) -> None:
+    def __init__(self, hands: Hands, limits: Limits, tokens: Callable[[], Sequence[Token]]) -> None:
         self._hands = hands
+        self._tokens = tokens
         self._limits = limits
         self._turns: set[asyncio.Timeout] = set()
         self._most = streams_max(limits)
@@ -91,7 +95,7 @@ class Events:
         self._streams += 1
         try:
             await response.prepare(ask.request)
-            await self._stream(response, connection, after)
+            await self._stream(response, ask.request, after)
         finally:
             self._streams -= 1
             connection.lost = None
@@ -109,7 +113,8 @@ class Events:
         known = self._hands.balancer.transitions(0)
         return min(int(number), known[-1].number if known else 0)
 
-    async def _stream(self, response: web.StreamResponse, connection: Connection, after: int) -> None:
+    async def _stream(self, response: web.StreamResponse, request: web.BaseRequest, after: int) -> None:
+        connection, tokens = cast("Connection", request.protocol), self._tokens()
         text = b"retry: %d\n\n" % RETRY
         while connection.connected:
             news = self._hands.balancer.transitions(after)
@@ -132,6 +137,10 @@ class Events:
                 text = b": still here\n\n"
             if self._stopping or not (text or self._hands.balancer.transitions(after)):
                 return
+            if self._tokens() is not tokens:
+                tokens = self._tokens()
+                if not _may(request, tokens):
+                    return  # a token that was taken back ends what it began
 
     @asynccontextmanager
     async def _turn(self, connection: Connection) -> AsyncIterator[None]:
@@ -161,6 +170,14 @@ class Events:
             provider=UNSET if transition.provider is None else transition.provider,
         )
         return _written(transition.event, f"{hands.boot}-{transition.number}", encode(event))
+
+
+def _may(request: web.BaseRequest, tokens: Sequence[Token]) -> bool:
+    try:
+        authorize(request, tokens, "read")
+    except Unauthorized:
+        return False
+    return True
 
 
 def _written(event: str, key: str | None, data: bytes) -> bytes:

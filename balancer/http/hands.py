@@ -56,6 +56,10 @@ class Reloaded(Struct, kw_only=True):
     changes: dict[str, list[str]]
 
 
+class Unreloadable(Exception):
+    """There is no file to read the configuration from."""
+
+
 class Unprobed(Exception):
     """An endpoint that is there, and why it cannot be probed now."""
 
@@ -71,13 +75,12 @@ class Hands:
     """The API's only way to anything outside of this room.
 
     `config` is the one in force; `clock` is monotonic and `wall` Unix seconds. `changed` is called after every
-    write to the table. `waiting(n)` returns once there are transitions above n, or the daemon is stopping;
-    `boot` marks this process in event ids. `probe` raises KeyError for an endpoint that is not there and Unprobed
-    for one that cannot be probed now, `reload` ConfigError with the problems or LookupError when there is no
-    file. `metrics` takes the Accept header and gives body and
-    content type. `decided` takes the seconds of one decision, `reported` a result (recorded, duplicate, stale,
-    rejected) and how many, `recorded` the outcome of each report that counts and the Unix time at which its request
-    ended. `history` tells the past; it raises HistoryAbsent and HistoryTooLong.
+    write to the table. `waiting(n)` returns once there are transitions above n, or the daemon is stopping; `boot`
+    marks this process in event ids. `probe` raises KeyError for an endpoint that is not there and Unprobed for one
+    that cannot be probed now, `reload` ConfigError with the problems or Unreloadable. `metrics` takes the Accept
+    header and gives body and content type. `decided` takes the seconds of one decision, `reported` a result
+    (recorded, duplicate, stale, rejected) and how many, `recorded` the outcome of each report that counts and the
+    Unix time at which its request ended. `history` tells the past; it raises HistoryAbsent and HistoryTooLong.
     """
 
     balancer: Balancer

@@ -17,7 +17,7 @@ from balancer.core.request import NAME_MAX
 from balancer.http.answers import Refused, answer, encode, plain
 from balancer.http.api import Ask
 from balancer.http.body import decode, fields, read
-from balancer.http.hands import Hands, Healthy, Ready, Unprobed
+from balancer.http.hands import Hands, Healthy, Ready, Unprobed, Unreloadable
 from balancer.http.limits import BODY_MAX, REASON_MAX, Limits
 from balancer.http.query import pairs
 from balancer.http.reading import unknown_endpoint
@@ -136,7 +136,7 @@ class Operating:
                 f"the configuration has {count}; the old one stays in force",
                 metadata={"problems": problems},
             ) from None
-        except LookupError as error:
+        except Unreloadable as error:
             raise Refused(409, str(error)) from None
         ask.told["config_generation"] = done.config_generation
         return answer(done)

@@ -25,6 +25,7 @@ from balancer.http.access import ANONYMOUS
 from balancer.http.answers import Refused, answer
 from balancer.http.api import Ask
 from balancer.http.body import NDJSON_TYPES, fields, read
+from balancer.http.complaints import Complaints
 from balancer.http.hands import Hands
 from balancer.http.limits import REPORTS_BODY_MAX, Limits
 from balancer.http.query import pairs
@@ -132,9 +133,10 @@ _any: Final = msgspec.json.Decoder(Raw)
 class Reports:
     """The handler, and the ids that it has seen."""
 
-    def __init__(self, hands: Hands, limits: Limits) -> None:
+    def __init__(self, hands: Hands, limits: Limits, complaints: Complaints) -> None:
         self._hands = hands
         self._limits = limits
+        self._complaints = complaints
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     async def post(self, ask: Ask) -> web.StreamResponse:
@@ -225,7 +227,7 @@ class Reports:
             if count:
                 self._hands.reported(verdict, count)
         if rejected:
-            self._hands.log.warning(
+            self._complaints.tell(
                 "report.refused",
                 token=who,
                 rejected=len(rejected),

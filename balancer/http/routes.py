@@ -11,6 +11,7 @@ from aiohttp import web
 from balancer.http.answers import plain
 from balancer.http.api import Ask, Route
 from balancer.http.best import Best
+from balancer.http.complaints import Complaints
 from balancer.http.events import Events
 from balancer.http.hands import Hands
 from balancer.http.history import HistoryRoute
@@ -22,9 +23,9 @@ from balancer.http.reading import Reading
 from balancer.http.reports import Reports
 
 
-def routes(hands: Hands, limits: Limits, events: Events) -> list[Route]:
+def routes(hands: Hands, limits: Limits, events: Events, complaints: Complaints) -> list[Route]:
     """Make the table for one server."""
-    best, reports = Best(hands, limits), Reports(hands, limits)
+    best, reports = Best(hands, limits), Reports(hands, limits, complaints)
     reading, operating = Reading(hands), Operating(hands, limits)
     history = HistoryRoute(hands)
 

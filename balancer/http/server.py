@@ -21,7 +21,7 @@ from typing import Final
 
 from aiohttp import web
 
-from balancer.config import Listen
+from balancer.config import Listen, Token
 from balancer.http.acceptor import Acceptor
 from balancer.http.api import Api
 from balancer.http.connection import Connection, make_request
@@ -43,14 +43,18 @@ CUT: Final = 0.05  # s that a handler has to end once it is cancelled; aiohttp w
 
 
 class Server:
-    """The API on its sockets."""
+    """The API on its sockets; with `asks_tokens` false to be reached by those only who may do everything."""
 
-    def __init__(self, hands: Hands, *, limits: Limits = LIMITS) -> None:
+    def __init__(self, hands: Hands, *, limits: Limits = LIMITS, asks_tokens: bool = True) -> None:
+        def tokens() -> Sequence[Token]:
+            return hands.config().tokens if asks_tokens else ()
+
         self._log = hands.log
         self._limits = limits
-        self._events = Events(hands, limits)
+        self._events = Events(hands, limits, tokens)
         self._gate = Gate(limits, hands.log)
-        self._api = Api(routes(hands, limits, self._events), config=hands.config, log=hands.log, gate=self._gate)
+        table = routes(hands, limits, self._events, self._gate.complaints)
+        self._api = Api(table, tokens=tokens, log=hands.log, gate=self._gate)
         self._listener: _Listener | None = None
         self._acceptor: Acceptor | None = None
         self._inside: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -71,7 +75,9 @@ class Server:
         sockets = taken_over(passed) if passed else await bound(listen)
         self._listener = _Listener(self._api, limits=self._limits, log=self._log, gate=self._gate)
         context = None if tls is None else tls.context
-        self._acceptor = Acceptor(self._listener, tls=context, limits=self._limits, log=self._log)
+        self._acceptor = Acceptor(
+            self._listener, tls=context, limits=self._limits, log=self._log, complaints=self._gate.complaints
+        )
         for each in sockets:
             self._acceptor.serve(each)
         return [each.address(tls=tls is not None) for each in sockets]

@@ -108,8 +108,9 @@ class Way(Protocol):
 class Log:
     """Writes events of the closed list. Raises: ValueError for any other name, a programmer's error."""
 
-    def __init__(self, logger: Any, way: Way | None = None) -> None:
+    def __init__(self, logger: Any, way: Way | None = None, *, unfiltered: Any = None) -> None:
         self._logger = logger
+        self._unfiltered = logger if unfiltered is None else unfiltered
         self._way = way
 
     def debug(self, event: str, **facts: Any) -> None:
@@ -128,6 +129,10 @@ class Log:
         """What is our own fault, or stops us."""
         self._write("error", event, facts)
 
+    def audit(self, event: str, **facts: Any) -> None:
+        """What somebody did: at level info, and written whatever the level is."""
+        self._write("info", event, facts, logger=self._unfiltered)
+
     @property
     def dropped(self) -> int:
         """How many events were lost because nobody took them in time."""
@@ -137,10 +142,10 @@ class Log:
         """Write what waits, for so many seconds at most, and drop what comes later; tell whether all is written."""
         return True if self._way is None else self._way.close(patience)
 
-    def _write(self, level: Level, event: str, facts: dict[str, Any]) -> None:
+    def _write(self, level: Level, event: str, facts: dict[str, Any], *, logger: Any = None) -> None:
         if event not in EVENTS:
             raise ValueError(f"{event!r} is not a log event; add it to EVENTS and to the README")
-        getattr(self._logger, level)(event, **facts)
+        getattr(self._logger if logger is None else logger, level)(event, **facts)
 
 
 def configure(
@@ -181,10 +186,11 @@ def configure(
     else:
         out.flush()  # what was written to the stream comes before what is written beside it
         way = _outlet(StreamSink(descriptor), processors)
-    logger = structlog.wrap_logger(
-        _Writer(way), processors=processors, wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level])
-    )
-    return Log(logger.bind(), way)  # bound once: the wrapper would bind anew for each event
+    filtered, unfiltered = (
+        structlog.wrap_logger(_Writer(way), processors, structlog.make_filtering_bound_logger(least)).bind()
+        for least in (_LEVELS[level], logging.NOTSET)
+    )  # bound once: the wrapper would bind anew for each event
+    return Log(filtered, way, unfiltered=unfiltered)
 
 
 def adopt_libraries(log: Log) -> None:

@@ -44,6 +44,12 @@ async def test_it_asks_for_no_token_and_every_other_door_does(door):
         assert answer.status == 401
 
 
+async def test_it_shows_the_configuration_that_is_in_force(door):
+    _, _, client = door
+    async with client.get("http://balancer/v1/config") as answer:
+        assert [each["name"] for each in (await answer.json())["tokens"]] == ["proxy"]
+
+
 async def test_what_is_reported_there_counts_too(door):
     running, _, client = door
     report = {"endpoint": "acme/small@near", "status": 200, "latency": 1.0}

@@ -396,6 +396,34 @@ async def test_a_refused_configuration_ends_the_start_with_every_problem(tmp_pat
     assert "Traceback" not in errors.decode()
 
 
+async def test_a_reload_that_is_asked_for_during_the_start_is_done_after_it(free_port, tmp_path):
+    port = free_port()
+    file = tmp_path / "b.yaml"
+    file.write_text(f"listen: 127.0.0.1:{port}\n" + LOCAL.format(url="http://127.0.0.1:9"))
+    argv = (sys.executable, "-m", "balancer", "run", "-c", str(file))
+    environ = {**os.environ, "STATE_DIRECTORY": str(tmp_path / "state")}
+    process = await asyncio.create_subprocess_exec(*argv, env=environ, stderr=asyncio.subprocess.PIPE)
+    assert process.stderr is not None
+
+    async def waits_for_it():
+        blocked = re.search(
+            r"^SigBlk:\s*([0-9a-f]+)$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE
+        )
+        return int(blocked[1], 16) & 1 << signal.SIGHUP - 1
+
+    await until(waits_for_it)
+    process.send_signal(signal.SIGHUP)
+    async with asyncio.timeout(DEADLINE):
+        events = [json.loads(await process.stderr.readline())]
+        while events[-1]["event"] != "operator.acted":
+            events.append(json.loads(await process.stderr.readline()))
+    assert (events[-1]["peer"], events[-1]["result"]) == ("SIGHUP", "done")
+    assert "daemon.ready" in [each["event"] for each in events]
+    process.terminate()
+    await process.communicate()
+    assert process.returncode == 0
+
+
 async def test_ctrl_c_ends_it_in_order(program, free_port, tmp_path):
     port = free_port()
     file = tmp_path / "b.yaml"

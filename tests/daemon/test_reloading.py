@@ -27,7 +27,7 @@ models: {acme/large: {endpoints: [{provider: one, model: large}]}}
 class House:
     """What a daemon is to a reload."""
 
-    def __init__(self, read, *, address=None):
+    def __init__(self, read, *, address=None, breaks=False):
         self.out = io.StringIO()
         self.followed = []
         config = parse_config(TEXT, source="test")
@@ -45,7 +45,7 @@ class House:
             read,
             passed=(),
             current=lambda: config,
-            follow=self.follow,
+            follow=self.break_down if breaks else self.follow,
             supervision=self.supervision,
             metrics=self.metrics,
             log=log,
@@ -55,6 +55,9 @@ class House:
     def follow(self, found):
         self.followed.append(found)
         return len(self.followed) + 1
+
+    def break_down(self, found):
+        raise KeyError("a bug of ours")
 
     def told(self, event):
         return [each for each in map(json.loads, self.out.getvalue().splitlines()) if each["event"] == event]
@@ -140,3 +143,13 @@ async def test_one_line_for_each_signal_whatever_comes_of_it():
     assert deeds[1]["refusal"].startswith("test:1: modles: unknown key")
     assert deeds[2]["refusal"] == "reload: it could not be read, by an error of ours; see the log"
     assert "a file that we did not think of" in house.out.getvalue()
+
+
+async def test_a_bug_in_following_refuses_the_reload_whoever_asked_for_it():
+    house = House(lambda: parse_config(TEXT, source="test"), breaks=True)
+    with pytest.raises(ConfigError, match="could not be followed, by an error of ours; see the log, and restart"):
+        await house.reloading.reload()
+    await house.reloading.by_signal()
+    assert [each["result"] for each in house.told("operator.acted")] == ["refused"]
+    assert ["a bug of ours" in each["exception"] for each in house.told("config.rejected")] == [True, True]
+    assert not house.successful()

@@ -22,6 +22,7 @@ import uvloop
 from balancer.config import ConfigError, Listen, TlsSettings
 from balancer.http import PreparedTls, Server, prepare_tls
 from balancer.http.acceptor import BATCH, PAUSE, Acceptor
+from balancer.http.complaints import LINES_MAX, Complaints
 from balancer.http.limits import LIMITS, Limits
 from balancer.http.server import LAST_CALL
 from balancer.http.sockets import BACKLOG, Listening
@@ -218,7 +219,7 @@ def test_many_who_come_in_one_turn_of_the_loop_hold_no_more_than_the_bound(run: 
             ):
                 mine = given.dup()
                 mine.setblocking(False)
-                acceptor = Acceptor(asyncio.Protocol, tls=tls, limits=LIMITS, log=None)  # type: ignore[arg-type]
+                acceptor = Acceptor(asyncio.Protocol, tls=tls, limits=LIMITS, log=None, complaints=Complaints(None))  # type: ignore[arg-type]
                 silent = [socket.create_connection(given.getsockname()) for _ in range(3 * LIMITS.handshakes)]
                 before = open_files()
                 acceptor.serve(Listening(mine, ours=ours))
@@ -259,6 +260,24 @@ def silent_ones_left(clients: list[socket.socket]) -> int:
         except ConnectionResetError:
             pass
     return left
+
+
+def test_a_crowd_that_speaks_plainly_to_tls_fills_no_log(run: Run, pki: Pki, make_world: Any, until: Until) -> None:
+    async def story() -> None:
+        world = make_world()
+        server, port = await started(world, prepare_tls(pki.issue()))
+        for _ in range(LINES_MAX + 5):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(ASKED)
+            with suppress(ConnectionResetError):
+                await reader.read()
+            writer.close()
+        await until(lambda: len(world.lines.lines) >= LINES_MAX)
+        assert await asked(port, pki.client()) is not None  # a whole handshake later
+        assert world.lines.events == ["handshake.failed"] * LINES_MAX
+        await server.stop(grace=2.0)
+
+    run(story())
 
 
 def test_who_speaks_plainly_to_tls_is_told_in_the_log(run: Run, pki: Pki, make_world: Any, until: Until) -> None:
@@ -437,7 +456,13 @@ def test_trouble_of_one_connection_is_none_of_the_next(run: Run, make_world: Any
         for at_the_end in (False, True):
             with socket.create_server(("127.0.0.1", 0)) as given:
                 mine = Troubled(given.dup().detach())
-                acceptor = Acceptor(protocol, tls=None, limits=LIMITS, log=world.hands().log)
+                acceptor = Acceptor(
+                    protocol,
+                    tls=None,
+                    limits=LIMITS,
+                    log=world.hands().log,
+                    complaints=Complaints(world.hands().log),
+                )
                 acceptor.serve(Listening(mine, ours=True))
                 with socket.create_connection(given.getsockname()):
                     if at_the_end:
@@ -460,7 +485,13 @@ def test_trouble_of_a_socket_is_told_once_and_does_not_keep_the_daemon_from_its_
         with socket.create_server(("127.0.0.1", 0)) as given:
             mine = given.dup()
             mine.setblocking(False)
-            acceptor = Acceptor(asyncio.Protocol, tls=None, limits=LIMITS, log=world.hands().log)
+            acceptor = Acceptor(
+                asyncio.Protocol,
+                tls=None,
+                limits=LIMITS,
+                log=world.hands().log,
+                complaints=Complaints(world.hands().log),
+            )
             acceptor.serve(Listening(mine, ours=True))
             given.shutdown(socket.SHUT_RDWR)  # from now on it does not listen, and accepting is an error
             await until(lambda: world.lines.lines != [])
@@ -487,7 +518,7 @@ def test_what_waits_at_the_end_is_ours_only_on_a_socket_of_our_own(run: Run) -> 
             with socket.create_server(("127.0.0.1", 0)) as given:
                 mine = given.dup()
                 mine.setblocking(False)
-                acceptor = Acceptor(protocol, tls=None, limits=LIMITS, log=None)  # type: ignore[arg-type]
+                acceptor = Acceptor(protocol, tls=None, limits=LIMITS, log=None, complaints=Complaints(None))  # type: ignore[arg-type]
                 acceptor.serve(Listening(mine, ours=ours))
                 waiting = [socket.create_connection(given.getsockname()) for _ in range(3)]
                 acceptor.stop()

@@ -208,3 +208,19 @@ async def test_doubt_in_a_reporter_is_an_event_with_its_name(world: Any, client:
         assert data["reason"] == "5 calls in a row got no answer, at 3 unrelated providers (connect)"
         world.eject(EAST)
         assert "reporter" not in json.loads((await first(stream, "endpoint.ejected"))["data"])
+
+
+async def test_a_token_that_was_taken_back_ends_its_streams_before_it_hears_more(
+    guarded: Any, client: aiohttp.ClientSession
+) -> None:
+    async def follow(token: str) -> aiohttp.ClientResponse:
+        headers = {"Authorization": f"Bearer {token}"}
+        return await client.get(f"{guarded.url}/v1/events", headers=headers)
+
+    async with asyncio.timeout(10), await follow("token-of-reader") as taken, await follow("token-of-ops") as kept:
+        for stream in (taken, kept):
+            assert await block(stream) == {"retry": "2000"}
+        guarded.config = replace(guarded.config, tokens=guarded.config.tokens[1:])
+        guarded.eject(EAST)
+        assert await block(taken) is None
+        assert json.loads((await first(kept, "endpoint.ejected"))["data"])["endpoint"] == EAST

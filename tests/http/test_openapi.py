@@ -10,7 +10,9 @@ from msgspec.structs import replace
 
 from balancer.config import ConfigError, ConfigProblem
 from balancer.core.request import SESSION_MAX
+from balancer.http.complaints import Complaints
 from balancer.http.events import Events
+from balancer.http.hands import Unreloadable
 from balancer.http.limits import LIMITS
 from balancer.http.openapi import document
 from balancer.http.reports import UNUSED
@@ -44,7 +46,7 @@ def test_it_tells_every_scope(world_of_routes: Any) -> None:
 @pytest.fixture
 async def world_of_routes(world: Any) -> Any:
     hands = world.hands()
-    return routes(hands, LIMITS, Events(hands, LIMITS))
+    return routes(hands, LIMITS, Events(hands, LIMITS, lambda: ()), Complaints(hands.log))
 
 
 def test_every_schema_is_one_and_every_reference_leads_somewhere() -> None:
@@ -251,7 +253,7 @@ async def test_refused_reloads_and_readiness_are_as_described(world: Any, client
     await holds(world, client, "GET", "/-/healthy", None, 503)
 
     async def no_file() -> None:
-        raise LookupError("no file")
+        raise Unreloadable("no file")
 
     async def wrong_file() -> None:
         raise ConfigError([ConfigProblem(file="a", line=1, path="b", found="c", allowed="d")])

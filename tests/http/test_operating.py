@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import asdict, replace
 
 from balancer.config import ConfigError, ConfigProblem
+from balancer.http.hands import Unreloadable
 
 MODEL = "openai/gpt-4.1"
 EAST = "openai/gpt-4.1@azure/eastus2"
@@ -150,7 +151,7 @@ async def test_a_refused_reload_tells_every_problem(world: Any, client: aiohttp.
 
 async def test_a_reload_without_a_file_is_409(world: Any, client: aiohttp.ClientSession) -> None:
     async def refuse() -> None:
-        raise LookupError("started without a configuration file")
+        raise Unreloadable("started without a configuration file")
 
     world.reload = refuse
     status, answer = await post(client, world, "/-/reload", {})

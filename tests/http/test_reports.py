@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from balancer.core.outcome import COUNTS, ERROR_WORDS, classify
+from balancer.http.complaints import LINES_MAX
 from balancer.http.reports import BATCH_MAX, SEEN_MAX, UNUSED, Report, outcome
 
 MODEL = "openai/gpt-4.1"
@@ -310,6 +311,12 @@ async def test_one_bad_line_never_loses_the_good_ones(world: Any, client: aiohtt
     assert all(
         each["reason"].startswith("malformed JSON") or "expected" in each["reason"] for each in answer["rejected"]
     )
+
+
+async def test_a_proxy_that_is_wrong_all_day_fills_no_log(world: Any, client: aiohttp.ClientSession) -> None:
+    for _ in range(LINES_MAX + 5):
+        assert (await post(client, world, {"endpoint": EAST}))[0] == 422
+    assert world.lines.events == ["report.refused"] * LINES_MAX
 
 
 async def test_a_body_of_only_rejected_reports_is_422_with_the_tally(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from balancer.http.complaints import Complaints
 from balancer.http.events import Events
 from balancer.http.limits import LIMITS
 from balancer.http.routes import routes
@@ -20,7 +21,7 @@ CONTRACT = {
 
 async def test_every_route_of_the_contract_is_there_once_with_its_scope(world: Any) -> None:
     hands = world.hands()
-    table = routes(hands, LIMITS, Events(hands, LIMITS))
+    table = routes(hands, LIMITS, Events(hands, LIMITS, lambda: ()), Complaints(hands.log))
     assert len({(each.method, each.path) for each in table}) == len(table)
     found: dict[str | None, set[str]] = {}
     for each in table:

@@ -50,6 +50,15 @@ def test_the_level_leaves_out_what_is_below_it(level, lines):
     assert len(out.getvalue().splitlines()) == lines
 
 
+def test_what_somebody_did_is_written_whatever_the_level():
+    out = io.StringIO()
+    log = configure(level="error", style="json", stream=out)
+    log.info("operator.acted", verb="resume")
+    log.audit("operator.acted", verb="drain")
+    (line,) = map(json.loads, out.getvalue().splitlines())
+    assert (line["level"], line["event"], line["verb"]) == ("info", "operator.acted", "drain")
+
+
 def test_a_name_outside_the_closed_list_is_refused_and_nothing_is_written():
     out = io.StringIO()
     with pytest.raises(ValueError, match="is not a log event"):
