@@ -19,7 +19,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from balancer.config import Config, ConfigError, load_config
@@ -115,20 +115,34 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _serve(daemon: Daemon) -> None:
     loop = asyncio.get_running_loop()
     stop, again = asyncio.Event(), asyncio.Event()
+    starting = asyncio.current_task()
+
+    def end() -> None:
+        stop.set()
+        if starting is not None:
+            starting.cancel()  # it may wait for a disk that hangs
 
     def interrupt() -> None:
         if stop.is_set():
             os._exit(130)  # the second Ctrl-C means now
-        stop.set()
+        end()
 
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGTERM, end)
     loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGHUP, again.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-    async with daemon.running(), asyncio.TaskGroup() as tasks:
-        reloading = tasks.create_task(_reload_when(again, daemon), name="reload on SIGHUP")
-        await stop.wait()
-        reloading.cancel()
+    async with AsyncExitStack() as running:
+        try:
+            await running.enter_async_context(daemon.running())
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
+        starting = None
+        if not stop.is_set():
+            async with asyncio.TaskGroup() as tasks:
+                reloading = tasks.create_task(_reload_when(again, daemon), name="reload on SIGHUP")
+                await stop.wait()
+                reloading.cancel()
     # The loop takes its handlers with it: an impatient supervisor must not kill what only has its log to flush.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 

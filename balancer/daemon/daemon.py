@@ -159,8 +159,8 @@ class Daemon:
         """
         self._log.info("daemon.started", endpoints=len(self.config.endpoints), models=len(self.config.models))
         start = await asyncio.to_thread(first, self.config, self._passed)
-        await self._disk.open()  # before anybody is answered: who is drained must get no request
         try:
+            await self._disk.open()  # before anybody is answered: who is drained must get no request
             listen = self.config.listen
             self.addresses = await self._server.start(listen, passed=self._passed, tls=start.tls)
             await self._control.start()

@@ -94,6 +94,8 @@ def refuse_wide(passed: Sequence[Passed], config: Config) -> None:
 
 def taken_over(passed: Sequence[Passed]) -> list[Listening]:
     """Take sockets that were handed over, as they are; whoever took them from the manager has judged them."""
+    for each in passed:
+        each.socket.setblocking(False)
     return [Listening(each.socket, ours=False) for each in passed]
 
 

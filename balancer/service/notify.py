@@ -1,7 +1,7 @@
 """What the service manager is told: ready, reloading, stopping, alive.
 
 Theory of operation: one datagram a message to the socket named by NOTIFY_SOCKET, never waiting for room. Two kinds
-of message differ in what happens when there is none. A state (`ready`, `reloading`, `stopping`, `broken`) must
+of message differ in what happens when there is none. A state (`ready`, `reloading`, `stopping`) must
 arrive, and in order: systemd waits for READY, and ignores one that was not preceded by the RELOADING it waits for.
 So states are kept, and tried again before whatever is sent next; and as there is no clock here, `retry` is for
 somebody who has one. Of the rest only the newest is true: a status replaces the one that was not sent, and a sign

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
+import sys
 import time
 
 import aiohttp
@@ -147,6 +149,7 @@ HANG = """
 #include <dlfcn.h>
 #include <unistd.h>
 static void hang(void) { while (access(HUNG, F_OK) == 0) usleep(10000); }
+int flock(int fd, int how) { hang(); return ((int (*)(int, int))dlsym(RTLD_NEXT, "flock"))(fd, how); }
 int fsync(int fd) { hang(); return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd); }
 typedef ssize_t put(int, const void *, size_t, off_t);
 ssize_t pwrite64(int fd, const void *from, size_t size, off_t at)
@@ -183,6 +186,24 @@ async def test_a_disk_that_hangs_delays_the_stop_once_and_what_is_lost_is_said(d
     assert (failed["history"]["reason"], failed["history"]["dropped"] >= 7) == (
         "not written within 4 s of the stop", True,
     )  # fmt: skip
+
+
+async def test_a_start_that_waits_for_a_disk_ends_when_it_is_told_to(tmp_path, hung):
+    flag, environ = hung
+    flag.touch()
+    file = tmp_path / "balancer.yaml"
+    file.write_text(TEXT)
+    argv = (sys.executable, "-m", "balancer", "run", "-c", str(file))
+    whole = {**os.environ, **environ, "STATE_DIRECTORY": str(tmp_path / "kept")}
+    process = await asyncio.create_subprocess_exec(*argv, env=whole, stderr=asyncio.subprocess.PIPE)
+    assert process.stderr is not None
+    assert json.loads(await process.stderr.readline())["event"] == "daemon.started"
+    process.terminate()
+    async with asyncio.timeout(PATIENCE + 3.0):  # the disk itself has ten seconds
+        said = await process.stderr.read()
+        assert await process.wait() == 0
+    assert b"daemon.ready" not in said
+    assert b"Traceback" not in said
 
 
 async def test_without_a_disk_it_decides_says_so_and_counts(daemon, http, tmp_path):
