@@ -100,6 +100,7 @@ class Acceptor:
             task.cancel()
 
     def _take(self, listening: Listening, most: int) -> None:
+        gone = 0
         for _ in range(most):
             try:
                 self._check_room(listening)
@@ -108,7 +109,8 @@ class Acceptor:
                 self._tell_end(listening)
                 return
             except OSError as error:
-                if error.errno in _GONE:
+                gone += 1
+                if error.errno in _GONE and gone < BATCH:  # so many of one turn are trouble that stays
                     continue
                 self._pause(listening, error)
                 return

@@ -475,6 +475,28 @@ def test_trouble_of_one_connection_is_none_of_the_next(run: Run, make_world: Any
     run(story())
 
 
+def test_trouble_that_stays_with_every_connection_is_told_and_does_not_spin(
+    run: Run, make_world: Any, until: Until
+) -> None:
+    async def story() -> None:
+        world = make_world()
+        log = world.hands().log
+        with socket.create_server(("127.0.0.1", 0)) as given:
+            mine = Troubled(given.dup().detach())
+            mine.trouble = [errno.EPERM] * 100_000
+            acceptor = Acceptor(asyncio.Protocol, tls=None, limits=LIMITS, log=log, complaints=Complaints(log))
+            acceptor.serve(Listening(mine, ours=False))
+            with socket.create_connection(given.getsockname()):
+                await until(lambda: world.lines.lines != [])
+                for _ in range(10):
+                    await asyncio.sleep(0)
+            assert 100_000 - len(mine.trouble) == BATCH
+            acceptor.stop()
+        assert world.lines.lines == [("error", "accept.paused", {"reason": "no network"})]
+
+    run(story())
+
+
 def test_trouble_of_a_socket_is_told_once_and_does_not_keep_the_daemon_from_its_end(
     run: Run, make_world: Any, until: Until
 ) -> None:

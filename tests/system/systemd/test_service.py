@@ -161,6 +161,34 @@ def test_a_configuration_that_is_refused_at_the_start_is_told_and_not_tried_agai
     assert "balancer.yaml:1: providers: " in said
 
 
+def test_a_start_that_is_refused_again_and_again_is_given_up_and_begun_by_the_readmes_words(service, project):
+    assert service.shown("TriggerLimitBurst", "balancer.socket") == "30"  # "thirty times"
+    service.machine.systemctl("stop", UNIT)
+    service.machine.write(SOCKET_DROP_IN, "[Socket]\nTriggerLimitBurst=3\n")
+    service.machine.systemctl("daemon-reload")
+    good = service.machine.path("/etc/balancer/balancer.yaml").read_text()
+    service.configure("providers: 7\n")
+    cursor = service.cursor()
+
+    def given_up():
+        service.machine.run(*service.client("ask", "GET", "/-/ready"), check=False)  # nobody answers it
+        return service.shown("ActiveState", "balancer.socket") == "failed"
+
+    service.machine.until(given_up, "the address is given up", within=30.0)
+    assert service.shown("Result", "balancer.socket") == "trigger-limit-hit"
+    service.machine.run("journalctl", "--sync")
+    said = [str(entry["MESSAGE"]) for entry in service.said("--after-cursor", cursor)]
+    assert sum("balancer.yaml:1: providers: " in each for each in said) == 3
+    service.machine.path(SOCKET_DROP_IN).unlink()
+    service.machine.systemctl("daemon-reload")
+    service.configure(good)
+    text = " ".join((project / "README.md").read_text().split())
+    command = re.search(r"After that it takes `(systemctl reset-failed [^`]+)` and a start", text)
+    assert command is not None
+    service.machine.run("bash", "-ec", f"{command[1]} && systemctl start balancer.socket {UNIT}")
+    assert service.ask("/-/ready")[0] == 200
+
+
 # ---- reload ------------------------------------------------------------------------------------------
 
 
