@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 import yaml
 
@@ -26,6 +27,9 @@ CONFIG = "/etc/balancer/balancer.yaml"
 STATE = "/var/lib/balancer"
 CREDENTIALS = "/run/credentials/balancer"
 PORT = 8790
+
+OPERATOR_S = {"namespace", "service", "pod", "container", "job", "instance", "endpoint"}
+"""Labels that the Prometheus operator gives the target of a ServiceMonitor, before its `relabelings`."""
 
 CHECKED = """
 providers: {p: {base_url: "http://127.0.0.1:9/v1"}}
@@ -235,3 +239,21 @@ def test_the_service_monitor_scrapes_that_service_with_a_token_that_may_read(
     assert endpoint["path"] == "/metrics"
     name = endpoint["authorization"]["credentials"]["key"].removeprefix("token-")
     assert [list(token.scopes) for token in embedded.tokens if token.name == name] == [["read"]]
+
+
+async def test_no_label_of_the_service_monitor_s_target_takes_the_place_of_ours(
+    daemon: Callable[..., Awaitable[Any]],
+) -> None:
+    monitor = yaml.safe_load((ROOT / "deploy" / "kubernetes-servicemonitor.yaml").read_text())["spec"]
+    running = await daemon(CHECKED)
+    async with aiohttp.ClientSession() as http, http.get(f"{running.url}/metrics") as answer:
+        ours = set(re.findall(r'[{,](\w+)="', await answer.text()))
+    assert {"endpoint", "model", "provider"} <= ours
+    [scrape] = monitor["endpoints"]
+    target = set(OPERATOR_S)
+    for step in scrape["relabelings"]:
+        assert step["action"] == "labeldrop"
+        target = {label for label in target if not re.fullmatch(step["regex"], label)}
+    assert target & ours == set()
+    assert target >= {"job", "instance"}  # by these the alerts tell daemons apart
+    assert not scrape.get("honorLabels", False)
