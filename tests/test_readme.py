@@ -100,7 +100,7 @@ def test_every_metric_is_documented_and_the_other_way_round():
     metrics.reporters(["proxy"])
     metrics.lookouts(["status_page:p"])
     metrics.looked_out("status_page:p", good=True)
-    metrics.stored(errors={}, dropped=0, saved=1.0)
+    metrics.stored(errors={}, dropped=0, saved=1.0, interval=10.0)
     table.announce("p", "partial_outage", now=1.0, lasting=60.0)
     exposed = set(re.findall(r"^# TYPE (balancer_\w+)", metrics.render("")[0].decode(), re.MULTILINE))
     assert {word for word in words(section("Metrics")) if word.startswith("balancer_")} == exposed

@@ -83,5 +83,10 @@ def test_what_it_says_in_words_is_so_too() -> None:
     assert f"up to {SMALL // 1024} KiB always go through" in TEXT
 
 
+def test_what_it_says_of_users_is_about_the_shipped_unit() -> None:
+    assert "its `PrivateUsers=yes` leaves the daemon no users" in " ".join(TEXT.split())
+    assert "\nPrivateUsers=yes\n" in (ROOT / "deploy" / "systemd" / "balancer.service").read_text()
+
+
 def test_the_readme_leads_to_it() -> None:
     assert "(SECURITY.md)" in README

@@ -127,6 +127,7 @@ class Disk:
             },
             dropped=0 if history is None else history.dropped,
             saved=None if keeper is None else keeper.saved,
+            interval=None if keeper is None else keeper.interval,
         )
 
     # ---- the state, in parts -------------------------------------------------------------------------

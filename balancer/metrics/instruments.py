@@ -49,6 +49,7 @@ LeftOut = Literal["late", "busy", "fresh", "budget"]
 _GAUGES: Final[Mapping[str, str]] = {
     "balancer_event_loop_lag_seconds": "How late the event loop ran a timer, measured last.",
     "balancer_store_saved_timestamp_seconds": "When the state that a restart takes back was saved, in Unix time.",
+    "balancer_store_save_interval_seconds": "How often that state is to be saved.",
     "balancer_probes_in_flight": "Probes that run now.",
     "balancer_probe_stretch_ratio": "What all probe intervals are multiplied with, as we are overloaded.",
     "balancer_tls_certificate_expiry_timestamp_seconds": "When our own certificate ends, in Unix time.",
@@ -200,15 +201,19 @@ class Metrics:
         if key in self._lookouts:
             self._lookouts[key] = good
 
-    def stored(self, *, errors: Mapping[Store, int], dropped: int, saved: float | None) -> None:
+    def stored(
+        self, *, errors: Mapping[Store, int], dropped: int, saved: float | None, interval: float | None
+    ) -> None:
         """Show how keeping things on disk fares; what is dropped is history.
 
-        Units: `saved` in Unix seconds; `None`: never yet.
+        Units: `saved` in Unix seconds; `None`: never yet. `interval` between two saves; `None`: no state is kept.
         """
         self._store_errors.update(errors)
         self._store_dropped = dropped
         if saved is not None:
             self._gauges["balancer_store_saved_timestamp_seconds"] = saved
+        if interval is not None:
+            self._gauges["balancer_store_save_interval_seconds"] = interval
 
     def reporters(self, names: Iterable[str]) -> None:
         """Show these reporters and no others."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -218,3 +219,21 @@ async def test_without_a_disk_it_decides_says_so_and_counts(daemon, http, tmp_pa
     assert 'balancer_store_errors_total{store="state"} 0\n' not in text
     async with http.get(f"{running.url}/-/ready") as answer:
         assert answer.status == 200
+
+
+async def test_how_often_the_state_is_to_be_saved_is_a_metric_where_one_is_kept(daemon, http, tmp_path):
+    async def shown(running):
+        async with http.get(f"{running.url}/metrics") as answer:
+            return re.findall(r"^balancer_store_save_interval_seconds (\S+)$", await answer.text(), re.MULTILINE)
+
+    keeping = await daemon(
+        TEXT.replace("save_interval: 1s", "save_interval: 1h"), environ={"STATE_DIRECTORY": str(tmp_path / "kept")}
+    )
+    without = await daemon(f"state_dir: none\n{TEXT}")
+    assert await shown(keeping) == ["3600.0"]
+    assert await shown(without) == []
+    path = next(tmp_path.glob(f"balancer-{keeping.url.rpartition(':')[2]}.yaml"))
+    path.write_text(path.read_text().replace("save_interval: 1h", "save_interval: 2m"))
+    async with http.post(f"{keeping.url}/-/reload") as answer:
+        assert answer.status == 200
+    assert await shown(keeping) == ["120.0"]

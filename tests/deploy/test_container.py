@@ -3,19 +3,23 @@
 import asyncio
 import inspect
 import json
+import os
 import re
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
+import trustme
 import yaml
 
 from balancer.cli import VERBS, run
 from balancer.config import Config, load_config
 from balancer.config.units import is_wide
+from balancer.daemon.control import NAME
 from balancer.http.openapi import document
 
 ROOT = Path(__file__).parents[2]
@@ -24,8 +28,14 @@ DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 USER = 10001
 CONFIG = "/etc/balancer/balancer.yaml"
 STATE = "/var/lib/balancer"
+RUNTIME = "/run/balancer"
 CREDENTIALS = "/run/credentials/balancer"
 PORT = 8790
+
+READY_MAX = 20.0  # s; a loaded machine with two cores starts Python in two
+
+OPERATOR_S = {"namespace", "service", "pod", "container", "job", "instance", "endpoint"}
+"""Labels that the Prometheus operator gives the target of a ServiceMonitor, before its `relabelings`."""
 
 CHECKED = """
 providers: {p: {base_url: "http://127.0.0.1:9/v1"}}
@@ -118,29 +128,92 @@ def test_the_image_runs_the_daemon_as_nobody_in_exec_form() -> None:
 
 
 def test_the_image_has_a_place_for_the_state_and_the_daemon_s_port() -> None:
-    assert said("VOLUME") == [f'["{STATE}"]']
+    assert said("VOLUME") == [f'["{STATE}", "{RUNTIME}"]']
     assert said("EXPOSE") == [str(PORT)]
     given = dict(re.findall(r"(\w+)=(\S+)", said("ENV")[0]))
     assert given["STATE_DIRECTORY"] == STATE
     assert given["CREDENTIALS_DIRECTORY"] == CREDENTIALS
-    assert given["BALANCER_URL"] == f"http://127.0.0.1:{PORT}"
-    assert any(f'"{USER}", "-g", "{USER}", "{STATE}"' in argument for argument in said("RUN"))
+    assert given["RUNTIME_DIRECTORY"] == RUNTIME
+    assert given["BALANCER_URL"] == f"unix:{RUNTIME}/{NAME}"
+    assert any(f'"{USER}", "-g", "{USER}", "{STATE}", "{RUNTIME}"' in argument for argument in said("RUN"))
 
 
-async def test_the_image_s_health_check_tells_a_daemon_from_none(
-    daemon: Callable[..., Awaitable[Any]], free_port: Callable[[], int]
-) -> None:
+@pytest.fixture
+def checked(tmp_path: Path) -> Callable[[], Awaitable[int]]:
+    """Run the image's health check on the folder of this test; its exit status."""
     command = json.loads(said("HEALTHCHECK")[0].partition("CMD ")[2])
-    assert command[0] == "python"
-    running = await daemon(CHECKED)
+    assert command[:2] == ["python", "-c"]
 
-    async def status(port: int) -> int:
-        argv = [sys.executable, *command[1:-1], command[-1].replace(str(PORT), str(port))]
-        check = await asyncio.create_subprocess_exec(*argv, stderr=asyncio.subprocess.DEVNULL)
-        return await check.wait()
+    async def check() -> int:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *command[1:],
+            env={**os.environ, "RUNTIME_DIRECTORY": str(tmp_path)},
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        return await process.wait()
 
-    assert await status(urlsplit(running.url).port) == 0
-    assert await status(free_port()) == 1
+    return check
+
+
+@pytest.fixture
+def encryption(tmp_path: Path) -> dict[str, str]:
+    """The line `tls` of three configurations."""
+    authority = trustme.CA()
+    made = authority.issue_cert("balancer.test")  # and no address that a container knows of itself
+    made.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    both, clients = f"cert_file: {tmp_path}/both.pem", f"client_ca_file: {tmp_path}/ca.pem"
+    return {"none": "", "tls": f"tls: {{{both}}}", "client certificates": f"tls: {{{both}, {clients}}}"}
+
+
+@pytest.mark.parametrize("kind", ["none", "tls", "client certificates"])
+async def test_the_image_s_health_check_tells_a_daemon_that_lives_from_one_that_hangs_and_from_none(
+    kind: str,
+    checked: Callable[[], Awaitable[int]],
+    encryption: dict[str, str],
+    free_port: Callable[[], int],
+    tmp_path: Path,
+) -> None:
+    token = "{name: a, scopes: [read], token: {env: TOKEN_A}}"
+    text = f"listen: 127.0.0.1:{free_port()}\nstate_dir: none\nauth: {{tokens: [{token}]}}\n"
+    path = tmp_path / "balancer.yaml"
+    path.write_text(f"{text}{encryption[kind]}\nlog: {{format: json}}\n{CHECKED}")
+    environ = {**os.environ, "RUNTIME_DIRECTORY": str(tmp_path), "TOKEN_A": "a-token-of-this-test"}
+    assert await checked() == 1
+    with (tmp_path / "log").open("wb") as log:
+        argv = (sys.executable, "-m", "balancer", "run", "-c", str(path))
+        running = await asyncio.create_subprocess_exec(*argv, cwd=ROOT, env=environ, stdout=log, stderr=log)
+    try:
+        async with asyncio.timeout(READY_MAX):
+            while await checked() == 1:
+                assert running.returncode is None, (tmp_path / "log").read_text()
+        running.send_signal(signal.SIGSTOP)
+        assert await checked() == 1
+    finally:
+        running.send_signal(signal.SIGCONT)
+        running.terminate()
+        status = await running.wait()
+    assert status == 0
+    assert await checked() == 1
+    assert not re.search(r"handshake|refused", (tmp_path / "log").read_text())
+
+
+async def test_the_image_s_health_check_believes_a_daemon_that_says_it_is_unwell(
+    checked: Callable[[], Awaitable[int]], tmp_path: Path
+) -> None:
+    status = "200 OK"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        assert asked.startswith(b"GET /-/healthy HTTP/1.1\r\n")
+        writer.write(f"HTTP/1.1 {status}\r\nConnection: close\r\n\r\n".encode())
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, tmp_path / NAME):
+        assert await checked() == 0
+        status = "503 Service Unavailable"
+        assert await checked() == 1
 
 
 def test_nothing_secret_is_built_in() -> None:
@@ -215,7 +288,9 @@ def test_what_the_daemon_reads_and_writes_is_mounted(
     assert secret["defaultMode"] == 0o440
     claim = volumes[mounts[given["STATE_DIRECTORY"]]["name"]]["persistentVolumeClaim"]["claimName"]
     assert claim == objects["PersistentVolumeClaim"]["metadata"]["name"]
-    assert [path for path, each in mounts.items() if not each.get("readOnly")] == [given["STATE_DIRECTORY"]]
+    written = {path for path, each in mounts.items() if not each.get("readOnly")}
+    assert written == {given["STATE_DIRECTORY"], given["RUNTIME_DIRECTORY"]} == {STATE, RUNTIME}
+    assert "emptyDir" in volumes[mounts[RUNTIME]["name"]]  # a volume that is kept may not know sockets
 
 
 def test_the_service_finds_the_pod(objects: dict[str, dict[str, Any]], container: dict[str, Any]) -> None:
@@ -235,3 +310,21 @@ def test_the_service_monitor_scrapes_that_service_with_a_token_that_may_read(
     assert endpoint["path"] == "/metrics"
     name = endpoint["authorization"]["credentials"]["key"].removeprefix("token-")
     assert [list(token.scopes) for token in embedded.tokens if token.name == name] == [["read"]]
+
+
+async def test_no_label_of_the_service_monitor_s_target_takes_the_place_of_ours(
+    daemon: Callable[..., Awaitable[Any]],
+) -> None:
+    monitor = yaml.safe_load((ROOT / "deploy" / "kubernetes-servicemonitor.yaml").read_text())["spec"]
+    running = await daemon(CHECKED)
+    async with aiohttp.ClientSession() as http, http.get(f"{running.url}/metrics") as answer:
+        ours = set(re.findall(r'[{,](\w+)="', await answer.text()))
+    assert {"endpoint", "model", "provider"} <= ours
+    [scrape] = monitor["endpoints"]
+    target = set(OPERATOR_S)
+    for step in scrape["relabelings"]:
+        assert step["action"] == "labeldrop"
+        target = {label for label in target if not re.fullmatch(step["regex"], label)}
+    assert target & ours == set()
+    assert target >= {"job", "instance"}  # by these the alerts tell daemons apart
+    assert not scrape.get("honorLabels", False)

@@ -166,7 +166,7 @@ def test_every_alert_has_its_section_in_the_runbook_and_the_other_way_round(aler
 
 def test_the_runbook_s_commands_events_and_routes_are_ours() -> None:
     code = "\n".join(re.findall(r"`+[^`]+`+", RUNBOOK))
-    verbs = set(re.findall(r"(?:^|[`\n])balancer (\w+)", code))
+    verbs = set(re.findall(r"(?:^|[`\n]|with_keys |-- )balancer (\w+)", code))
     assert verbs >= {"status", "best", "drain", "resume", "reload", "probe", "check"}
     assert verbs <= set(VERBS)
     routes = set(re.findall(r"(/(?:v1|-)/[\w-]+)", code))
@@ -175,6 +175,21 @@ def test_the_runbook_s_commands_events_and_routes_are_ours() -> None:
     spoken = {f"{noun}.{word}" for noun, words in GREPPED.findall(code) for word in words.split("|")}
     assert len(spoken) >= 6
     assert spoken <= EVENTS
+
+
+def test_the_runbook_s_verbs_that_read_the_configuration_do_so_with_what_the_unit_has() -> None:
+    unit = (ROOT / "deploy" / "systemd" / "balancer.service").read_text()
+    sections = RUNBOOK[RUNBOOK.index("\n## The daemon\n") :]
+    alone = re.findall(r"(?<!with_keys )balancer (?:check|probe)\b", sections)
+    assert alone == [], "without the unit's credentials a good file is told to be bad"
+    [helper] = re.findall(r"(?ms)^with_keys\(\) \{\n(.*?)^\}", RUNBOOK)
+    given = re.findall(r"--property=(\S+)", helper)
+    assert {each.partition("=")[0] for each in given} == {"LoadCredential", "EnvironmentFile"}
+    assert set(given) <= set(unit.splitlines())
+    program, _, configuration = re.search(r"(?m)^ExecStart=(\S+) run (-c (\S+))$", unit).groups()
+    assert f"{program.rpartition('/')[0]}/$1" in helper
+    assert f"-c {configuration}" in helper
+    assert f"export PATH={program.rpartition('/')[0]}:$PATH" in RUNBOOK
 
 
 def test_the_readme_counts_the_alerts(alerts: list[dict[str, Any]]) -> None:

@@ -36,7 +36,7 @@ NAMES = [
     "balancer_http_timeouts_total", "balancer_http_unauthorized_total", "balancer_http_body_bytes",
     "balancer_http_bodies_refused_total",
     "balancer_log_dropped_total", "balancer_store_errors_total", "balancer_store_saved_timestamp_seconds",
-    "balancer_store_dropped_total",
+    "balancer_store_dropped_total", "balancer_store_save_interval_seconds",
     "balancer_tls_certificate_expiry_timestamp_seconds",
 ]  # fmt: skip
 
@@ -86,7 +86,7 @@ def busy(metrics: Metrics, table: Balancer) -> None:
         bodies_refused=5,
     )
     metrics.reloaded(successful=True, wall=1_700_000_000.0)
-    metrics.stored(errors={"state": 2}, dropped=12, saved=1_700_000_001.0)
+    metrics.stored(errors={"state": 2}, dropped=12, saved=1_700_000_001.0, interval=10.0)
 
 
 def test_every_metric_of_the_contract_is_there_with_help_and_type(metrics: Metrics, table: Balancer) -> None:

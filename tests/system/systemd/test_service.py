@@ -20,6 +20,7 @@ WATCHDOG = 2  # s; the unit's is 20
 UNIT = "balancer.service"
 SOCKET_DROP_IN = "/etc/systemd/system/balancer.socket.d/test.conf"
 MOVED = "127.0.0.1:8791"
+DRAIN = ("/opt/balancer/bin/balancer", "drain", "acme/large@here", "--url")
 MOVES = 2  # there and back; the socket and the service were in each other's way more often than not
 # A line of a .pth file is run by every Python that starts there: on a signal its main thread, which has the loop,
 # stands still, while all other threads go on.
@@ -287,6 +288,38 @@ def test_another_address_is_taken_by_the_readmes_words(service, project):
         service.machine.systemctl("daemon-reload")
         service.machine.run("bash", "-ec", command[1])
         assert service.ask("/-/ready")[0] == 200
+
+
+def audited(service, path):
+    """Drain as root and as another user through a unix socket; the token and the user that the audit names."""
+    cursor = service.cursor()
+    for user in ("0", "1234"):
+        words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *DRAIN, f"unix:{path}"]
+        service.machine.run(*words, environ={"BALANCER_TOKEN": "sk-here-1-and-long-enough"})
+    service.machine.until(lambda: len(events(service, cursor, "operator.acted")) == 2, "both are told")
+    told = events(service, cursor, "operator.acted")
+    return [(entry.get("TOKEN"), entry["PEER"].partition(" pid ")[0]) for entry in told]
+
+
+def test_on_a_unix_socket_the_audit_knows_root_and_else_names_of_tokens_alone(service):
+    path = "/run/asked.sock"
+    service.machine.write(SOCKET_DROP_IN, f"[Socket]\nListenStream=\nListenStream={path}\nSocketMode=0666\n")
+    service.machine.systemctl("daemon-reload")
+    service.machine.systemctl("stop", UNIT, "balancer.socket")
+    nobody = "unix uid 65534"  # as SECURITY.md says
+    try:
+        service.machine.systemctl("start", "balancer.socket", UNIT)
+        assert audited(service, path) == [(None, "unix uid 0"), (None, nobody)]
+        config = service.machine.path("/etc/balancer/balancer.yaml").read_text()
+        service.configure(
+            f"{config}auth: {{tokens: [{{name: ops, scopes: [admin], token: {{credential: key_here}}}}]}}\n"
+        )
+        service.machine.systemctl("reload", UNIT)
+        assert audited(service, path) == [("ops", "unix uid 0"), ("ops", nobody)]
+    finally:
+        service.machine.path(SOCKET_DROP_IN).unlink()
+        service.machine.systemctl("daemon-reload")
+        service.machine.systemctl("stop", UNIT, "balancer.socket")
 
 
 # ---- trouble -----------------------------------------------------------------------------------------
