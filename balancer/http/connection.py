@@ -38,6 +38,7 @@ from yarl import URL  # what aiohttp takes addresses for
 from balancer.http.answers import BASE, Refused, encode
 from balancer.http.bodies import Body
 from balancer.http.gate import Gate
+from balancer.http.header import fault, too_long
 from balancer.http.limits import HEADER_MAX, Limits
 from balancer.http.peers import peer
 from balancer.http.words import shown
@@ -56,8 +57,8 @@ class Connection(web.RequestHandler):
     """What aiohttp makes for each connection. `lost` is called when the client is gone; we are it of an `own`."""
 
     __slots__ = (
-        "_body", "_busy", "_doubt", "_ending", "_gate", "_header", "_leaving", "_limits", "_log", "_retiring",
-        "_silence", "_since", "_stuck", "_watch", "_wire", "lost", "own",
+        "_body", "_busy", "_doubt", "_ending", "_fault", "_gate", "_header", "_leaving", "_limits", "_log",
+        "_retiring", "_silence", "_since", "_stuck", "_watch", "_wire", "lost", "own",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +96,7 @@ class Connection(web.RequestHandler):
         self._leaving: asyncio.TimerHandle | None = None
         self._wire: asyncio.WriteTransport | None = None
         self._body: Body | None = None
+        self._fault: Refused | None = None
         self.lost: Callable[[], None] | None = None
 
     @property
@@ -128,8 +130,14 @@ class Connection(web.RequestHandler):
                 self._doubt = loop.call_later(DOUBT, self._measure, self._since, DOUBTS)
         super().data_received(data)
 
+    def judge(self, message: RawRequestMessage) -> None:
+        """Look at a header before its request begins."""
+        self._fault = fault(message)
+
     def begin(self) -> None:
-        """A request's header is complete."""
+        """A request's header is complete. Raises: Refused, and then nothing begins."""
+        if self._fault is not None:
+            raise self._fault
         self._busy = True
         self._since = None
         self._gate.crowd.work(self)
@@ -150,7 +158,7 @@ class Connection(web.RequestHandler):
         if left > 0:
             self._doubt = asyncio.get_running_loop().call_later(DOUBT, self._measure, since, left - 1)
             return
-        self._refuse(Refused(431, f"the header is longer than {HEADER_MAX} bytes"))
+        self._refuse(too_long())
 
     def _look(self) -> None:
         self._watch = None
@@ -308,9 +316,9 @@ class Connection(web.RequestHandler):
         """Answer what could not be parsed. Raises: ConnectionError when there is nobody to answer."""
         if isinstance(exc, ConnectionError):
             raise exc
-        if isinstance(exc, HttpProcessingError):
+        if isinstance(exc, HttpProcessingError | Refused):
             self._ending = True
-            refusal = _unparsed(exc)
+            refusal = exc if isinstance(exc, Refused) else _unparsed(exc)
             self._gate.complaints.tell(
                 "request.refused", status=refusal.status, reason=refusal.message, peer=self.peer
             )
@@ -347,6 +355,8 @@ def make_request(
     """
     if cast("URL | None", message.url) is None:
         message = message._replace(path="*", url=URL("/"))
+    if isinstance(protocol, Connection):
+        protocol.judge(message)
     return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
 
 
