@@ -9,6 +9,7 @@ What this module does not know: why something was refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -109,6 +110,13 @@ class Refused(Exception):
     def response(self) -> web.Response:
         """The answer."""
         return answer(self.body(), status=self.line, headers=self.headers)
+
+    def last_words(self) -> bytes:
+        """The answer as it goes over the wire, where no request was understood; the connection ends with it."""
+        body = encode(self.body())
+        head = "".join(f"{name}: {value}\r\n" for name, value in BASE.items())
+        line = f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
+        return f"{line}{head}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -5,6 +5,9 @@ the log. Here such an error is one log line and the envelope. aiohttp has no lim
 take or on its whole size either: the first byte outside of a request starts a watch, and the request's beginning
 ends it. One timer at a time is kept per connection: a busy one pays a comparison and not a timer per request.
 
+Behind a request that takes its time, as an event stream does, it reads on: 32 requests of whatever size. Here
+little is read beyond what is under way, and the rest waits in the kernel until its turn comes.
+
 Nor has it one for clients that do not take their answers: it begins no other request before the last answer fits
 into the transport's buffer, but it waits for that for ever, and so does a transport that is closing. Here both end.
 
@@ -26,27 +29,27 @@ from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from fcntl import ioctl
-from http import HTTPStatus
 from typing import Any, Final, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 from yarl import URL  # what aiohttp takes addresses for
 
-from balancer.http.answers import BASE, Refused, encode
+from balancer.http.answers import Refused
 from balancer.http.bodies import Body
 from balancer.http.gate import Gate
+from balancer.http.header import fault, too_long, unparsed
 from balancer.http.limits import HEADER_MAX, Limits
 from balancer.http.peers import peer
-from balancer.http.words import shown
 from balancer.service.log import Log
 
 BUFFER: Final = (
     65_536  # bytes that aiohttp reads ahead of a handler; twice that is held before the client must wait
 )
 _NO_LINGER: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time
+AHEAD_MAX: Final = HEADER_MAX  # bytes; a full row of 32 usual requests is half of it
 OWN_IDLE: Final = 86_400.0  # s: we ask ourselves as often as the service manager wants, and it may want it rarely
 DOUBT: Final = 0.02  # s; a request whose header is complete begins within two turns of the loop
 DOUBTS: Final = 3  # looks after the first, so that a late loop has had those turns
@@ -56,8 +59,8 @@ class Connection(web.RequestHandler):
     """What aiohttp makes for each connection. `lost` is called when the client is gone; we are it of an `own`."""
 
     __slots__ = (
-        "_body", "_busy", "_doubt", "_ending", "_gate", "_header", "_leaving", "_limits", "_log", "_retiring",
-        "_silence", "_since", "_stuck", "_watch", "_wire", "lost", "own",
+        "_ahead", "_body", "_busy", "_doubt", "_ending", "_fault", "_gate", "_header", "_leaving", "_limits",
+        "_log", "_retiring", "_silence", "_since", "_stuck", "_watch", "_wire", "lost", "own",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +89,7 @@ class Connection(web.RequestHandler):
         self._busy = False
         self._ending = False
         self._retiring = False
+        self._ahead = 0  # bytes that came behind the request under way and wait for their turn
         self._header = 0  # bytes since the first one; only a header's while no request begins
         self._since: float | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -95,6 +99,7 @@ class Connection(web.RequestHandler):
         self._leaving: asyncio.TimerHandle | None = None
         self._wire: asyncio.WriteTransport | None = None
         self._body: Body | None = None
+        self._fault: Refused | None = None
         self.lost: Callable[[], None] | None = None
 
     @property
@@ -115,7 +120,9 @@ class Connection(web.RequestHandler):
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
-        if data and not self._busy and not self._ending:
+        if data and (self._busy or self._messages):
+            self._read_ahead(len(data))
+        elif data and not self._ending:
             loop = asyncio.get_running_loop()
             if self._since is None:
                 self._since = loop.time()
@@ -128,10 +135,18 @@ class Connection(web.RequestHandler):
                 self._doubt = loop.call_later(DOUBT, self._measure, self._since, DOUBTS)
         super().data_received(data)
 
+    def judge(self, message: RawRequestMessage) -> None:
+        """Look at a header before its request begins."""
+        self._fault = fault(message)
+
     def begin(self) -> None:
-        """A request's header is complete."""
+        """A request's header is complete. Raises: Refused, and then nothing begins."""
+        if self._fault is not None:
+            raise self._fault
         self._busy = True
         self._since = None
+        if self._ahead > 0:
+            self._catch_up()
         self._gate.crowd.work(self)
 
     def end(self, *, closing: bool) -> None:
@@ -142,15 +157,36 @@ class Connection(web.RequestHandler):
         if self._body is not None:
             self._body.close()
             self._body = None
+        if self._ahead > 0:
+            self._catch_up()
+
+    def _read_ahead(self, size: int) -> None:
+        if self._busy and self._takes_body():
+            return  # its reader says how much
+        self._ahead += size
+        if self._ahead > AHEAD_MAX and self._wire is not None:
+            with suppress(RuntimeError):  # uvloop's word for "closing"
+                cast("asyncio.Transport", self._wire).pause_reading()
+
+    def _catch_up(self) -> None:
+        """Read on as soon as nothing more is held, or what is under way needs it."""
+        if self._messages or (self._busy and not self._takes_body()):
+            return
+        paused, self._ahead = self._ahead > AHEAD_MAX, 0
+        if paused and not self._ending and not self._reading_paused:
+            self.resume_reading(resume_parser=False)
+
+    def _takes_body(self) -> bool:
+        return self._current_request is not None and not self._current_request.content.is_eof()
 
     def _measure(self, since: float, left: int) -> None:
         self._doubt = None
-        if self._since != since or self._ending:
+        if self._since != since or self._ending or self._messages:
             return  # it was a whole request, and the rest of it a body or others
         if left > 0:
             self._doubt = asyncio.get_running_loop().call_later(DOUBT, self._measure, since, left - 1)
             return
-        self._refuse(Refused(431, f"the header is longer than {HEADER_MAX} bytes"))
+        self._refuse(too_long())
 
     def _look(self) -> None:
         self._watch = None
@@ -160,6 +196,9 @@ class Connection(web.RequestHandler):
         due = self._since + self._limits.header
         if loop.time() < due:
             self._watch = loop.call_at(due, self._look)
+            return
+        if self._messages:  # it is complete, and only waits until its client takes the answer before
+            self._since = None
             return
         self._gate.lost_patience("header")
         self._refuse(Refused(408, f"the header was not complete within {self._limits.header:g} s"))
@@ -177,12 +216,7 @@ class Connection(web.RequestHandler):
         self._gate.complaints.tell("request.refused", status=refusal.status, reason=refusal.message, peer=self.peer)
         self._ending = True
         if self.transport is not None:
-            body = encode(refusal.body())
-            head = "".join(f"{name}: {value}\r\n" for name, value in BASE.items())
-            line = f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\n"
-            self.transport.write(
-                f"{line}{head}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-            )
+            self.transport.write(refusal.last_words())
         self.force_close()
 
     def _give_up_silence(self) -> None:
@@ -308,9 +342,9 @@ class Connection(web.RequestHandler):
         """Answer what could not be parsed. Raises: ConnectionError when there is nobody to answer."""
         if isinstance(exc, ConnectionError):
             raise exc
-        if isinstance(exc, HttpProcessingError):
+        if isinstance(exc, HttpProcessingError | Refused):
             self._ending = True
-            refusal = _unparsed(exc)
+            refusal = exc if isinstance(exc, Refused) else unparsed(exc)
             self._gate.complaints.tell(
                 "request.refused", status=refusal.status, reason=refusal.message, peer=self.peer
             )
@@ -347,6 +381,8 @@ def make_request(
     """
     if cast("URL | None", message.url) is None:
         message = message._replace(path="*", url=URL("/"))
+    if isinstance(protocol, Connection):
+        protocol.judge(message)
     return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
 
 
@@ -355,10 +391,3 @@ def _held(file: int) -> int:
     count = array("i", [0])
     ioctl(file, termios.FIONREAD, count)
     return count[0]
-
-
-def _unparsed(error: HttpProcessingError) -> Refused:
-    if isinstance(error, LineTooLong):
-        return Refused(431, "a line of the header is too long; 8190 bytes are allowed")
-    first = str(error.message).partition("\n")[0].strip().rstrip(":")
-    return Refused(400, f"not a well-formed HTTP request: {shown(first)}")

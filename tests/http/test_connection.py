@@ -286,6 +286,53 @@ async def test_requests_in_a_row_on_one_connection_are_all_answered(world: Any, 
     assert (await raw(world.port, one * 40 + last)).count(b"HTTP/1.1 200 OK") == 41
 
 
+async def test_behind_an_event_stream_little_is_read_and_the_stream_goes_on(world: Any, until: Any) -> None:
+    loop = asyncio.get_running_loop()
+    big = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"y" * 8100 + b"\r\n") * 120 + b"\r\n"
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.1", world.port))
+        await loop.sock_sendall(client, b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = b""
+        while b"retry: " not in head:
+            head += await loop.sock_recv(client, 4096)
+        with pytest.raises(TimeoutError):  # the kernel holds some megabytes, and 31 of them do not fit
+            async with asyncio.timeout(1.0):
+                await loop.sock_sendall(client, big * 32)
+        world.eject("openai/gpt-4.1@azure/eastus2")
+        async with asyncio.timeout(5):
+            told = b""
+            while b"event: endpoint.ejected" not in told:
+                told += await loop.sock_recv(client, 65_536)
+    assert world.lines.lines == []
+
+
+async def test_what_is_sent_behind_a_long_request_waits_for_its_turn(serve: Any, raw: Any) -> None:
+    gate = asyncio.Event()
+
+    async def probe(key: str) -> dict[str, Any]:
+        await gate.wait()
+        return {"endpoint": key, "kind": "models", "outcome": "success"}
+
+    async with serve() as world:
+        world.probe = probe
+        body = b'{"endpoint": "openai/gpt-4.1@azure/eastus2"}'
+        first = b"POST /v1/probe HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        one = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 2000 + b"\r\n\r\n"
+        long = b'{"target": "azure"}' + b" " * 60_000
+        post = b"POST /v1/drain HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(long) + long
+        last = b"GET /-/ready HTTP/1.1\r\n" + HEAD + b"\r\n"
+        for behind, count in ((one * 300, 300), (post * 20, 20), ((one + post) * 20, 40)):
+            gate.clear()
+            async with asyncio.TaskGroup() as tasks:
+                answer = tasks.create_task(raw(world.port, first, behind, last), name="client")
+                await asyncio.sleep(0.1)  # the client has sent what it could by then
+                gate.set()
+            assert answer.result().count(b"HTTP/1.1 200 OK") == count + 2
+        assert world.lines.others == []
+
+
 async def test_no_answer_tells_what_we_are_made_of(world: Any, raw: Any) -> None:
     for target in (b"/-/healthy", b"/nowhere"):
         answer = await raw(world.port, b"GET " + target + b" HTTP/1.1\r\n" + HEAD + b"\r\n")
