@@ -59,8 +59,8 @@ class Connection(web.RequestHandler):
     """What aiohttp makes for each connection. `lost` is called when the client is gone; we are it of an `own`."""
 
     __slots__ = (
-        "_ahead", "_body", "_busy", "_doubt", "_ending", "_fault", "_gate", "_header", "_leaving", "_limits",
-        "_log", "_retiring", "_silence", "_since", "_stuck", "_watch", "_wire", "lost", "own",
+        "_ahead", "_body", "_busy", "_doubt", "_ending", "_fault", "_gate", "_header", "_last", "_leaving",
+        "_limits", "_log", "_retiring", "_silence", "_since", "_stuck", "_watch", "_wire", "lost", "own",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +100,7 @@ class Connection(web.RequestHandler):
         self._wire: asyncio.WriteTransport | None = None
         self._body: Body | None = None
         self._fault: Refused | None = None
+        self._last = False  # aiohttp loses what comes behind a wish for another protocol, and would mix up answers
         self.lost: Callable[[], None] | None = None
 
     @property
@@ -120,9 +121,8 @@ class Connection(web.RequestHandler):
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
-        if data and (self._busy or self._messages):
-            self._read_ahead(len(data))
-        elif data and not self._ending:
+        behind = self._messages or (self._busy and not self._takes_body())  # of a body its reader says how much
+        if data and not (behind or self._busy or self._ending):
             loop = asyncio.get_running_loop()
             if self._since is None:
                 self._since = loop.time()
@@ -134,10 +134,13 @@ class Connection(web.RequestHandler):
             if self._header > HEADER_MAX and self._doubt is None:
                 self._doubt = loop.call_later(DOUBT, self._measure, self._since, DOUBTS)
         super().data_received(data)
+        if behind:  # only now, as aiohttp reads on at the end of each body
+            self._read_ahead(len(data))
 
     def judge(self, message: RawRequestMessage) -> None:
         """Look at a header before its request begins."""
         self._fault = fault(message)
+        self._last = message.upgrade
 
     def begin(self) -> None:
         """A request's header is complete. Raises: Refused, and then nothing begins."""
@@ -161,8 +164,6 @@ class Connection(web.RequestHandler):
             self._catch_up()
 
     def _read_ahead(self, size: int) -> None:
-        if self._busy and self._takes_body():
-            return  # its reader says how much
         self._ahead += size
         if self._ahead > AHEAD_MAX and self._wire is not None:
             with suppress(RuntimeError):  # uvloop's word for "closing"
@@ -309,7 +310,7 @@ class Connection(web.RequestHandler):
     @property
     def retired(self) -> bool:
         """Whether the answer that is made now is the last one."""
-        return self._retiring and not self._messages
+        return self._last or (self._retiring and not self._messages)
 
     def hang_up(self) -> None:
         """Close the connection if nothing was received that has no answer yet."""
