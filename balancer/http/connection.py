@@ -343,12 +343,13 @@ class Connection(web.RequestHandler):
         """Answer what could not be parsed. Raises: ConnectionError when there is nobody to answer."""
         if isinstance(exc, ConnectionError):
             raise exc
-        if isinstance(exc, HttpProcessingError | Refused):
+        if isinstance(exc, HttpProcessingError):  # nobody knows the version of it, and aiohttp would say HTTP/1.0
+            self._refuse(unparsed(exc))
+            raise ConnectionError("the answer is out")
+        if isinstance(exc, Refused):
             self._ending = True
-            refusal = exc if isinstance(exc, Refused) else unparsed(exc)
-            self._gate.complaints.tell(
-                "request.refused", status=refusal.status, reason=refusal.message, peer=self.peer
-            )
+            refusal = exc
+            self._gate.complaints.tell("request.refused", status=exc.status, reason=exc.message, peer=self.peer)
         else:
             refusal = Refused(500, "an error of ours; the log tells more")
             self._log.error("request.crashed", status=status, exc_info=exc)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from itertools import chain
 
+from aiohttp import HttpVersion10
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 
@@ -19,6 +20,9 @@ def fault(message: RawRequestMessage) -> Refused | None:
     """Why a request is not served, whatever it asks for."""
     if size(message) > HEADER_MAX:
         return too_long()
+    if message.version == HttpVersion10 and "Transfer-Encoding" in message.headers:
+        # Who knows 1.0 alone takes the chunks for something else. Source: RFC 9112, 6.1.
+        return Refused(400, "not a well-formed HTTP request: Transfer-Encoding is not of HTTP/1.0")
     return None
 
 
