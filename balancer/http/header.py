@@ -9,7 +9,7 @@ from itertools import chain
 
 from aiohttp import HttpVersion10
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_parser import HttpParser, RawRequestMessage
 
 from balancer.http.answers import Refused
 from balancer.http.limits import HEADER_MAX
@@ -31,6 +31,19 @@ def size(message: RawRequestMessage) -> int:
     lines = message.raw_headers
     marks = 4 * len(lines) + 14  # of each line a colon, a blank and its end; of the first " HTTP/1.1" and so on
     return len(message.method) + len(message.path) + sum(map(len, chain.from_iterable(lines))) + marks
+
+
+def begun(parser: HttpParser[RawRequestMessage] | None) -> bool:
+    """Whether a parser is in the middle of a header; one that is is of no use afterwards.
+
+    Shape: it is told a blank line, which ends a header that has begun, and means nothing between two requests.
+    """
+    assert parser is not None, "the connection is open"
+    try:
+        messages, *_ = parser.feed_data(b"\r\n\r\n")
+    except HttpProcessingError:
+        return True
+    return bool(messages)
 
 
 def unparsed(error: HttpProcessingError) -> Refused:

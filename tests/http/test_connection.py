@@ -113,6 +113,38 @@ async def test_a_header_that_drips_is_answered_and_closed(quick: Any) -> None:
     writer.close()
 
 
+POST = b'POST /v1/drain HTTP/1.1\r\nHost: x\r\nContent-Length: 19\r\n\r\n{"target": "azure"}'
+
+
+@pytest.mark.parametrize(
+    "begun", [b"P", b"GET /", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET / HTTP/1.1\r\nX: \r\n\r"]
+)
+@pytest.mark.parametrize("first", [b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n", POST])
+async def test_a_header_that_began_behind_a_request_has_no_more_time_than_others(
+    serve: Any, raw: Any, first: bytes, begun: bytes
+) -> None:
+    async with serve(limits=Limits(header=0.2)) as world:
+        answer = await raw(world.port, first + begun)
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert b"HTTP/1.1 408 " in answer
+        assert world.server.counts().timeouts["header"] == 1
+
+
+@pytest.mark.parametrize("rest", [b"", b"\r\n", b"\r\n\r\n\r\n"])
+async def test_a_body_is_not_taken_for_the_beginning_of_a_header(serve: Any, until: Any, rest: bytes) -> None:
+    async with serve(limits=Limits(header=0.1)) as world:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        for _ in range(3):
+            writer.write(POST + rest)
+            async with asyncio.timeout(5):
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+                await reader.readuntil(b"}")
+            await asyncio.sleep(0.3)  # three times as long as a header may take
+        writer.close()
+        await until(lambda: world.server.counts().connections == 0)
+        assert world.server.counts().timeouts["header"] == 0
+
+
 async def test_a_connection_that_says_nothing_is_closed(quick: Any, raw: Any) -> None:
     assert await raw(quick.port) == b""
     assert quick.lines.lines == []
