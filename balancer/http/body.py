@@ -14,7 +14,7 @@ import asyncio
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from balancer.http.answers import Refused
@@ -109,7 +109,7 @@ def _refuse_foreign(request: web.BaseRequest) -> None:
 
 async def _invite(request: web.BaseRequest) -> None:
     expected = request.headers.get("Expect")
-    if expected is None:
+    if expected is None or request.version == HttpVersion10:  # of whom it must be ignored: RFC 9110, 10.1.1
         return
     if expected.lower() != "100-continue":
         raise Refused(417, f"Expect {shown(expected)} is not supported; 100-continue is")

@@ -21,14 +21,10 @@ What this module does not know: routes and what they answer, and how many connec
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import struct
-import termios
-from array import array
 from collections.abc import Callable
 from contextlib import suppress
-from fcntl import ioctl
 from typing import Any, Final, cast
 
 from aiohttp import StreamReader, web
@@ -40,9 +36,10 @@ from yarl import URL  # what aiohttp takes addresses for
 from balancer.http.answers import Refused
 from balancer.http.bodies import Body
 from balancer.http.gate import Gate
-from balancer.http.header import fault, too_long, unparsed
+from balancer.http.header import begun, fault, too_long, unparsed
 from balancer.http.limits import HEADER_MAX, Limits
 from balancer.http.peers import peer
+from balancer.http.wire import half_close, held
 from balancer.service.log import Log
 
 BUFFER: Final = (
@@ -59,8 +56,9 @@ class Connection(web.RequestHandler):
     """What aiohttp makes for each connection. `lost` is called when the client is gone; we are it of an `own`."""
 
     __slots__ = (
-        "_ahead", "_body", "_busy", "_doubt", "_ending", "_fault", "_gate", "_header", "_leaving", "_limits",
-        "_log", "_retiring", "_silence", "_since", "_stuck", "_watch", "_wire", "lost", "own",
+        "_ahead", "_behind", "_body", "_busy", "_doubt", "_ending", "_fault", "_gate", "_header", "_last",
+        "_leaving", "_limits", "_log", "_retiring", "_silence", "_since", "_stuck", "_watch", "_whole", "_wire",
+        "lost", "own",
     )  # fmt: skip
 
     def __init__(
@@ -91,7 +89,9 @@ class Connection(web.RequestHandler):
         self._retiring = False
         self._ahead = 0  # bytes that came behind the request under way and wait for their turn
         self._header = 0  # bytes since the first one; only a header's while no request begins
-        self._since: float | None = None
+        self._since: float | None = None  # when a header began
+        self._behind: float | None = None  # when a request ended behind which one may have begun
+        self._whole = True  # whether what came last ended as headers do
         self._watch: asyncio.TimerHandle | None = None
         self._doubt: asyncio.TimerHandle | None = None
         self._silence: asyncio.TimerHandle | None = None
@@ -100,6 +100,7 @@ class Connection(web.RequestHandler):
         self._wire: asyncio.WriteTransport | None = None
         self._body: Body | None = None
         self._fault: Refused | None = None
+        self._last = False  # aiohttp loses what comes behind a wish for another protocol, and would mix up answers
         self.lost: Callable[[], None] | None = None
 
     @property
@@ -120,12 +121,12 @@ class Connection(web.RequestHandler):
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
-        if data and (self._busy or self._messages):
-            self._read_ahead(len(data))
-        elif data and not self._ending:
+        behind = self._messages or (self._busy and not self._takes_body())  # of a body its reader says how much
+        if data and not (behind or self._busy or self._ending):
             loop = asyncio.get_running_loop()
             if self._since is None:
                 self._since = loop.time()
+                self._behind = None
                 self._header = 0
                 self._gate.crowd.wait(self)
                 if self._watch is None:
@@ -133,18 +134,23 @@ class Connection(web.RequestHandler):
             self._header += len(data)
             if self._header > HEADER_MAX and self._doubt is None:
                 self._doubt = loop.call_later(DOUBT, self._measure, self._since, DOUBTS)
+        if data:
+            self._whole = data.endswith(b"\r\n\r\n")
         super().data_received(data)
+        if behind:  # only now, as aiohttp reads on at the end of each body
+            self._read_ahead(len(data))
 
     def judge(self, message: RawRequestMessage) -> None:
         """Look at a header before its request begins."""
         self._fault = fault(message)
+        self._last = message.upgrade
 
     def begin(self) -> None:
         """A request's header is complete. Raises: Refused, and then nothing begins."""
         if self._fault is not None:
             raise self._fault
         self._busy = True
-        self._since = None
+        self._since = self._behind = None
         if self._ahead > 0:
             self._catch_up()
         self._gate.crowd.work(self)
@@ -159,10 +165,13 @@ class Connection(web.RequestHandler):
             self._body = None
         if self._ahead > 0:
             self._catch_up()
+        if not (self._whole or self._messages or self._ending):  # after a body, or in the middle of a header
+            loop = asyncio.get_running_loop()
+            self._behind = loop.time()
+            if self._watch is None:
+                self._watch = loop.call_later(self._limits.header, self._look)
 
     def _read_ahead(self, size: int) -> None:
-        if self._busy and self._takes_body():
-            return  # its reader says how much
         self._ahead += size
         if self._ahead > AHEAD_MAX and self._wire is not None:
             with suppress(RuntimeError):  # uvloop's word for "closing"
@@ -190,15 +199,19 @@ class Connection(web.RequestHandler):
 
     def _look(self) -> None:
         self._watch = None
-        if self._since is None or self.transport is None or self._ending:
+        began = self._behind if self._since is None else self._since
+        if began is None or self.transport is None or self._ending:
             return
         loop = asyncio.get_running_loop()
-        due = self._since + self._limits.header
+        due = began + self._limits.header
         if loop.time() < due:
             self._watch = loop.call_at(due, self._look)
             return
         if self._messages:  # it is complete, and only waits until its client takes the answer before
-            self._since = None
+            self._since = self._behind = None
+            return
+        if self._since is None and not begun(self._parser):
+            self._behind = None
             return
         self._gate.lost_patience("header")
         self._refuse(Refused(408, f"the header was not complete within {self._limits.header:g} s"))
@@ -309,7 +322,7 @@ class Connection(web.RequestHandler):
     @property
     def retired(self) -> bool:
         """Whether the answer that is made now is the last one."""
-        return self._retiring and not self._messages
+        return self._last or (self._retiring and not self._messages)
 
     def hang_up(self) -> None:
         """Close the connection if nothing was received that has no answer yet."""
@@ -317,12 +330,11 @@ class Connection(web.RequestHandler):
         if not waits or self._since is not None or self._messages or self._wire is None:
             return
         file = self._wire.get_extra_info("socket").fileno()
-        if file < 0 or _held(file) > 0:
+        if file < 0 or held(file) > 0:
             return
         if self._wire.get_extra_info("sslcontext") is None and self._wire.get_write_buffer_size() == 0:
             # The transport closes in a later turn of the loop; a client that sends until then would be cut.
-            with suppress(OSError), socket.socket(fileno=os.dup(file)) as same:
-                same.shutdown(socket.SHUT_WR)
+            half_close(file)
         self.force_close()
 
     def abort(self) -> None:
@@ -342,12 +354,13 @@ class Connection(web.RequestHandler):
         """Answer what could not be parsed. Raises: ConnectionError when there is nobody to answer."""
         if isinstance(exc, ConnectionError):
             raise exc
-        if isinstance(exc, HttpProcessingError | Refused):
+        if isinstance(exc, HttpProcessingError):  # nobody knows the version of it, and aiohttp would say HTTP/1.0
+            self._refuse(unparsed(exc))
+            raise ConnectionError("the answer is out")
+        if isinstance(exc, Refused):
             self._ending = True
-            refusal = exc if isinstance(exc, Refused) else unparsed(exc)
-            self._gate.complaints.tell(
-                "request.refused", status=refusal.status, reason=refusal.message, peer=self.peer
-            )
+            refusal = exc
+            self._gate.complaints.tell("request.refused", status=exc.status, reason=exc.message, peer=self.peer)
         else:
             refusal = Refused(500, "an error of ours; the log tells more")
             self._log.error("request.crashed", status=status, exc_info=exc)
@@ -384,10 +397,3 @@ def make_request(
     if isinstance(protocol, Connection):
         protocol.judge(message)
     return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
-
-
-def _held(file: int) -> int:
-    """How many bytes the kernel has received that nobody has read."""
-    count = array("i", [0])
-    ioctl(file, termios.FIONREAD, count)
-    return count[0]

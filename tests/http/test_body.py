@@ -132,3 +132,16 @@ async def test_bodies_that_are_too_many_together_are_503_and_small_ones_and_ques
 async def test_another_expectation_is_417(quick: Any, raw: Any) -> None:
     head = b"POST /v1/drain HTTP/1.1\r\nHost: x\r\nExpect: a-miracle\r\nContent-Length: 5\r\n\r\n"
     assert told(await raw(quick.port, head))[0] == 417
+
+
+@pytest.mark.parametrize("expected", [b"100-continue", b"a-miracle"])
+async def test_what_a_client_of_http_1_0_expects_is_ignored(world: Any, until: Any, expected: bytes) -> None:
+    body = b'{"target": "azure"}'
+    head = b"POST /v1/drain HTTP/1.0\r\nExpect: " + expected + b"\r\nContent-Length: %d\r\n\r\n" % len(body)
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    writer.write(head + body[:1])
+    await until(lambda: world.server.counts().body_bytes == 1)
+    writer.write(body[1:])
+    async with asyncio.timeout(5):
+        assert (await reader.read()).startswith(b"HTTP/1.0 200 OK")
+    writer.close()

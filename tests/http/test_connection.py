@@ -113,6 +113,38 @@ async def test_a_header_that_drips_is_answered_and_closed(quick: Any) -> None:
     writer.close()
 
 
+POST = b'POST /v1/drain HTTP/1.1\r\nHost: x\r\nContent-Length: 19\r\n\r\n{"target": "azure"}'
+
+
+@pytest.mark.parametrize(
+    "begun", [b"P", b"GET /", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET / HTTP/1.1\r\nX: \r\n\r"]
+)
+@pytest.mark.parametrize("first", [b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n", POST])
+async def test_a_header_that_began_behind_a_request_has_no_more_time_than_others(
+    serve: Any, raw: Any, first: bytes, begun: bytes
+) -> None:
+    async with serve(limits=Limits(header=0.2)) as world:
+        answer = await raw(world.port, first + begun)
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert b"HTTP/1.1 408 " in answer
+        assert world.server.counts().timeouts["header"] == 1
+
+
+@pytest.mark.parametrize("rest", [b"", b"\r\n", b"\r\n\r\n\r\n"])
+async def test_a_body_is_not_taken_for_the_beginning_of_a_header(serve: Any, until: Any, rest: bytes) -> None:
+    async with serve(limits=Limits(header=0.1)) as world:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        for _ in range(3):
+            writer.write(POST + rest)
+            async with asyncio.timeout(5):
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+                await reader.readuntil(b"}")
+            await asyncio.sleep(0.3)  # three times as long as a header may take
+        writer.close()
+        await until(lambda: world.server.counts().connections == 0)
+        assert world.server.counts().timeouts["header"] == 0
+
+
 async def test_a_connection_that_says_nothing_is_closed(quick: Any, raw: Any) -> None:
     assert await raw(quick.port) == b""
     assert quick.lines.lines == []
@@ -286,23 +318,26 @@ async def test_requests_in_a_row_on_one_connection_are_all_answered(world: Any, 
     assert (await raw(world.port, one * 40 + last)).count(b"HTTP/1.1 200 OK") == 41
 
 
-async def test_behind_an_event_stream_little_is_read_and_the_stream_goes_on(world: Any, until: Any) -> None:
+@pytest.mark.parametrize(("head", "body"), [(b"", b""), (b"Content-Length: 2\r\n", b"{}")])
+async def test_behind_an_event_stream_little_is_read_and_the_stream_goes_on(
+    world: Any, head: bytes, body: bytes
+) -> None:
     loop = asyncio.get_running_loop()
-    big = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"y" * 8100 + b"\r\n") * 120 + b"\r\n"
+    lines = (b"X: " + b"y" * 8100 + b"\r\n") * 120
+    big = b"POST /v1/reports HTTP/1.1\r\nHost: x\r\n" + head + lines + b"\r\n" + body
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
         client.setblocking(False)
         await loop.sock_connect(client, ("127.0.0.1", world.port))
         await loop.sock_sendall(client, b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
-        head = b""
-        while b"retry: " not in head:
-            head += await loop.sock_recv(client, 4096)
+        told = b""
+        while b"retry: " not in told:
+            told += await loop.sock_recv(client, 4096)
         with pytest.raises(TimeoutError):  # the kernel holds some megabytes, and 31 of them do not fit
             async with asyncio.timeout(1.0):
                 await loop.sock_sendall(client, big * 32)
         world.eject("openai/gpt-4.1@azure/eastus2")
         async with asyncio.timeout(5):
-            told = b""
             while b"event: endpoint.ejected" not in told:
                 told += await loop.sock_recv(client, 65_536)
     assert world.lines.lines == []
@@ -323,7 +358,8 @@ async def test_what_is_sent_behind_a_long_request_waits_for_its_turn(serve: Any,
         long = b'{"target": "azure"}' + b" " * 60_000
         post = b"POST /v1/drain HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(long) + long
         last = b"GET /-/ready HTTP/1.1\r\n" + HEAD + b"\r\n"
-        for behind, count in ((one * 300, 300), (post * 20, 20), ((one + post) * 20, 40)):
+        fat = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"y" * 8000 + b"\r\n") * 4 + b"\r\n"
+        for behind, count in ((one * 300, 300), (fat * 31, 31), (post * 20, 20), ((one + post) * 20, 40)):
             gate.clear()
             async with asyncio.TaskGroup() as tasks:
                 answer = tasks.create_task(raw(world.port, first, behind, last), name="client")
@@ -331,6 +367,23 @@ async def test_what_is_sent_behind_a_long_request_waits_for_its_turn(serve: Any,
                 gate.set()
             assert answer.result().count(b"HTTP/1.1 200 OK") == count + 2
         assert world.lines.others == []
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"tcp", b"websocket"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_the_answer_to_a_wish_for_another_protocol_is_the_last(
+    world: Any, raw: Any, protocol: bytes, method: str
+) -> None:
+    wish = b"Host: x\r\nConnection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
+    chunks = b"Transfer-Encoding: chunked\r\n\r\n13\r\n" + b'{"target": "azure"}' + b"\r\n0\r\n\r\n"
+    if method == "GET":
+        first = b"GET /-/healthy HTTP/1.1\r\n" + wish + b"\r\n"
+    else:
+        first = b"POST /v1/drain HTTP/1.1\r\n" + wish + chunks
+    one = b"GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n"
+    answer = await raw(world.port, first + one, one)
+    assert answer.count(b"HTTP/1.1 ") == answer.count(b"HTTP/1.1 200 OK") == 1
+    assert b"\r\nConnection: close\r\n" in answer
 
 
 async def test_no_answer_tells_what_we_are_made_of(world: Any, raw: Any) -> None:

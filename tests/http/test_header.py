@@ -40,3 +40,24 @@ async def test_a_long_header_behind_other_requests_is_refused_after_their_answer
     one = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
     answer = await raw(world.port, one * 3 + padded(HEADER_MAX + 1))
     assert (answer.count(b"HTTP/1.1 200 OK"), answer.count(b"HTTP/1.1 431 ")) == (3, 1)
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_chunks_are_of_http_1_1_alone(world: Any, raw: Any, version: bytes) -> None:
+    body = b'{"target": "azure"}'
+    head = b"POST /v1/drain HTTP/" + version + b"\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    request = head + b"Connection: keep-alive\r\n\r\n%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
+    answer = await raw(world.port, request, ASK + b"\r\n")
+    if version == b"1.1":
+        assert answer.count(b"HTTP/1.1 200 OK") == 2
+    else:
+        assert answer.startswith(b"HTTP/1.0 400 ")
+        assert (answer.count(b"Content-Length"), world.changes) == (1, 0)
+        assert b"Transfer-Encoding is not of HTTP/1.0" in answer
+        assert world.lines.events == ["request.refused"]
+
+
+async def test_an_error_is_of_our_version(world: Any, raw: Any) -> None:
+    answer = await raw(world.port, b"GET /-/healthy HTTP/1.1\r\nno colon here\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nConnection: close\r\n" in answer
