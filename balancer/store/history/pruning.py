@@ -13,7 +13,8 @@ it longer still, and that is said.
 
 By a clock that runs years ahead everything would be too old. Whoever calls vouches for some minutes of its going
 right; where it stands far beyond the time that was believed last, it has to go right for a day, in which somebody
-or NTP sets it. The time that was believed last is kept in the file.
+or NTP sets it. The time that was believed last is kept in the file, and so is for how long a doubted clock has gone
+right: who restarts every night has a day in sum too. One that is set right, or wrong in another way, begins anew.
 
 What this module does not know: what time it is.
 """
@@ -38,6 +39,7 @@ LOG_SHARE: Final = 4  # the log may have a quarter of the size
 LOG_MAX: Final = 16_000_000  # bytes; four times what SQLite's default lets it grow to
 DAY: Final = 24 * HOUR
 JUMP_MIN: Final = DAY  # s beyond the time that was believed last; so long a machine is switched off now and then
+DOUBT_STEP: Final = 600  # s of a doubted clock between two writes of how long it has gone right
 
 
 class Trusted(NamedTuple):
@@ -45,6 +47,13 @@ class Trusted(NamedTuple):
 
     wall: float
     steady: float
+
+
+class _Doubt(NamedTuple):
+    """Where a clock stood that is not believed yet, and for how long it had gone right. Units: minutes, seconds."""
+
+    minute: int
+    seconds: int
 
 
 class LogHeld(Exception):
@@ -61,6 +70,8 @@ class Pruning:
         self._clock = clock
         (self._page,) = connection.execute("PRAGMA page_size").fetchone()
         (self._believed,) = connection.execute(_BELIEVED).fetchone()  # minutes; before anything new is written
+        known = connection.execute(_DOUBTED).fetchone()
+        self._doubt = None if known is None else _Doubt(*known)
         self._limited: int | None = None  # pages of the log
         self._names_due = True
 
@@ -102,14 +113,30 @@ class Pruning:
 
     def _believes(self, trusted: Trusted, settings: StoreSettings) -> bool:
         minute = int(trusted.wall) // HOUR * (HOUR // MINUTE)
-        if self._believed is not None and trusted.steady < DAY:
-            beyond = (minute - self._believed) * MINUTE
-            if beyond > max(settings.retention.minutes, JUMP_MIN):
+        if self._believed is not None:
+            jump = max(settings.retention.minutes, JUMP_MIN)
+            if (minute - self._believed) * MINUTE > jump and self._gone_right(trusted, jump) < DAY:
                 return False
+        if self._doubt is not None:
+            self._connection.execute(_FORGET_DOUBT)
+            self._doubt = None
         if minute != self._believed:
             self._connection.execute(_BELIEVE, (minute,))
             self._believed = minute
         return True
+
+    def _gone_right(self, trusted: Trusted, jump: float) -> int:
+        """Add up for how long a doubted clock has gone right, over restarts. Units: seconds."""
+        minute, seconds = int(trusted.wall) // MINUTE, int(trusted.steady)
+        if self._doubt is not None:
+            since = (minute - self._doubt.minute) * MINUTE
+            if 0 <= since < DOUBT_STEP:
+                return self._doubt.seconds
+            if 0 <= since <= jump:  # the same clock; of this process what was not added yet
+                seconds = self._doubt.seconds + min(seconds, since)
+        self._connection.execute(_DOUBT, (minute, seconds))
+        self._doubt = _Doubt(minute, seconds)
+        return seconds
 
     def _limit_log(self, size_max: int) -> None:
         """Say when the log is copied into the database, and how much of the file is left then."""
@@ -253,6 +280,14 @@ _BELIEVED: Final = """
 SELECT ifnull((SELECT value FROM meta WHERE key = 'believed'), (SELECT max(start) FROM hours))
 """
 _BELIEVE: Final = "INSERT INTO meta VALUES ('believed', ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+_DOUBTED: Final = """
+SELECT place.value, length.value FROM meta AS place JOIN meta AS length ON length.key = 'doubted_for'
+WHERE place.key = 'doubted'
+"""
+_DOUBT: Final = """
+INSERT INTO meta VALUES ('doubted', ?), ('doubted_for', ?) ON CONFLICT DO UPDATE SET value = excluded.value
+"""
+_FORGET_DOUBT: Final = "DELETE FROM meta WHERE key IN ('doubted', 'doubted_for')"
 _KEEP_FROM: Final = """
 INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)
 """

@@ -298,3 +298,48 @@ def test_a_night_without_power_makes_no_clock_doubtful(book: Book) -> None:
     again = Pruning(book.connection, book.path, clock=time.monotonic)
     again.prune(KEEP, trusted=Trusted(DAY + 23 * 3600.0, 660.0))
     assert book.starts("hours") == []
+
+
+def live(book: Book, *, day: int, hours: int) -> list[int]:
+    """Prune each hour of a process that lives for some hours of a day; the days of which minutes are left."""
+    pruning = Pruning(book.connection, book.path, clock=time.monotonic)
+    for hour in range(1, hours + 1):
+        pruning.prune(KEEP, trusted=Trusted(DAY + day * 86_400.0 + hour * 3600.0, hour * 3600.0))
+    return sorted({minute // 1440 for minute in book.starts("minutes")})
+
+
+def test_whoever_restarts_every_day_has_gone_right_for_a_day_in_sum(book: Book) -> None:
+    book.fill(0, 60)
+    assert live(book, day=0, hours=1) == [0]
+    assert live(book, day=9, hours=23) == [0]  # it was off for more than a week
+    book.fill(10 * 1440, 10 * 1440 + 60)
+    assert live(book, day=10, hours=1) == [10]
+    assert live(book, day=11, hours=1) == []  # believed again: nothing is left to be doubted
+    assert book.connection.execute("SELECT key FROM meta WHERE key LIKE 'doubt%'").fetchall() == []
+
+
+def test_a_clock_that_is_wrong_in_another_way_at_each_start_is_never_believed(book: Book) -> None:
+    book.fill(0, 60)
+    for day in (
+        400,
+        900,
+        500,
+        900,
+        900,
+    ):  # the last two begin in the same place: it stands while the machine is off
+        assert live(book, day=day, hours=20) == [0]
+
+
+def test_a_clock_that_was_set_right_in_between_begins_to_be_doubted_anew(book: Book) -> None:
+    book.fill(0, 60)
+    assert live(book, day=400, hours=20) == [0]
+    assert live(book, day=0, hours=1) == [0]
+    assert live(book, day=401, hours=20) == [0]
+
+
+def test_a_file_that_is_opened_again_and_again_makes_no_day_longer(book: Book) -> None:
+    book.fill(0, 60)
+    for minute in range(120, 23 * 60, 10):
+        pruning = Pruning(book.connection, book.path, clock=time.monotonic)
+        pruning.prune(KEEP, trusted=Trusted(DAY + 400 * 86_400.0 + minute * 60.0, minute * 60.0))
+    assert book.starts("hours") == [0]
