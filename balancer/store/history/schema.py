@@ -217,7 +217,7 @@ def set_aside(path: Path, wall: float, sides: Sequence[str] = SIDES) -> str:
     """
     if sum(not each.name.endswith(SIDES[1:]) for each in path.parent.glob(f"{path.name}.bad-*")) >= BAD_MAX:
         raise Unusable(f"{BAD_MAX} files were set aside already; look at them and remove them")
-    stamp = datetime.fromtimestamp(wall, UTC).strftime("%Y%m%dT%H%M%SZ")
+    stamp = _stamp(wall)
     name, number = f"{path.name}.bad-{stamp}", 1
     while any(path.with_name(name + side).exists() for side in SIDES):
         number += 1
@@ -250,6 +250,13 @@ def identity(path: Path) -> Identity:
         else:
             found.append((status.st_dev, status.st_ino))
     return tuple(found)
+
+
+def _stamp(wall: float) -> str:
+    try:
+        return datetime.fromtimestamp(wall, UTC).strftime("%Y%m%dT%H%M%SZ")
+    except (ValueError, OverflowError, OSError):  # a clock in the year 60000 is no reason to end the thread
+        return f"{wall:.0f}"
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:
