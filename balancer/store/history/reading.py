@@ -231,13 +231,14 @@ def _outages(
     """By endpoint its outages, where there was any change, and its enforced ejections."""
     places = _span(query, endpoints, first, last)
     since, until = float(first * MINUTE), float(min(last * MINUTE, query.until, query.now))
+    places["first"], places["last"] = connection.execute(questions.WITHIN, places).fetchone()
     outages: defaultdict[int, Outages] = defaultdict(lambda: Outages(since=since, until=until))
     changed: set[int] = set()  # since the last start, which ends all outages
     for number, at, state in _before(connection, places):
         outages[number].change(at, state)
         changed.add(number)
     ejections: dict[int, int] = defaultdict(int)
-    for number, at, state, event, enforced in connection.execute(questions.CHANGES, places):
+    for number, at, state, ejected in connection.execute(questions.CHANGES, places):
         if number is None:
             for each in changed:
                 outages[each].change(at, None)
@@ -245,15 +246,14 @@ def _outages(
             continue
         outages[number].change(at, state)
         changed.add(number)
-        if event == "endpoint.ejected" and enforced:
-            ejections[number] += 1
+        ejections[number] += ejected
     return outages, ejections
 
 
 def _before(connection: sqlite3.Connection, places: Mapping[str, object]) -> Iterator[tuple[int, float, Any]]:
     """How each endpoint stood when the span began, unless the daemon was started since."""
     (started,) = connection.execute(questions.STARTED, places).fetchone()
-    rows = connection.execute(questions.BEFORE, {**places, "started": -1.0 if started is None else started})
+    rows = connection.execute(questions.BEFORE, {**places, "started": 0 if started is None else started})
     return cast("Iterator[tuple[int, float, Any]]", iter(rows.fetchall()))
 
 

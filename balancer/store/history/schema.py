@@ -84,7 +84,7 @@ CREATE TABLE transitions (
   enforced INTEGER NOT NULL
 );
 CREATE INDEX transitions_by_time ON transitions (at);
-CREATE INDEX transitions_by_endpoint ON transitions (endpoint, at);
+CREATE INDEX transitions_of_endpoint ON transitions (endpoint);  -- in the order of their ids
 CREATE VIEW told AS
   SELECT datetime(start * 60, 'unixepoch') AS minute, endpoints.name AS endpoint, sources.name AS source,
     kinds.name AS outcome, 0.001 * pow(2, nullif(bucket, -1) / 4.0) AS latency_up_to, count, prompt_tokens,
@@ -94,12 +94,14 @@ CREATE VIEW told AS
 """
 
 
-# Of each endpoint the last hour that it has counts of, so that names can go with their past. It came after the
-# first files of this version, to which it is added.
-_SEEN: Final = """
+# What came after the first files of this version, to which it is added. `seen` has of each endpoint the last hour
+# that it has counts of, so that names can go with their past.
+_ADDED: Final = """
 CREATE TABLE IF NOT EXISTS seen (endpoint INTEGER PRIMARY KEY, hour INTEGER NOT NULL);
 INSERT OR IGNORE INTO seen
   SELECT id, hour FROM endpoints, (SELECT max(start) AS hour FROM hours) WHERE hour IS NOT NULL;
+DROP INDEX IF EXISTS transitions_by_endpoint;
+CREATE INDEX IF NOT EXISTS transitions_of_endpoint ON transitions (endpoint);
 """
 
 _TABLES: Final = frozenset({"meta", "endpoints", "sources", "kinds", "minutes", "hours", "uptimes", "transitions"})
@@ -164,7 +166,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
                 connection.execute("ROLLBACK")
             raise
     # Later versions add their steps here, each from one version to the next in a transaction of its own.
-    for statement in _statements(_SEEN):
+    for statement in _statements(_ADDED):
         connection.execute(statement)
     connection.executemany(
         "INSERT INTO kinds (name, counts) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET counts = excluded.counts"

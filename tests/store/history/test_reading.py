@@ -13,7 +13,7 @@ import pytest
 
 from balancer.core.history import HistoryQuery, HistoryTooLong, Moment, Past
 from balancer.core.outcome import Outcome
-from balancer.store.history import schema
+from balancer.store.history import questions, schema
 from balancer.store.history.gathering import Batch, Gathering
 from balancer.store.history.reader import TIME_MAX
 from balancer.store.history.reading import Part, parts, read
@@ -214,11 +214,11 @@ def test_ejections_and_the_longest_outage_are_of_the_span_and_enforced(book: Boo
     book.transition(A, 1, "endpoint.ejected", "ejected")
     book.transition(A, 4, "endpoint.trial_started", "half_open")
     book.transition(A, 5, "endpoint.readmitted", "recovering")
-    book.transition(A, 7, "endpoint.ejected", "ejected")
     book.transition(B, 1, "endpoint.ejected", "ejected", enforced=False)
     book.transition(C, 2, "endpoint.ejected", "ejected")
     book.transition(None, 6, "daemon.started")
     book.transition(C, 6, "daemon.started", "ejected")
+    book.transition(A, 7, "endpoint.ejected", "ejected")
 
     def told(first: int, last: int) -> dict[str, tuple[int, float]]:
         return {each.endpoint: (each.ejections, each.outage_longest) for each in book.read(first, last).series}
@@ -233,6 +233,26 @@ def test_an_endpoint_that_is_removed_is_out_no_longer(book: Book) -> None:
     book.transition(A, 3, "endpoint.removed")
     assert [each.outage_longest for each in book.read(0, 10).series] == [120.0]
     assert [each.outage_longest for each in book.read(5, 10, endpoint=A).series] == [0.0]
+
+
+def test_a_file_of_before_finds_an_endpoints_transitions_by_their_order(book: Book, tmp_path: Path) -> None:
+    book.connection.execute("DROP INDEX transitions_of_endpoint")
+    book.connection.execute("CREATE INDEX transitions_by_endpoint ON transitions (endpoint, at)")
+    again = schema.begin(tmp_path / "history.db", sqlite3.connect)
+    places = {"endpoints": "[1]", "started": 0, "first": 1}
+    plan = [row[3] for row in again.execute(f"EXPLAIN QUERY PLAN {questions.BEFORE}", places)]
+    again.close()
+    assert "SEARCH transitions USING INDEX transitions_of_endpoint (endpoint=? AND rowid>? AND rowid<?)" in plan
+
+
+def test_a_clock_that_is_set_back_makes_no_outage_that_goes_on(book: Book) -> None:
+    book.transition(None, 720, "daemon.started")  # two hours ahead
+    book.transition(A, 721, "endpoint.ejected", "ejected")
+    book.transition(A, 605, "endpoint.readmitted", "recovering")
+    book.transition(B, 606, "endpoint.ejected", "ejected")
+    for first, last in ((590, 610), (690, 870), (600, 870), (722, 870)):
+        told = {each.endpoint: each.outage_longest for each in book.read(first, last, model="acme/large").series}
+        assert told == {A: 0.0, B: (last - max(first, 606)) * 60.0}
 
 
 def test_an_outage_goes_on_until_now_and_not_until_the_end_of_the_minute(book: Book) -> None:
