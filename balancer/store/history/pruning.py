@@ -1,6 +1,7 @@
 """What is too old goes, and what is too much: a little at a time, so that no write waits long.
 
-Theory of operation: minutes and hours have each their age; transitions have that of the hours. Over the size the
+Theory of operation: minutes and hours have each their age; transitions have that of the hours, but for the last of
+an endpoint that is out: without it an outage would be over as soon as its beginning is old. Over the size the
 oldest minutes go first, but for those of the last hour; then the oldest hours, with their transitions; then what is
 left of the last hour, but for its last minute. The names of endpoints go with the last that is known of them. Pages
 that became free are used again, and given back to the file system when they are many. A disk that has less room is
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from balancer.config import StoreSettings
-from balancer.core.history import HOUR, MINUTE
+from balancer.core.history import HOUR, MINUTE, OUT
 from balancer.store.history.schema import CHECKPOINT
 
 BUDGET: Final = 0.1  # s of one turn: batches come every few seconds
@@ -246,11 +247,28 @@ def _log_room(size_max: int) -> int:
     return min(size_max // LOG_SHARE, LOG_MAX)
 
 
+# What an outage that goes on is told by: the last transition of who is out, and the last start, which ended all
+# outages before it. `questions` judges alike.
+_STANDS: Final = f"""(
+  t.id = (SELECT ifnull(max(id), 0) FROM transitions WHERE endpoint IS NULL AND event = 'daemon.started')
+  OR (
+    t.enforced AND t.state IS NOT NULL AND t.state IN {tuple(sorted(map(str, OUT)))}
+    AND t.id > (SELECT ifnull(max(id), 0) FROM transitions WHERE endpoint IS NULL AND event = 'daemon.started')
+    AND NOT EXISTS (
+      SELECT 1 FROM transitions AS later
+      WHERE later.endpoint = t.endpoint AND later.id > t.id
+        AND (later.state IS NOT NULL OR later.event = 'endpoint.removed')
+    )
+  )
+)"""
 _OLDEST: Final = {
     "minutes": "SELECT min(start) FROM minutes",
-    "hours": """
+    "hours": f"""
 SELECT min(start) FROM (
-  SELECT min(start) AS start FROM hours UNION ALL SELECT CAST(min(at) / 3600 AS INTEGER) * 60 FROM transitions
+  SELECT min(start) AS start FROM hours
+  UNION ALL SELECT * FROM (
+    SELECT CAST(at / 3600 AS INTEGER) * 60 FROM transitions AS t WHERE NOT {_STANDS} ORDER BY at LIMIT 1
+  )
 )
 """,
 }
@@ -259,7 +277,7 @@ _REMOVE: Final = {
     "hours": (
         "DELETE FROM hours WHERE start < :start",
         "DELETE FROM uptimes WHERE start < :start",
-        "DELETE FROM transitions WHERE at < :start * 60",
+        f"DELETE FROM transitions AS t WHERE at < :start * 60 AND NOT {_STANDS}",
     ),
 }
 _REMOVE_MOMENTS: Final = "DELETE FROM transitions WHERE id IN (SELECT id FROM transitions ORDER BY at LIMIT ?)"

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from balancer.config import RetentionSettings, StoreSettings
+from balancer.core.history import HistoryQuery
 from balancer.core.outcome import Outcome
 from balancer.store.history import schema
 from balancer.store.history.gathering import Gathering
 from balancer.store.history.pruning import BUDGET, ROWS_AT_ONCE, LogHeld, Pruning, Trusted
+from balancer.store.history.reading import read
 from balancer.store.history.writing import Writing
 
 DAY = 1_795_000_020 // 86_400 * 86_400
@@ -115,6 +117,53 @@ def test_transitions_go_with_their_hours_and_without_any(book: Book) -> None:
     book.prune(6 * 60 + 60)
     (left,) = book.connection.execute("SELECT count(*) FROM transitions").fetchone()
     assert left == 2
+
+
+def test_of_who_is_out_the_last_transition_outlives_its_age(book: Book) -> None:
+    out, well = "'endpoint.ejected', 'ejected'", "'endpoint.readmitted', 'recovering'"
+    rows = [
+        (0, "NULL", "'daemon.started', NULL", 1),
+        (1, "1", out, 1),  # over by the next start
+        (2, "NULL", "'daemon.started', NULL", 1),
+        (2, "2", out, 1),
+        (3, "2", "'endpoint.misconfigured', 'misconfigured'", 1),  # it still is
+        (4, "3", out, 1),
+        (5, "3", well, 1),
+        (6, "4", out, 0),  # only watched
+        (7, "5", out, 1),
+        (8, "5", "'endpoint.removed', NULL", 1),
+        (9, "NULL", "'model.panic_entered', NULL", 1),
+    ]
+    for number in range(1, 6):
+        book.connection.execute("INSERT INTO endpoints VALUES (?, ?)", (number, f"acme/m@{number}"))
+    for minute, endpoint, event, enforced in rows:
+        book.connection.execute(
+            f"INSERT INTO transitions (at, endpoint, event, state, reason, enforced)"
+            f" VALUES (?, {endpoint}, {event}, '', {enforced})",
+            (DAY + minute * 60.0,),
+        )
+
+    def left() -> list[tuple[int, int | None]]:
+        told = book.connection.execute("SELECT at, endpoint FROM transitions ORDER BY id")
+        return [(int(at - DAY) // 60, endpoint) for at, endpoint in told]
+
+    def longest() -> float:
+        since = DAY + 99_000 * 60
+        past = read(book.connection, HistoryQuery(since=since, until=since + 3600, step=None, endpoint="acme/m@2"))
+        book.connection.execute("COMMIT")
+        return past.series[0].outage_longest
+
+    assert longest() == 3600.0
+    book.prune(100_000)
+    assert left() == [(2, None), (3, 2)]
+    assert longest() == 3600.0
+    assert book.connection.execute("SELECT name FROM endpoints").fetchall() == [("acme/m@2",)]
+    book.connection.execute(
+        "INSERT INTO transitions (at, endpoint, event, state, reason, enforced) VALUES (?, 2, ?, 'healthy', '', 1)",
+        (DAY + 6_000_000.0, "endpoint.readmitted"),
+    )
+    book.prune(100_000)
+    assert left() == [(2, None), (100_000, 2)]
 
 
 def test_much_that_is_too_old_goes_in_turns_of_which_none_is_long(book: Book) -> None:
