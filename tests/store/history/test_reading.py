@@ -228,6 +228,15 @@ def test_ejections_and_the_longest_outage_are_of_the_span_and_enforced(book: Boo
     assert told(8, 10) == {A: (0, 120.0), C: (0, 120.0)}
 
 
+def test_an_outage_lasts_for_as_long_as_health_chooses(book: Book) -> None:
+    book.transition(A, 1, "endpoint.ejected", "ejected")
+    book.transition(A, 3, "endpoint.watched", "ejected", enforced=False)
+    book.transition(A, 4, "endpoint.trial_started", "half_open", enforced=False)
+    book.transition(B, 1, "endpoint.ejected", "ejected", enforced=False)
+    book.transition(B, 5, "endpoint.enforced", "ejected")
+    assert [each.outage_longest for each in book.read(0, 10).series] == [120.0, 300.0]
+
+
 def test_an_endpoint_that_is_removed_is_out_no_longer(book: Book) -> None:
     book.transition(A, 1, "endpoint.ejected", "ejected")
     book.transition(A, 3, "endpoint.removed")
