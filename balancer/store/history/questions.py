@@ -83,7 +83,7 @@ ACTIVE: Final = "SELECT DISTINCT endpoint FROM hours WHERE start >= :first AND s
 COUNT: Final = f"SELECT count(*) {_WITHIN}"
 MOMENTS: Final = f"""
 SELECT at, event, endpoints.name, model, provider, reporter, state, reason, next_at, enforced
-{_WITHIN} ORDER BY at DESC, transitions.id DESC LIMIT :most
+{_WITHIN} AND transitions.id >= :first AND transitions.id <= :last ORDER BY transitions.id DESC LIMIT :most
 """
 
 # What was told first comes first, whatever the clock said: one that was ahead and is set right would otherwise put

@@ -210,6 +210,14 @@ def test_transitions_of_the_span_are_told_in_their_order_and_the_last_of_too_man
     assert [past.transitions[0].reason, past.transitions[-1].reason] == ["5", "1004"]
 
 
+def test_what_was_told_within_a_moment_is_told_in_its_order_whatever_two_clocks_say(book: Book) -> None:
+    book.transition(A, 5, "endpoint.degraded", "degraded")
+    book.transition(A, 5 - 1e-7, "endpoint.ejected", "ejected")  # some microseconds before the other
+    past = book.read(0, 10)
+    assert [each.state for each in past.transitions] == ["degraded", "ejected"]
+    assert past.series[0].outage_longest == pytest.approx(300.0)
+
+
 def test_ejections_and_the_longest_outage_are_of_the_span_and_enforced(book: Book) -> None:
     book.transition(A, 1, "endpoint.ejected", "ejected")
     book.transition(A, 4, "endpoint.trial_started", "half_open")
