@@ -38,7 +38,7 @@ GOOD_SHARE: Final = 0.8  # of a minute's outcomes; OpenRouter's
 POINTS_MAX: Final = 2000  # of one answer: a day by the minute, and a megabyte of JSON
 MOMENTS_MAX: Final = 1000  # transitions of one answer
 
-_OUT: Final = frozenset[State | None]({"ejected", "half_open", "misconfigured"})
+OUT: Final = frozenset[State | None]({"ejected", "half_open", "misconfigured"})
 
 
 class HistoryAbsent(Exception):
@@ -231,7 +231,7 @@ class Outages:
 
     def change(self, at: float, state: State | None) -> None:
         """From then on it is in that state; the last such moment before `since` tells how the span begins."""
-        if state in _OUT:
+        if state in OUT:
             if self._began is None:
                 self._began = self._before if self._before is not None and at == self._ended else at
         elif self._began is not None:

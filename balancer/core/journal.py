@@ -24,7 +24,7 @@ class Journal:
         self._number = 0
 
     def make_room(self, endpoints: int) -> None:
-        """One reload may tell two things of every endpoint that comes and one of every one that goes."""
+        """One reload may tell two things of every endpoint that comes, and one of others that go or stay."""
         remembered = max(TRANSITIONS_MAX, 4 * endpoints)
         if remembered != self._kept.maxlen:
             self._kept = deque(self._kept, maxlen=remembered)

@@ -47,6 +47,8 @@ EVENTS: Final = frozenset(
         "endpoint.throttled",
         "endpoint.drained",
         "endpoint.resumed",
+        "endpoint.enforced",
+        "endpoint.watched",
         "model.panic_entered",
         "model.panic_left",
         "probe.failed",

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from balancer.core.model import Endpoint
+from balancer.core.balancer import Balancer
+from balancer.core.model import Endpoint, HealthPolicy
 from balancer.core.rows import follow
 from balancer.core.telling import Teller
 
@@ -32,3 +33,25 @@ def test_rows_stay_change_come_and_go_by_key(
     assert gone == {b, c}
     told = [(each.event, each.endpoint) for each in teller.after(3)]
     assert told == [("endpoint.added", b), ("endpoint.added", d), ("endpoint.removed", c)]
+
+
+def test_of_who_is_out_it_is_told_when_health_begins_or_ends_to_choose_there(
+    endpoint: Callable[..., Endpoint], catalog: Callable[..., Any], fail: Callable[..., None]
+) -> None:
+    made = (endpoint("a"), endpoint("b"), endpoint("c", misconfigured="no key"))
+    chooses, watches = (catalog(*made, health=HealthPolicy(enforce=enforce)) for enforce in (True, False))
+    table = Balancer(chooses, now=0.0, seed=1)
+    fail(table, "a", now=1.0)
+    (ejected,) = [each for each in table.transitions(0) if each.event == "endpoint.ejected"]
+    for now, each in enumerate((watches, watches, chooses, chooses), start=2):
+        table.apply(each, now=float(now))
+    told = [
+        (each.now, each.event, each.endpoint, each.state, each.enforced)
+        for each in table.transitions(ejected.number)
+    ]
+    assert told == [
+        (2.0, "endpoint.watched", "author/slug@a", "ejected", False),
+        (4.0, "endpoint.enforced", "author/slug@a", "ejected", True),
+    ]
+    last = table.transitions(ejected.number)[-1]
+    assert (last.reason, last.next_at) == (ejected.reason, ejected.next_at)

@@ -1,6 +1,7 @@
 """What is too old goes, and what is too much: a little at a time, so that no write waits long.
 
-Theory of operation: minutes and hours have each their age; transitions have that of the hours. Over the size the
+Theory of operation: minutes and hours have each their age; transitions have that of the hours, but for the last of
+an endpoint that is out: without it an outage would be over as soon as its beginning is old. Over the size the
 oldest minutes go first, but for those of the last hour; then the oldest hours, with their transitions; then what is
 left of the last hour, but for its last minute. The names of endpoints go with the last that is known of them. Pages
 that became free are used again, and given back to the file system when they are many. A disk that has less room is
@@ -13,7 +14,8 @@ it longer still, and that is said.
 
 By a clock that runs years ahead everything would be too old. Whoever calls vouches for some minutes of its going
 right; where it stands far beyond the time that was believed last, it has to go right for a day, in which somebody
-or NTP sets it. The time that was believed last is kept in the file.
+or NTP sets it. The time that was believed last is kept in the file, and so is for how long a doubted clock has gone
+right: who restarts every night has a day in sum too. One that is set right, or wrong in another way, begins anew.
 
 What this module does not know: what time it is.
 """
@@ -27,7 +29,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from balancer.config import StoreSettings
-from balancer.core.history import HOUR, MINUTE
+from balancer.core.history import HOUR, MINUTE, OUT
 from balancer.store.history.schema import CHECKPOINT
 
 BUDGET: Final = 0.1  # s of one turn: batches come every few seconds
@@ -38,6 +40,7 @@ LOG_SHARE: Final = 4  # the log may have a quarter of the size
 LOG_MAX: Final = 16_000_000  # bytes; four times what SQLite's default lets it grow to
 DAY: Final = 24 * HOUR
 JUMP_MIN: Final = DAY  # s beyond the time that was believed last; so long a machine is switched off now and then
+DOUBT_STEP: Final = 600  # s of a doubted clock between two writes of how long it has gone right
 
 
 class Trusted(NamedTuple):
@@ -45,6 +48,13 @@ class Trusted(NamedTuple):
 
     wall: float
     steady: float
+
+
+class _Doubt(NamedTuple):
+    """Where a clock stood that is not believed yet, and for how long it had gone right. Units: minutes, seconds."""
+
+    minute: int
+    seconds: int
 
 
 class LogHeld(Exception):
@@ -61,6 +71,8 @@ class Pruning:
         self._clock = clock
         (self._page,) = connection.execute("PRAGMA page_size").fetchone()
         (self._believed,) = connection.execute(_BELIEVED).fetchone()  # minutes; before anything new is written
+        known = connection.execute(_DOUBTED).fetchone()
+        self._doubt = None if known is None else _Doubt(*known)
         self._limited: int | None = None  # pages of the log
         self._names_due = True
 
@@ -102,14 +114,30 @@ class Pruning:
 
     def _believes(self, trusted: Trusted, settings: StoreSettings) -> bool:
         minute = int(trusted.wall) // HOUR * (HOUR // MINUTE)
-        if self._believed is not None and trusted.steady < DAY:
-            beyond = (minute - self._believed) * MINUTE
-            if beyond > max(settings.retention.minutes, JUMP_MIN):
+        if self._believed is not None:
+            jump = max(settings.retention.minutes, JUMP_MIN)
+            if (minute - self._believed) * MINUTE > jump and self._gone_right(trusted, jump) < DAY:
                 return False
+        if self._doubt is not None:
+            self._connection.execute(_FORGET_DOUBT)
+            self._doubt = None
         if minute != self._believed:
             self._connection.execute(_BELIEVE, (minute,))
             self._believed = minute
         return True
+
+    def _gone_right(self, trusted: Trusted, jump: float) -> int:
+        """Add up for how long a doubted clock has gone right, over restarts. Units: seconds."""
+        minute, seconds = int(trusted.wall) // MINUTE, int(trusted.steady)
+        if self._doubt is not None:
+            since = (minute - self._doubt.minute) * MINUTE
+            if 0 <= since < DOUBT_STEP:
+                return self._doubt.seconds
+            if 0 <= since <= jump:  # the same clock; of this process what was not added yet
+                seconds = self._doubt.seconds + min(seconds, since)
+        self._connection.execute(_DOUBT, (minute, seconds))
+        self._doubt = _Doubt(minute, seconds)
+        return seconds
 
     def _limit_log(self, size_max: int) -> None:
         """Say when the log is copied into the database, and how much of the file is left then."""
@@ -219,11 +247,28 @@ def _log_room(size_max: int) -> int:
     return min(size_max // LOG_SHARE, LOG_MAX)
 
 
+# What an outage that goes on is told by: the last transition of who is out, and the last start, which ended all
+# outages before it. `questions` judges alike.
+_STANDS: Final = f"""(
+  t.id = (SELECT ifnull(max(id), 0) FROM transitions WHERE endpoint IS NULL AND event = 'daemon.started')
+  OR (
+    t.enforced AND t.state IS NOT NULL AND t.state IN {tuple(sorted(map(str, OUT)))}
+    AND t.id > (SELECT ifnull(max(id), 0) FROM transitions WHERE endpoint IS NULL AND event = 'daemon.started')
+    AND NOT EXISTS (
+      SELECT 1 FROM transitions AS later
+      WHERE later.endpoint = t.endpoint AND later.id > t.id
+        AND (later.state IS NOT NULL OR later.event = 'endpoint.removed')
+    )
+  )
+)"""
 _OLDEST: Final = {
     "minutes": "SELECT min(start) FROM minutes",
-    "hours": """
+    "hours": f"""
 SELECT min(start) FROM (
-  SELECT min(start) AS start FROM hours UNION ALL SELECT CAST(min(at) / 3600 AS INTEGER) * 60 FROM transitions
+  SELECT min(start) AS start FROM hours
+  UNION ALL SELECT * FROM (
+    SELECT CAST(at / 3600 AS INTEGER) * 60 FROM transitions AS t WHERE NOT {_STANDS} ORDER BY at LIMIT 1
+  )
 )
 """,
 }
@@ -232,7 +277,7 @@ _REMOVE: Final = {
     "hours": (
         "DELETE FROM hours WHERE start < :start",
         "DELETE FROM uptimes WHERE start < :start",
-        "DELETE FROM transitions WHERE at < :start * 60",
+        f"DELETE FROM transitions AS t WHERE at < :start * 60 AND NOT {_STANDS}",
     ),
 }
 _REMOVE_MOMENTS: Final = "DELETE FROM transitions WHERE id IN (SELECT id FROM transitions ORDER BY at LIMIT ?)"
@@ -253,6 +298,14 @@ _BELIEVED: Final = """
 SELECT ifnull((SELECT value FROM meta WHERE key = 'believed'), (SELECT max(start) FROM hours))
 """
 _BELIEVE: Final = "INSERT INTO meta VALUES ('believed', ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+_DOUBTED: Final = """
+SELECT place.value, length.value FROM meta AS place JOIN meta AS length ON length.key = 'doubted_for'
+WHERE place.key = 'doubted'
+"""
+_DOUBT: Final = """
+INSERT INTO meta VALUES ('doubted', ?), ('doubted_for', ?) ON CONFLICT DO UPDATE SET value = excluded.value
+"""
+_FORGET_DOUBT: Final = "DELETE FROM meta WHERE key IN ('doubted', 'doubted_for')"
 _KEEP_FROM: Final = """
 INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)
 """

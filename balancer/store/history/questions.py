@@ -83,31 +83,43 @@ ACTIVE: Final = "SELECT DISTINCT endpoint FROM hours WHERE start >= :first AND s
 COUNT: Final = f"SELECT count(*) {_WITHIN}"
 MOMENTS: Final = f"""
 SELECT at, event, endpoints.name, model, provider, reporter, state, reason, next_at, enforced
-{_WITHIN} ORDER BY at DESC, transitions.id DESC LIMIT :most
+{_WITHIN} AND transitions.id >= :first AND transitions.id <= :last ORDER BY transitions.id DESC LIMIT :most
 """
+
+# What was told first comes first, whatever the clock said: one that was ahead and is set right would otherwise put
+# an end before its beginning. By themselves `min` and `max` would walk along the ids; the index by time has both.
+WITHIN: Final = """
+SELECT
+  ifnull((SELECT min(id) FROM transitions INDEXED BY transitions_by_time WHERE at >= :since), max(id) + 1),
+  (SELECT max(id) FROM transitions INDEXED BY transitions_by_time WHERE at < :until)
+FROM transitions
+"""
+"""The first transition from `since` on, and the last before `until`."""
 
 # Where health is only watched nobody was out. Rows of a start without an endpoint end every outage, and so does the
 # removal of an endpoint its own: it has no state any more.
 CHANGES: Final = """
-SELECT endpoint, at, CASE WHEN enforced THEN state END, event, enforced FROM transitions
-WHERE at >= :since AND at < :until AND (
+SELECT endpoint, at, CASE WHEN enforced THEN state END,
+  event = 'endpoint.ejected' AND enforced AND at >= :since AND at < :until
+FROM transitions
+WHERE id >= :first AND id <= :last AND (
   (
     (state IS NOT NULL OR event = 'endpoint.removed')
     AND (NOT :some OR endpoint IN (SELECT value FROM json_each(:endpoints)))
   )
   OR (endpoint IS NULL AND event = 'daemon.started')
 )
-ORDER BY at, id
+ORDER BY id
 """
 STARTED: Final = """
-SELECT max(at) FROM transitions WHERE endpoint IS NULL AND event = 'daemon.started' AND at < :since
+SELECT max(id) FROM transitions WHERE endpoint IS NULL AND event = 'daemon.started' AND id < :first
 """
 BEFORE: Final = """
 SELECT t.endpoint, t.at, CASE WHEN t.enforced THEN t.state END
 FROM json_each(:endpoints) AS asked CROSS JOIN transitions AS t ON t.id = (
   SELECT id FROM transitions
-  WHERE endpoint = asked.value AND at >= :started AND at < :since
+  WHERE endpoint = asked.value AND id > :started AND id < :first
     AND (state IS NOT NULL OR event = 'endpoint.removed')
-  ORDER BY at DESC, id DESC LIMIT 1
+  ORDER BY id DESC LIMIT 1
 )
 """

@@ -98,8 +98,9 @@ def read(connection: sqlite3.Connection, query: HistoryQuery) -> Past:
     sums: defaultdict[int, defaultdict[int, _Sums]] = defaultdict(lambda: defaultdict(_Sums))
     for part in stretches:
         _add(connection, part, query, endpoints, (first, step), sums)
-    moments, left_out = _moments(connection, query, endpoints, first, last)
-    outages, ejections = _outages(connection, query, endpoints, first, last)
+    places = _span(connection, query, endpoints, first, last)
+    moments, left_out = _moments(connection, places)
+    outages, ejections = _outages(connection, places, until=min(last * MINUTE, query.until, query.now))
     series = [
         Series(
             endpoint=name,
@@ -208,10 +209,7 @@ def _point(start: int, sums: _Sums) -> Point:
     )
 
 
-def _moments(
-    connection: sqlite3.Connection, query: HistoryQuery, endpoints: Mapping[int, str], first: int, last: int
-) -> tuple[list[Moment], int]:
-    places = _span(query, endpoints, first, last)
+def _moments(connection: sqlite3.Connection, places: Mapping[str, Any]) -> tuple[list[Moment], int]:
     (total,) = connection.execute(questions.COUNT, places).fetchone()
     rows = connection.execute(questions.MOMENTS, places).fetchall()
     return [_moment(row) for row in reversed(rows)], total - len(rows)
@@ -226,18 +224,17 @@ def _moment(row: tuple[Any, ...]) -> Moment:
 
 
 def _outages(
-    connection: sqlite3.Connection, query: HistoryQuery, endpoints: Mapping[int, str], first: int, last: int
+    connection: sqlite3.Connection, places: Mapping[str, Any], *, until: float
 ) -> tuple[dict[int, Outages], dict[int, int]]:
     """By endpoint its outages, where there was any change, and its enforced ejections."""
-    places = _span(query, endpoints, first, last)
-    since, until = float(first * MINUTE), float(min(last * MINUTE, query.until, query.now))
-    outages: defaultdict[int, Outages] = defaultdict(lambda: Outages(since=since, until=until))
+    since = float(places["since"])
+    outages: defaultdict[int, Outages] = defaultdict(lambda: Outages(since=since, until=float(until)))
     changed: set[int] = set()  # since the last start, which ends all outages
     for number, at, state in _before(connection, places):
         outages[number].change(at, state)
         changed.add(number)
     ejections: dict[int, int] = defaultdict(int)
-    for number, at, state, event, enforced in connection.execute(questions.CHANGES, places):
+    for number, at, state, ejected in connection.execute(questions.CHANGES, places):
         if number is None:
             for each in changed:
                 outages[each].change(at, None)
@@ -245,25 +242,28 @@ def _outages(
             continue
         outages[number].change(at, state)
         changed.add(number)
-        if event == "endpoint.ejected" and enforced:
-            ejections[number] += 1
+        ejections[number] += ejected
     return outages, ejections
 
 
-def _before(connection: sqlite3.Connection, places: Mapping[str, object]) -> Iterator[tuple[int, float, Any]]:
+def _before(connection: sqlite3.Connection, places: Mapping[str, Any]) -> Iterator[tuple[int, float, Any]]:
     """How each endpoint stood when the span began, unless the daemon was started since."""
     (started,) = connection.execute(questions.STARTED, places).fetchone()
-    rows = connection.execute(questions.BEFORE, {**places, "started": -1.0 if started is None else started})
+    rows = connection.execute(questions.BEFORE, {**places, "started": 0 if started is None else started})
     return cast("Iterator[tuple[int, float, Any]]", iter(rows.fetchall()))
 
 
-def _span(query: HistoryQuery, endpoints: Mapping[int, str], first: int, last: int) -> dict[str, object]:
-    some = query.endpoint is not None or query.model is not None
-    return {
+def _span(
+    connection: sqlite3.Connection, query: HistoryQuery, endpoints: Mapping[int, str], first: int, last: int
+) -> dict[str, Any]:
+    """What is asked of transitions: when, whose, and the first and the last of them."""
+    places: dict[str, Any] = {
         "since": first * MINUTE,
         "until": last * MINUTE,
-        "some": some,
+        "some": query.endpoint is not None or query.model is not None,
         "endpoints": f"[{','.join(map(str, endpoints))}]",
         "model": query.model,
         "most": MOMENTS_MAX,
     }
+    places["first"], places["last"] = connection.execute(questions.WITHIN, places).fetchone()
+    return places

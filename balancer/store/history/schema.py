@@ -84,7 +84,7 @@ CREATE TABLE transitions (
   enforced INTEGER NOT NULL
 );
 CREATE INDEX transitions_by_time ON transitions (at);
-CREATE INDEX transitions_by_endpoint ON transitions (endpoint, at);
+CREATE INDEX transitions_of_endpoint ON transitions (endpoint);  -- in the order of their ids
 CREATE VIEW told AS
   SELECT datetime(start * 60, 'unixepoch') AS minute, endpoints.name AS endpoint, sources.name AS source,
     kinds.name AS outcome, 0.001 * pow(2, nullif(bucket, -1) / 4.0) AS latency_up_to, count, prompt_tokens,
@@ -94,12 +94,14 @@ CREATE VIEW told AS
 """
 
 
-# Of each endpoint the last hour that it has counts of, so that names can go with their past. It came after the
-# first files of this version, to which it is added.
-_SEEN: Final = """
+# What came after the first files of this version, to which it is added. `seen` has of each endpoint the last hour
+# that it has counts of, so that names can go with their past.
+_ADDED: Final = """
 CREATE TABLE IF NOT EXISTS seen (endpoint INTEGER PRIMARY KEY, hour INTEGER NOT NULL);
 INSERT OR IGNORE INTO seen
   SELECT id, hour FROM endpoints, (SELECT max(start) AS hour FROM hours) WHERE hour IS NOT NULL;
+DROP INDEX IF EXISTS transitions_by_endpoint;
+CREATE INDEX IF NOT EXISTS transitions_of_endpoint ON transitions (endpoint);
 """
 
 _TABLES: Final = frozenset({"meta", "endpoints", "sources", "kinds", "minutes", "hours", "uptimes", "transitions"})
@@ -164,7 +166,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
                 connection.execute("ROLLBACK")
             raise
     # Later versions add their steps here, each from one version to the next in a transaction of its own.
-    for statement in _statements(_SEEN):
+    for statement in _statements(_ADDED):
         connection.execute(statement)
     connection.executemany(
         "INSERT INTO kinds (name, counts) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET counts = excluded.counts"
@@ -217,7 +219,7 @@ def set_aside(path: Path, wall: float, sides: Sequence[str] = SIDES) -> str:
     """
     if sum(not each.name.endswith(SIDES[1:]) for each in path.parent.glob(f"{path.name}.bad-*")) >= BAD_MAX:
         raise Unusable(f"{BAD_MAX} files were set aside already; look at them and remove them")
-    stamp = datetime.fromtimestamp(wall, UTC).strftime("%Y%m%dT%H%M%SZ")
+    stamp = _stamp(wall)
     name, number = f"{path.name}.bad-{stamp}", 1
     while any(path.with_name(name + side).exists() for side in SIDES):
         number += 1
@@ -250,6 +252,13 @@ def identity(path: Path) -> Identity:
         else:
             found.append((status.st_dev, status.st_ino))
     return tuple(found)
+
+
+def _stamp(wall: float) -> str:
+    try:
+        return datetime.fromtimestamp(wall, UTC).strftime("%Y%m%dT%H%M%SZ")
+    except (ValueError, OverflowError, OSError):  # a clock in the year 60000 is no reason to end the thread
+        return f"{wall:.0f}"
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from balancer.config import RetentionSettings, StoreSettings
+from balancer.core.history import HistoryQuery
 from balancer.core.outcome import Outcome
 from balancer.store.history import schema
 from balancer.store.history.gathering import Gathering
 from balancer.store.history.pruning import BUDGET, ROWS_AT_ONCE, LogHeld, Pruning, Trusted
+from balancer.store.history.reading import read
 from balancer.store.history.writing import Writing
 
 DAY = 1_795_000_020 // 86_400 * 86_400
@@ -115,6 +117,53 @@ def test_transitions_go_with_their_hours_and_without_any(book: Book) -> None:
     book.prune(6 * 60 + 60)
     (left,) = book.connection.execute("SELECT count(*) FROM transitions").fetchone()
     assert left == 2
+
+
+def test_of_who_is_out_the_last_transition_outlives_its_age(book: Book) -> None:
+    out, well = "'endpoint.ejected', 'ejected'", "'endpoint.readmitted', 'recovering'"
+    rows = [
+        (0, "NULL", "'daemon.started', NULL", 1),
+        (1, "1", out, 1),  # over by the next start
+        (2, "NULL", "'daemon.started', NULL", 1),
+        (2, "2", out, 1),
+        (3, "2", "'endpoint.misconfigured', 'misconfigured'", 1),  # it still is
+        (4, "3", out, 1),
+        (5, "3", well, 1),
+        (6, "4", out, 0),  # only watched
+        (7, "5", out, 1),
+        (8, "5", "'endpoint.removed', NULL", 1),
+        (9, "NULL", "'model.panic_entered', NULL", 1),
+    ]
+    for number in range(1, 6):
+        book.connection.execute("INSERT INTO endpoints VALUES (?, ?)", (number, f"acme/m@{number}"))
+    for minute, endpoint, event, enforced in rows:
+        book.connection.execute(
+            f"INSERT INTO transitions (at, endpoint, event, state, reason, enforced)"
+            f" VALUES (?, {endpoint}, {event}, '', {enforced})",
+            (DAY + minute * 60.0,),
+        )
+
+    def left() -> list[tuple[int, int | None]]:
+        told = book.connection.execute("SELECT at, endpoint FROM transitions ORDER BY id")
+        return [(int(at - DAY) // 60, endpoint) for at, endpoint in told]
+
+    def longest() -> float:
+        since = DAY + 99_000 * 60
+        past = read(book.connection, HistoryQuery(since=since, until=since + 3600, step=None, endpoint="acme/m@2"))
+        book.connection.execute("COMMIT")
+        return past.series[0].outage_longest
+
+    assert longest() == 3600.0
+    book.prune(100_000)
+    assert left() == [(2, None), (3, 2)]
+    assert longest() == 3600.0
+    assert book.connection.execute("SELECT name FROM endpoints").fetchall() == [("acme/m@2",)]
+    book.connection.execute(
+        "INSERT INTO transitions (at, endpoint, event, state, reason, enforced) VALUES (?, 2, ?, 'healthy', '', 1)",
+        (DAY + 6_000_000.0, "endpoint.readmitted"),
+    )
+    book.prune(100_000)
+    assert left() == [(2, None), (100_000, 2)]
 
 
 def test_much_that_is_too_old_goes_in_turns_of_which_none_is_long(book: Book) -> None:
@@ -298,3 +347,48 @@ def test_a_night_without_power_makes_no_clock_doubtful(book: Book) -> None:
     again = Pruning(book.connection, book.path, clock=time.monotonic)
     again.prune(KEEP, trusted=Trusted(DAY + 23 * 3600.0, 660.0))
     assert book.starts("hours") == []
+
+
+def live(book: Book, *, day: int, hours: int) -> list[int]:
+    """Prune each hour of a process that lives for some hours of a day; the days of which minutes are left."""
+    pruning = Pruning(book.connection, book.path, clock=time.monotonic)
+    for hour in range(1, hours + 1):
+        pruning.prune(KEEP, trusted=Trusted(DAY + day * 86_400.0 + hour * 3600.0, hour * 3600.0))
+    return sorted({minute // 1440 for minute in book.starts("minutes")})
+
+
+def test_whoever_restarts_every_day_has_gone_right_for_a_day_in_sum(book: Book) -> None:
+    book.fill(0, 60)
+    assert live(book, day=0, hours=1) == [0]
+    assert live(book, day=9, hours=23) == [0]  # it was off for more than a week
+    book.fill(10 * 1440, 10 * 1440 + 60)
+    assert live(book, day=10, hours=1) == [10]
+    assert live(book, day=11, hours=1) == []  # believed again: nothing is left to be doubted
+    assert book.connection.execute("SELECT key FROM meta WHERE key LIKE 'doubt%'").fetchall() == []
+
+
+def test_a_clock_that_is_wrong_in_another_way_at_each_start_is_never_believed(book: Book) -> None:
+    book.fill(0, 60)
+    for day in (
+        400,
+        900,
+        500,
+        900,
+        900,
+    ):  # the last two begin in the same place: it stands while the machine is off
+        assert live(book, day=day, hours=20) == [0]
+
+
+def test_a_clock_that_was_set_right_in_between_begins_to_be_doubted_anew(book: Book) -> None:
+    book.fill(0, 60)
+    assert live(book, day=400, hours=20) == [0]
+    assert live(book, day=0, hours=1) == [0]
+    assert live(book, day=401, hours=20) == [0]
+
+
+def test_a_file_that_is_opened_again_and_again_makes_no_day_longer(book: Book) -> None:
+    book.fill(0, 60)
+    for minute in range(120, 23 * 60, 10):
+        pruning = Pruning(book.connection, book.path, clock=time.monotonic)
+        pruning.prune(KEEP, trusted=Trusted(DAY + 400 * 86_400.0 + minute * 60.0, minute * 60.0))
+    assert book.starts("hours") == [0]

@@ -13,7 +13,7 @@ import pytest
 
 from balancer.core.history import HistoryQuery, HistoryTooLong, Moment, Past
 from balancer.core.outcome import Outcome
-from balancer.store.history import schema
+from balancer.store.history import questions, schema
 from balancer.store.history.gathering import Batch, Gathering
 from balancer.store.history.reader import TIME_MAX
 from balancer.store.history.reading import Part, parts, read
@@ -210,15 +210,23 @@ def test_transitions_of_the_span_are_told_in_their_order_and_the_last_of_too_man
     assert [past.transitions[0].reason, past.transitions[-1].reason] == ["5", "1004"]
 
 
+def test_what_was_told_within_a_moment_is_told_in_its_order_whatever_two_clocks_say(book: Book) -> None:
+    book.transition(A, 5, "endpoint.degraded", "degraded")
+    book.transition(A, 5 - 1e-7, "endpoint.ejected", "ejected")  # some microseconds before the other
+    past = book.read(0, 10)
+    assert [each.state for each in past.transitions] == ["degraded", "ejected"]
+    assert past.series[0].outage_longest == pytest.approx(300.0)
+
+
 def test_ejections_and_the_longest_outage_are_of_the_span_and_enforced(book: Book) -> None:
     book.transition(A, 1, "endpoint.ejected", "ejected")
     book.transition(A, 4, "endpoint.trial_started", "half_open")
     book.transition(A, 5, "endpoint.readmitted", "recovering")
-    book.transition(A, 7, "endpoint.ejected", "ejected")
     book.transition(B, 1, "endpoint.ejected", "ejected", enforced=False)
     book.transition(C, 2, "endpoint.ejected", "ejected")
     book.transition(None, 6, "daemon.started")
     book.transition(C, 6, "daemon.started", "ejected")
+    book.transition(A, 7, "endpoint.ejected", "ejected")
 
     def told(first: int, last: int) -> dict[str, tuple[int, float]]:
         return {each.endpoint: (each.ejections, each.outage_longest) for each in book.read(first, last).series}
@@ -228,11 +236,40 @@ def test_ejections_and_the_longest_outage_are_of_the_span_and_enforced(book: Boo
     assert told(8, 10) == {A: (0, 120.0), C: (0, 120.0)}
 
 
+def test_an_outage_lasts_for_as_long_as_health_chooses(book: Book) -> None:
+    book.transition(A, 1, "endpoint.ejected", "ejected")
+    book.transition(A, 3, "endpoint.watched", "ejected", enforced=False)
+    book.transition(A, 4, "endpoint.trial_started", "half_open", enforced=False)
+    book.transition(B, 1, "endpoint.ejected", "ejected", enforced=False)
+    book.transition(B, 5, "endpoint.enforced", "ejected")
+    assert [each.outage_longest for each in book.read(0, 10).series] == [120.0, 300.0]
+
+
 def test_an_endpoint_that_is_removed_is_out_no_longer(book: Book) -> None:
     book.transition(A, 1, "endpoint.ejected", "ejected")
     book.transition(A, 3, "endpoint.removed")
     assert [each.outage_longest for each in book.read(0, 10).series] == [120.0]
     assert [each.outage_longest for each in book.read(5, 10, endpoint=A).series] == [0.0]
+
+
+def test_a_file_of_before_finds_an_endpoints_transitions_by_their_order(book: Book, tmp_path: Path) -> None:
+    book.connection.execute("DROP INDEX transitions_of_endpoint")
+    book.connection.execute("CREATE INDEX transitions_by_endpoint ON transitions (endpoint, at)")
+    again = schema.begin(tmp_path / "history.db", sqlite3.connect)
+    places = {"endpoints": "[1]", "started": 0, "first": 1}
+    plan = [row[3] for row in again.execute(f"EXPLAIN QUERY PLAN {questions.BEFORE}", places)]
+    again.close()
+    assert "SEARCH transitions USING INDEX transitions_of_endpoint (endpoint=? AND rowid>? AND rowid<?)" in plan
+
+
+def test_a_clock_that_is_set_back_makes_no_outage_that_goes_on(book: Book) -> None:
+    book.transition(None, 720, "daemon.started")  # two hours ahead
+    book.transition(A, 721, "endpoint.ejected", "ejected")
+    book.transition(A, 605, "endpoint.readmitted", "recovering")
+    book.transition(B, 606, "endpoint.ejected", "ejected")
+    for first, last in ((590, 610), (690, 870), (600, 870), (722, 870)):
+        told = {each.endpoint: each.outage_longest for each in book.read(first, last, model="acme/large").series}
+        assert told == {A: 0.0, B: (last - max(first, 606)) * 60.0}
 
 
 def test_an_outage_goes_on_until_now_and_not_until_the_end_of_the_minute(book: Book) -> None:

@@ -129,6 +129,13 @@ def test_what_is_set_aside_keeps_its_log_and_never_takes_anothers_name(path: Pat
     assert found == {stamp: b"a", f"{stamp}-wal": b"a", f"{stamp}.2": b"b", f"{stamp}.2-wal": b"b"}
 
 
+@pytest.mark.parametrize("wall", [3e11, 1e18, -1e18])  # of the years 11477 and beyond
+def test_a_clock_that_no_calendar_knows_keeps_nothing_from_being_set_aside(path: Path, wall: float) -> None:
+    path.write_bytes(b"a")
+    assert schema.set_aside(path, wall) == f"history.db.bad-{wall:.0f}"
+    assert [each.name for each in path.parent.iterdir()] == [f"history.db.bad-{wall:.0f}"]
+
+
 def test_a_disk_that_breaks_every_file_is_not_filled_with_them(path: Path) -> None:
     for _ in range(schema.BAD_MAX):
         path.write_bytes(b"x")
