@@ -24,6 +24,9 @@ What the table has seen itself is newer and stays: counts are joined (see `Ring.
 429 holds stands, and of everything else what is here stands and the dump's is left out. So nothing is counted twice
 by a dump that is restored twice, or into the table that made it.
 
+Before anything is decided nobody knows a state, and none is told. A dump that comes late changes what was told:
+each endpoint that stands otherwise by it is told once, with its state, as `endpoint.restored`.
+
 What does not come back: totals, which begin anew with the process as Prometheus expects of counters; what is
 forgotten soon anyway (speeds, loads, retries, cache hits, tool calls, doubt in our own network); the random state;
 transitions.
@@ -54,10 +57,11 @@ from balancer.core.kept import (
     span,
 )
 from balancer.core.kept import part as taken
-from balancer.core.model import Catalog, HealthPolicy, Source
+from balancer.core.model import Catalog, HealthPolicy, Source, State
 from balancer.core.notes import Drain, Failure
 from balancer.core.outcome import COUNTS
 from balancer.core.row import Row
+from balancer.core.telling import Teller
 from balancer.core.window import Windows
 
 
@@ -95,6 +99,16 @@ class Place(NamedTuple):
     rows: Mapping[str, Row]
     drains: Drains
     accounts: Accounts
+    teller: Teller | None
+    """Who is told what becomes of the states; `None` while nobody knows any."""
+
+    def stands(self, row: Row, before: State, now: float) -> None:
+        """Say that a row was in that state, and has taken something back since."""
+        state = row.state(now)
+        if self.teller is None:
+            row.shown = state
+        elif state != before:
+            self.teller.restored(row, now, self.catalog.health)
 
 
 def restoring(
@@ -134,7 +148,10 @@ def restoring(
         same = spans == list(at.catalog.health.windows)
         for key, each in endpoints.items():
             if key in at.rows and known(key):
-                _restore_row(at.rows[key], each, then=then, now=now, policy=at.catalog.health, windows=same)
+                row = at.rows[key]
+                before = row.state(now)
+                _restore_row(row, each, then=then, now=now, policy=at.catalog.health, windows=same)
+                at.stands(row, before, now)
         for key, cells in kept.quotas.items():
             if key in at.accounts.quotas:
                 at.accounts.quotas[key].restore(cells, then=then)
@@ -156,8 +173,9 @@ def _restore_drains(
     for key in tuple(place().rows):
         row = place().rows.get(key)
         if row is not None:
+            before = row.state(now)
             drains.assign((row,))
-            row.shown = row.state(now)
+            place().stands(row, before, now)
             yield
 
 
@@ -264,7 +282,6 @@ def _restore_row(
         row.failures.extend(
             Failure(then - each.age, each.source, each.kind, each.status, each.detail) for each in kept.failures
         )
-    row.shown = row.state(now)
     row.touch()
 
 

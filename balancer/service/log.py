@@ -47,6 +47,7 @@ EVENTS: Final = frozenset(
         "endpoint.throttled",
         "endpoint.drained",
         "endpoint.resumed",
+        "endpoint.restored",
         "model.panic_entered",
         "model.panic_left",
         "probe.failed",

@@ -218,3 +218,45 @@ def test_what_happens_while_it_comes_back_is_newer_and_breaks_nothing(
         assert table.endpoint(f"{MODEL}@alpha", now=now).windows["report"]["5m"].success == 43
     again = Balancer(table.catalog, seed=1, now=now)
     again.restore(json.loads(json.dumps(dump)), now=now, away=0.0)
+
+
+# ---- late --------------------------------------------------------------------------------------------
+
+
+def ill() -> list[dict[str, Any]]:
+    """Of a table in which alpha is ejected, and beta drained for a minute."""
+    table = Balancer(world(), seed=1)
+    for _ in range(10):
+        table.record(f"{MODEL}@alpha", Outcome(kind="timeout"), now=100.0)
+    table.drain("beta", now=100.0, until=161.0, reason="disk")
+    return [json.loads(json.dumps(part)) for part in table.parts(now=101.0)]
+
+
+def test_what_comes_late_is_told_of_each_endpoint_that_stands_otherwise_by_it() -> None:
+    parts, table = ill(), Balancer(world(), seed=1, now=LATER - 9.0)
+    before = table.transitions(0)[-1].number
+    for _ in range(2):  # the second finds all of it as it was
+        for _ in table.restoring(lambda: parts, now=LATER, away=1.0, late=True):
+            pass
+    told = table.transitions(before)
+    assert [(each.event, each.endpoint, each.state, each.enforced) for each in told] == [
+        ("endpoint.restored", f"{MODEL}@beta", "drained", True),
+        ("endpoint.restored", f"{MODEL}@alpha", "ejected", True),
+    ]
+    assert [each.reason for each in told] == [
+        "as it was saved: disk",
+        "as it was saved: 5 failures in a row (timeout)",
+    ]
+    assert (told[0].now, told[0].next_at) == (LATER, LATER + 59.0)
+    assert told[1].next_at == table.endpoint(f"{MODEL}@alpha", now=LATER).next_at
+
+
+def test_where_health_is_only_watched_a_late_drain_keeps_out_all_the_same() -> None:
+    catalog = world()
+    watched = replace(catalog, health=replace(catalog.health, enforce=False))
+    parts, table = ill(), Balancer(watched, seed=1, now=LATER - 9.0)
+    before = table.transitions(0)[-1].number
+    for _ in table.restoring(lambda: parts, now=LATER, away=1.0, late=True):
+        pass
+    told = [(each.endpoint, each.state, each.enforced) for each in table.transitions(before)]
+    assert told == [(f"{MODEL}@beta", "drained", True), (f"{MODEL}@alpha", "ejected", False)]
