@@ -21,7 +21,8 @@ And of the table: what each credential was sent in the last minute, what is left
 so), and the sessions that still live.
 
 What the table has seen itself is newer and stays: counts are joined (see `Ring.restore`), the later end of two
-429 holds stands, and of everything else what is here stands and the dump's is left out. So nothing is counted twice
+429 holds stands, the operator's last word on a target does, and of everything else what is here stands and the
+dump's is left out. So nothing is counted twice
 by a dump that is restored twice, or into the table that made it.
 
 Before anything is decided nobody knows a state, and none is told. A dump that comes late changes what was told:
@@ -41,6 +42,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from msgspec import to_builtins
+from msgspec.structs import replace
 
 from balancer.core.accounts import Accounts
 from balancer.core.affinity import Sessions, SessionsKept
@@ -150,6 +152,9 @@ def restoring(
             if key in at.rows and known(key):
                 row = at.rows[key]
                 before = row.state(now)
+                if each.health.misconfigured is not None and at.drains.resumed(row):
+                    forgiven = replace(each.health, refusals=0, refused_deep=False, misconfigured=None)
+                    each = replace(each, health=forgiven)
                 _restore_row(row, each, then=then, now=now, policy=at.catalog.health, windows=same)
                 at.stands(row, before, now)
         for key, cells in kept.quotas.items():
@@ -166,10 +171,8 @@ def _restore_drains(
     """Take the operator's words before all else: who is drained must get no request."""
     drains = place().drains
     for word in kept:
-        known = drains.kept.get(word.target)
-        if (word.left is None or word.left > now - then) and (known is None or not known.holds(now)):
-            until = None if word.left is None else then + word.left
-            drains.kept[word.target] = Drain(word.target, word.reason, then - word.age, until)
+        until = None if word.left is None else then + word.left
+        drains.restore(Drain(word.target, word.reason, then - word.age, until), now=now)
     for key in tuple(place().rows):
         row = place().rows.get(key)
         if row is not None:

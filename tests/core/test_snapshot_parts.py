@@ -260,3 +260,22 @@ def test_where_health_is_only_watched_a_late_drain_keeps_out_all_the_same() -> N
         pass
     told = [(each.endpoint, each.state, each.enforced) for each in table.transitions(before)]
     assert told == [(f"{MODEL}@beta", "drained", True), (f"{MODEL}@alpha", "ejected", False)]
+
+
+def test_the_operators_word_is_newer_than_a_late_one() -> None:
+    old, table = Balancer(world(), seed=1), Balancer(world(), seed=1, now=LATER - 9.0)
+    old.drain("beta", now=100.0)
+    for tag in ("gamma", "delta"):
+        for _ in range(3):
+            old.record(f"{MODEL}@{tag}", Outcome(kind="refused", status=401), now=100.0)
+        assert old.endpoint(f"{MODEL}@{tag}", now=100.0).state == "misconfigured"
+    parts = list(old.parts(now=101.0))
+    table.drain("beta", now=LATER - 2.0)
+    table.resume("beta", now=LATER - 1.0)
+    table.resume("gamma", now=LATER - 1.0)
+    for _ in table.restoring(lambda: parts, now=LATER, away=1.0, late=True):
+        pass
+    states = [table.endpoint(f"{MODEL}@{tag}", now=LATER).state for tag in ("beta", "gamma", "delta")]
+    assert states == ["unverified", "degraded", "misconfigured"]  # the refusals are forgiven
+    table.drain("gamma", now=LATER + 1.0)
+    assert table.endpoint(f"{MODEL}@gamma", now=LATER + 1.0).state == "drained"
