@@ -2,9 +2,9 @@
 
 Theory of operation: a dump tells ages and never moments, so any process may take them, whatever its clock says.
 A large table takes most of a second to tell, so `parts` tells it bit by bit, and decisions are made in between:
-each part is of one moment, all ages are seen from the first, and what happened since then has the age 0. A reload
-meanwhile changes no part's shape: what is told of windows are those that were there when the dump began. `joined`
-parts are the dump, in whatever order they come.
+each part is of one moment, all ages are seen from the first, and what happened since then has the age 0, but for
+the counts of windows, in which it is left out. A reload meanwhile changes no part's shape: what is told of windows
+are those that were there when the dump began. `joined` parts are the dump, in whatever order they come.
 
 `restoring` looks at the whole dump first (`kept` says what one looks like) and changes nothing unless all of it
 fits. It goes bit by bit too, for a disk may come late: first the drains, then endpoint by endpoint, then the

@@ -116,6 +116,29 @@ def test_what_happens_between_two_parts_makes_no_dump_that_is_refused(
     assert new.endpoint(f"{MODEL}@beta", now=LATER).state == "drained"
 
 
+def test_counts_of_a_dump_told_in_slices_are_as_old_as_they_were_and_none_comes_twice() -> None:
+    table, alpha = Balancer(world(), seed=1, now=1000.0), f"{MODEL}@alpha"
+    for number in range(10):
+        table.record(alpha, Outcome(kind="success"), now=1000.5 + number)
+    parts = table.parts(now=1010.0)
+    told = [next(parts)]
+    for number in range(3):  # while it is told
+        table.record(alpha, Outcome(kind="success"), now=1011.5 + number)
+    told += parts
+
+    def counts(of: Balancer, now: float) -> int:
+        return of.endpoint(alpha, now=now).windows["report"]["30s"].success
+
+    fresh = Balancer(world(), seed=1, now=1014.0)
+    for of in (fresh, table):
+        for _ in of.restoring(lambda: told, now=1014.0, away=4.0):
+            pass
+    assert (counts(fresh, 1014.0), counts(table, 1014.0)) == (10, 13)
+    for number in range(10):
+        assert counts(fresh, 1030.1 + number) == 9 - number
+        assert counts(table, 1030.1 + number) == 12 - number
+
+
 # ---- and back ----------------------------------------------------------------------------------------
 
 
