@@ -29,7 +29,8 @@ configuration's own strings, not copies. Dumped it is 95 to 140 bytes of JSON.
 A dump is told in parts, and decisions are made between them. The entries themselves cannot be walked while they
 change, and to list 100,000 of them takes 8 ms; so their keys are kept a second time, in shards that are listed one
 by one. Their order is not told: whoever restores sorts by the ages, each part by itself, and then takes the newest
-of all parts again and again; decisions are made in between there too.
+of all parts again and again; decisions are made in between there too. Of more than `DUMPED_MAX` those are told that
+were used last. Since when, is read off a sample: digests are random, so a shard is a fair one.
 
 What this module does not know: whether an endpoint is well (a home is a wish: health comes first), whether the
 provider caches at all, which failures say something of the provider (a 429 leaves the cache as it is: no failure
@@ -39,11 +40,12 @@ here), and whose session it is. A digest is no secret: who guesses a key can fin
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from heapq import merge
 from itertools import islice
+from math import inf
 from operator import itemgetter
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -52,7 +54,9 @@ from balancer.core.model import StickyPolicy
 KEY_SIZE: Final = 16  # bytes; two of 100,000 sessions share a digest with a chance of 1e-29
 FAILURES_MAX: Final = 2  # in a row: by 3 % of accidents this comes once in a thousand turns
 PART_SIZE: Final = 100  # sessions told at once: some tenths of a millisecond
-DUMPED_MAX: Final = 250_000  # 35 MB, written every minute; of more, those with the lowest digests: a fair sample
+DUMPED_MAX: Final = 250_000  # 35 MB, written every minute
+SCAN_SIZE: Final = 200  # sessions of which only the moment is looked at, in as long as `PART_SIZE` are told
+SAMPLE_SIZE: Final = 2000  # by which it is found who was used last, to within some percent; sorted in half a ms
 SECONDS_MAX: Final = 1e9  # of an age in a dump: thirty years, beyond which it is no age
 
 
@@ -115,21 +119,54 @@ class Sessions:
             return (home.endpoint,) if lives else ()
         return (home.endpoint, spare.endpoint) if lives else (spare.endpoint,)
 
-    def parts(self, now: float) -> Iterator[list[list[Any]]]:
+    def parts(self, now: float, *, most: int = DUMPED_MAX) -> Iterator[list[list[Any]]]:
         """What lives at `now`, few at a time, for `restore` of all of them; others may be written in between.
+
+        `most` are told, or some more: those that were used last.
 
         Shape: `[digest in hex, home, spare or None]`, a place being `[endpoint, age, ttl or None, confirmed,
         failures]`. Units: seconds, ages and not moments; what happened after `now` has the age 0.
         """
+        since, step = -inf, PART_SIZE
+        if len(self._sessions) > most:
+            since, step = (yield from self._since(most, now)), SCAN_SIZE
         told = 0
         for byte in sorted(self._shards):
             keys = iter(tuple(self._shards.get(byte, ())))
-            while some := tuple(islice(keys, PART_SIZE)):
-                rows = self._told(some, now)
-                yield rows
-                told += len(rows)
-                if told >= DUMPED_MAX:
-                    return
+            while some := tuple(islice(keys, step)):
+                lately = some if since == -inf else [key for key in some if self._used(key, now) >= since]
+                for at in range(0, max(1, len(lately)), PART_SIZE):  # once at least: to look took time as well
+                    rows = self._told(lately[at : at + PART_SIZE], now)
+                    yield rows
+                    told += len(rows)
+                    if told >= most:
+                        return
+
+    def _since(self, most: int, now: float) -> Generator[list[list[Any]], None, float]:
+        """The moment since which about so many sessions were used; -inf where fewer live. Yields empty parts."""
+        seen, used = 0, list[float]()
+        for byte in sorted(self._shards):
+            keys = tuple(self._shards.get(byte, ()))
+            keys = keys[:: max(1, len(keys) // SAMPLE_SIZE)]
+            for at in range(0, len(keys), SCAN_SIZE):
+                used += [self._used(key, now) for key in keys[at : at + SCAN_SIZE]]
+                yield []
+            seen += len(keys)
+            if seen >= SAMPLE_SIZE:
+                break
+        used.sort(reverse=True)
+        left = min(seen, most * seen // max(1, len(self._sessions)))
+        return used[left] if left < seen else -inf
+
+    def _used(self, key: bytes, now: float) -> float:
+        """When a session was used last; -inf where it lives no more."""
+        home = self._sessions.get(key)
+        if home is None:
+            return -inf
+        used = home.used if self._lives(home, now) else -inf
+        if home.spare is not None and home.spare.used > used and self._lives(home.spare, now):
+            return home.spare.used
+        return used
 
     def _told(self, keys: Iterable[bytes], now: float) -> list[list[Any]]:
         rows: list[list[Any]] = []

@@ -42,6 +42,7 @@ from balancer.core.retries import decision_id
 from balancer.core.routing import Plan, Router, decided
 from balancer.core.row import Row
 from balancer.core.rows import follow
+from balancer.core.snapshot import Place
 from balancer.core.telling import Teller
 from balancer.core.view import EndpointView, TableView, all_views, endpoint_views
 from balancer.core.witness import ReporterView, Suspicion
@@ -247,13 +248,13 @@ class Balancer:
         for _ in self.restoring(lambda: (state,), now=now, away=away):
             pass
 
-    def restoring(self, parts: Callable[[], Iterable[object]], *, now: float, away: float) -> Iterator[None]:
-        """The same bit by bit, of all parts given twice; anything may happen between two steps (see `snapshot`)."""
+    def restoring(
+        self, parts: Callable[[], Iterable[object]], *, now: float, away: float, late: bool = False
+    ) -> Iterator[None]:
+        """The same bit by bit, of all parts given twice (see `snapshot`); `late` tells how it changes states."""
+        told = self._teller if late else None
         yield from snapshot.restoring(
-            parts,
-            lambda: snapshot.Place(self._catalog, self._rows, self._drains, self._accounts),
-            now=now,
-            away=away,
+            parts, lambda: Place(self._catalog, self._rows, self._drains, self._accounts, told), now=now, away=away
         )
         self._detectors.apply(self._router.fates, self._rows)
 
@@ -289,10 +290,9 @@ class Balancer:
             plan = router.plan(request, asked, now=now, wall=wall, random=random, trials=not reading, places=places)
         if plan is None:
             raise self._refused(request, asked, now=now, reading=reading, explain=explain)
-        first = plan.order[0]
         bits = random.getrandbits(64)
         # The next real decision will draw these very bits: a reader must not be told its name.
-        key = decision_id(bits ^ ALL_BITS if reading else bits, first.row.mark)
+        key = decision_id(bits ^ ALL_BITS if reading else bits, plan.order[0].row.mark)
         if reading:
             budget = self._accounts.retry_budget(plan.model.id, now)
         else:

@@ -2,9 +2,9 @@
 
 Theory of operation: a dump tells ages and never moments, so any process may take them, whatever its clock says.
 A large table takes most of a second to tell, so `parts` tells it bit by bit, and decisions are made in between:
-each part is of one moment, all ages are seen from the first, and what happened since then has the age 0. A reload
-meanwhile changes no part's shape: what is told of windows are those that were there when the dump began. `joined`
-parts are the dump, in whatever order they come.
+each part is of one moment, all ages are seen from the first, and what happened since then has the age 0, but for
+the counts of windows, in which it is left out. A reload meanwhile changes no part's shape: what is told of windows
+are those that were there when the dump began. `joined` parts are the dump, in whatever order they come.
 
 `restoring` looks at the whole dump first (`kept` says what one looks like) and changes nothing unless all of it
 fits. It goes bit by bit too, for a disk may come late: first the drains, then endpoint by endpoint, then the
@@ -21,8 +21,12 @@ And of the table: what each credential was sent in the last minute, what is left
 so), and the sessions that still live.
 
 What the table has seen itself is newer and stays: counts are joined (see `Ring.restore`), the later end of two
-429 holds stands, and of everything else what is here stands and the dump's is left out. So nothing is counted twice
+429 holds stands, the operator's last word on a target does, and of everything else what is here stands and the
+dump's is left out. So nothing is counted twice
 by a dump that is restored twice, or into the table that made it.
+
+Before anything is decided nobody knows a state, and none is told. A dump that comes late changes what was told:
+each endpoint that stands otherwise by it is told once, with its state, as `endpoint.restored`.
 
 What does not come back: totals, which begin anew with the process as Prometheus expects of counters; what is
 forgotten soon anyway (speeds, loads, retries, cache hits, tool calls, doubt in our own network); the random state;
@@ -38,6 +42,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from msgspec import to_builtins
+from msgspec.structs import replace
 
 from balancer.core.accounts import Accounts
 from balancer.core.affinity import Sessions, SessionsKept
@@ -54,10 +59,11 @@ from balancer.core.kept import (
     span,
 )
 from balancer.core.kept import part as taken
-from balancer.core.model import Catalog, HealthPolicy, Source
+from balancer.core.model import Catalog, HealthPolicy, Source, State
 from balancer.core.notes import Drain, Failure
 from balancer.core.outcome import COUNTS
 from balancer.core.row import Row
+from balancer.core.telling import Teller
 from balancer.core.window import Windows
 
 
@@ -95,6 +101,16 @@ class Place(NamedTuple):
     rows: Mapping[str, Row]
     drains: Drains
     accounts: Accounts
+    teller: Teller | None
+    """Who is told what becomes of the states; `None` while nobody knows any."""
+
+    def stands(self, row: Row, before: State, now: float) -> None:
+        """Say that a row was in that state, and has taken something back since."""
+        state = row.state(now)
+        if self.teller is None:
+            row.shown = state
+        elif state != before:
+            self.teller.restored(row, now, self.catalog.health)
 
 
 def restoring(
@@ -134,7 +150,13 @@ def restoring(
         same = spans == list(at.catalog.health.windows)
         for key, each in endpoints.items():
             if key in at.rows and known(key):
-                _restore_row(at.rows[key], each, then=then, now=now, policy=at.catalog.health, windows=same)
+                row = at.rows[key]
+                before = row.state(now)
+                if each.health.misconfigured is not None and at.drains.resumed(row):
+                    forgiven = replace(each.health, refusals=0, refused_deep=False, misconfigured=None)
+                    each = replace(each, health=forgiven)
+                _restore_row(row, each, then=then, now=now, policy=at.catalog.health, windows=same)
+                at.stands(row, before, now)
         for key, cells in kept.quotas.items():
             if key in at.accounts.quotas:
                 at.accounts.quotas[key].restore(cells, then=then)
@@ -149,15 +171,14 @@ def _restore_drains(
     """Take the operator's words before all else: who is drained must get no request."""
     drains = place().drains
     for word in kept:
-        known = drains.kept.get(word.target)
-        if (word.left is None or word.left > now - then) and (known is None or not known.holds(now)):
-            until = None if word.left is None else then + word.left
-            drains.kept[word.target] = Drain(word.target, word.reason, then - word.age, until)
+        until = None if word.left is None else then + word.left
+        drains.restore(Drain(word.target, word.reason, then - word.age, until), now=now)
     for key in tuple(place().rows):
         row = place().rows.get(key)
         if row is not None:
+            before = row.state(now)
             drains.assign((row,))
-            row.shown = row.state(now)
+            place().stands(row, before, now)
             yield
 
 
@@ -264,7 +285,6 @@ def _restore_row(
         row.failures.extend(
             Failure(then - each.age, each.source, each.kind, each.status, each.detail) for each in kept.failures
         )
-    row.shown = row.state(now)
     row.touch()
 
 

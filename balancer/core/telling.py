@@ -79,6 +79,17 @@ class Teller:
             row.touch()
             self.changes(row, [lapsed], now, policy)
 
+    def restored(self, row: Row, now: float, policy: HealthPolicy) -> None:
+        """Tell how a row stands by what was saved, where that came when its state was known already."""
+        found = standing(row, now, policy)
+        reason = f"as it was saved: {found.reason}" if found.reason else "as it was saved"
+        # A drain keeps out, also where health is only watched.
+        enforced = row.enforced or "drained" in found.states
+        self.endpoint(
+            now, "endpoint.restored", row.endpoint.id, reason, row, next_at=found.next_at, enforced=enforced
+        )
+        row.shown = found.state
+
     def panic(self, model: str, panic: bool, now: float) -> None:
         """Tell that a model's panic began or ended, unless that was told already."""
         if panic is (model in self._panics):

@@ -11,7 +11,8 @@ Why counts and not an average: an average weighted by time lets a tight burst of
 (Linkerd, `success_rate.rs`), and an operator can check a count against a log.
 
 A dump tells how many buckets ago, and never when: another process has another clock. What is restored is therefore
-as old as it was plus the time away, to within one bucket.
+as old as it was plus the time away, to within one bucket. What was counted while the dump was told is left out:
+with an age of 0 it would come back older than it is, and twice where it is still counted.
 
 What this module does not know: what an outcome is, and that time could run backwards. The newest outcome is
 the ring's clock: a `now` before it reads as that moment.
@@ -179,14 +180,17 @@ class Ring:
         return (bucket + BUCKETS) * self._width - now
 
     def dump(self, now: float) -> list[list[int]]:
-        """What is inside the window, oldest bucket first and empty ones left out, for `restore`."""
+        """What is inside the window, oldest bucket first and empty ones left out, for `restore`.
+
+        Shape: buckets that began after `now` are left out: a dump told in parts has the counts of its beginning.
+        """
         head, cells = self._head, self._cells
         if head is None or cells is None:
             return []
         most = COUNT_MAX if self._code == "I" else AMOUNT_MAX
-        newest = max(floor(now / self._width), head)
+        newest = floor(now / self._width)
         found: list[list[int]] = []
-        for bucket in range(newest - BUCKETS + 1, head + 1):
+        for bucket in range(max(newest, head) - BUCKETS + 1, min(newest, head) + 1):
             place = bucket % BUCKETS * _COLUMNS
             amounts = cells[place : place + _COLUMNS]
             highest = max(amounts)

@@ -72,7 +72,7 @@ class Daemon:
         self._asked = 0  # questions that we asked ourselves
         self._pages: dict[str, tuple[str, ProbeSettings]] = {}
         budgets = Budgets(wall=clock.wall)
-        self._disk = Disk(config, self.balancer, budgets, log=self._log)
+        self._disk = Disk(config, self.balancer, budgets, changed=lambda: self._news.changed(), log=self._log)
         self._metrics = Metrics(view=lambda: self.balancer.view(now=clock.monotonic()), version=version("balancer"))
         self._scheduler = Scheduler(
             clock=clock.monotonic,

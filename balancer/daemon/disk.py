@@ -2,6 +2,7 @@
 
 Theory of operation: both live in `state_dir`, each with a thread of its own, and both are handed what to keep and
 never ask. The state is taken back before anything is decided, and saved last, when nothing changes it any more.
+Where its disk comes late, it is taken back beside decisions, and what that changes is told like all else.
 Without a `state_dir` nothing is kept, and every call here does nothing.
 
 What this module does not know: what a disk can do wrong; `store` does.
@@ -10,7 +11,7 @@ What this module does not know: what a disk can do wrong; `store` does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,11 +35,15 @@ _WELL: Final = frozenset({"healthy", "unverified", "recovering"})
 
 
 class Disk:
-    """The state and the past of one daemon."""
+    """The state and the past of one daemon; `changed` is called when a late state may have told something."""
 
-    def __init__(self, config: Config, balancer: Balancer, budgets: Budgets, *, log: Log) -> None:
+    def __init__(
+        self, config: Config, balancer: Balancer, budgets: Budgets, *, changed: Callable[[], None], log: Log
+    ) -> None:
         self._balancer = balancer
         self._budgets = budgets
+        self._changed = changed
+        self._deciding = False
         self._keeper: Keeper | None = None
         self._history: History | None = None
         if config.state_dir is None:
@@ -63,6 +68,7 @@ class Disk:
         """Take back what is kept. Raises: OSError where another daemon keeps its own there."""
         if self._keeper is not None:
             await self._keeper.open()
+        self._deciding = True
         if self._history is not None:
             self._history.start()
             found = self._balancer.view(now=clock.monotonic()).endpoints
@@ -148,6 +154,9 @@ class Disk:
                 elif section == "table":
                     yield part
 
-        yield from self._balancer.restoring(table, now=now, away=away)
+        for _ in self._balancer.restoring(table, now=now, away=away, late=self._deciding):
+            if self._deciding:
+                self._changed()  # step by step: a thousand endpoints told at once would hold the loop
+            yield
         for each in budgets:
             self._budgets.restore(each)

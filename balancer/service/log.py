@@ -49,6 +49,7 @@ EVENTS: Final = frozenset(
         "endpoint.resumed",
         "endpoint.enforced",
         "endpoint.watched",
+        "endpoint.restored",
         "model.panic_entered",
         "model.panic_left",
         "probe.failed",

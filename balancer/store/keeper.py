@@ -11,7 +11,8 @@ them; all of these let the loop run. A table so large that telling it takes long
 To take a state back has two halves likewise: the thread reads it and looks at its checksum, and the loop decodes,
 judges and takes it in slices. At the start nobody waits for them. A disk that comes late is taken back beside
 decisions, and until that is done nothing is saved over it. How long the second half takes is bounded by the size,
-so only the first can be a disk that hangs.
+so only what the thread does, reading and setting a bad file aside, can be a disk that hangs; the start waits for
+neither without a limit.
 
 What can go wrong with a disk, and what follows:
 
@@ -134,6 +135,7 @@ class Keeper:
         self._worker = Worker("state")
         self._writer = token_hex(8)  # what we wrote ourselves is not taken back
         self._opening: asyncio.Future[_Found] | None = None
+        self._aside: asyncio.Future[str | None] | None = None
         self._taking: _Taking | None = None
         self._ready = False  # what was there is taken back, so that it may be replaced
         self._unwanted: str | None = None  # why the file that is there has to be set aside first
@@ -146,7 +148,8 @@ class Keeper:
     async def open(self, *, patience: float = HANG) -> None:
         """Lock the directory and take back what it holds; after `patience` we go on without, and `run` does it.
 
-        Shape: the disk has that long to give its file; to take it back needs what it needs.
+        Shape: the disk has that long to give its file, and as long again to set aside one that cannot be taken; to
+        take it back needs what it needs.
         Raises: InUse.
         """
         try:
@@ -173,6 +176,8 @@ class Keeper:
     async def save_now(self, *, hurried: bool = False) -> bool:
         """Save once, and tell whether that was done. `hurried` is for the end, when nobody waits for decisions."""
         try:
+            if self._aside is not None:
+                await self._clear_the_way(None)
             if self._opening is None:
                 await self._worker.idle()  # of a save that was cancelled
             if self._ready and not await self._do(self._directory.leads_here):
@@ -213,7 +218,7 @@ class Keeper:
             await self._take_back(self._taking, hurried)
             self._taking = None
         self._ready = True
-        await self._clear_the_way()
+        await self._clear_the_way(patience)
 
     async def _found(self, patience: float | None) -> _Found:
         if self._opening is None:
@@ -266,21 +271,26 @@ class Keeper:
         else:
             self._log.warning("store.restored", **facts, clock=passed.odd)
 
-    async def _clear_the_way(self) -> None:
+    async def _clear_the_way(self, patience: float | None) -> None:
         """Set aside what cannot be taken. Raises: OSError, and it is tried again before the next save."""
         if self._unwanted is None:
             return
-        reason = self._unwanted[:REASON_MAX]
-        wall = self._wall()
-        name = await self._do(lambda: self._directory.set_aside(wall=wall))
-        self._unwanted = None
+        if self._aside is None:
+            wall = self._wall()
+            self._aside = self._worker.start(lambda: self._directory.set_aside(wall=wall))
+        try:
+            name = await self._waited(self._aside, patience)
+        finally:
+            if self._aside.done():  # else it goes on, and is waited for again
+                self._aside = None
+        reason, self._unwanted = self._unwanted[:REASON_MAX], None
         if name is not None:
             self._log.warning("store.set_aside", store="state", file=self._name, reason=reason, kept_as=name)
 
     # ---- saving --------------------------------------------------------------------------------------
 
     async def _save(self, hurried: bool) -> None:
-        await self._clear_the_way()
+        await self._clear_the_way(None)
         moment, wall = self._clock(), self._wall()
         content = await self._content(moment, hurried)
         boot, writer = self._boot, self._writer

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.core.affinity import PART_SIZE, Sessions, session_key
+from balancer.core.affinity import DUMPED_MAX, PART_SIZE, Sessions, session_key
 from balancer.core.model import StickyPolicy
 
 KEY = session_key("chat-1", "openai/gpt-4.1")
@@ -528,3 +528,26 @@ def test_an_impossible_time_away_is_refused(sessions: Sessions, away: float) -> 
     with pytest.raises(ValueError, match="away"):
         sessions.restore([GOOD], now=1.0, away=away)
     assert len(sessions) == 0
+
+
+def test_of_more_sessions_than_are_dumped_those_that_were_used_last_are() -> None:
+    crowd = Sessions(replace(POLICY, ttl=5000.0, max_sessions=10_000))
+    keys = [session_key(str(number), "m") for number in range(10_000)]
+    for number, key in enumerate(keys):
+        crowd.stick(key, A, now=float(number), ttl=None)
+    for key in keys[:100]:  # the oldest come back, elsewhere
+        crowd.stick(key, B, now=10_000.0, ttl=None)
+    told = [len(part) for part in crowd.parts(10_000.0, most=1000)]
+    assert max(told) <= PART_SIZE
+    last = {key.hex() for key in (*keys[:100], *keys[9100:])}
+    found = {row[0] for part in crowd.parts(10_000.0, most=1000) for row in part}
+    assert 900 <= len(found) <= 1000 + PART_SIZE
+    assert len(found & last) >= 850
+    everybody = {row[0] for part in crowd.parts(10_000.0, most=10_000) for row in part}
+    assert everybody == {key.hex() for key in (*keys[:100], *keys[5001:])}  # the others have lapsed
+    some = {row[0] for part in crowd.parts(10_000.0, most=9_000) for row in part}
+    assert some == everybody
+
+
+def test_the_most_sessions_that_are_dumped_are_a_quarter_of_a_million() -> None:
+    assert DUMPED_MAX == 250_000  # as README says

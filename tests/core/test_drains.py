@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from balancer.core.drains import Drains, meant
+from balancer.core.drains import TARGETS_MAX, Drains, meant
 from balancer.core.model import Endpoint, HealthPolicy, Model
 from balancer.core.names import Names
 from balancer.core.notes import Drain
@@ -84,3 +84,23 @@ def test_a_new_drain_takes_the_place_of_the_old_and_those_that_ended_are_forgott
     drains.begin(Drain("beta", "second", 1.0, None), now=1.0)
     drains.begin(Drain("beta", "third", 6.0, None), now=6.0)
     assert {target: each.reason for target, each in drains.kept.items()} == {"beta": "third"}
+
+
+def test_of_a_target_of_which_the_operator_spoke_no_saved_drain_comes_back(rows: list[Row]) -> None:
+    drains, saved = Drains(), [Drain(target, "saved", -9.0, None) for target in ("alpha", "beta", "gamma")]
+    drains.end("alpha", now=1.0)
+    drains.begin(Drain("beta", "here", 1.0, 2.0), now=1.0)
+    for each in saved:
+        drains.restore(each, now=3.0)
+    assert [each.target for each in drains.holding(3.0)] == ["gamma"]
+    drains.restore(Drain("delta", "over", -9.0, 3.0), now=3.0)
+    assert [each.target for each in drains.holding(1.5)] == ["beta", "gamma"]
+
+
+def test_the_words_that_are_remembered_are_bounded() -> None:
+    drains = Drains()
+    for number in range(TARGETS_MAX + 1):
+        drains.end(str(number), now=1.0)
+    for number in range(2):
+        drains.restore(Drain(str(number), "saved", -9.0, None), now=3.0)
+    assert [each.target for each in drains.holding(3.0)] == ["0"]

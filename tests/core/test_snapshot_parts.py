@@ -116,6 +116,29 @@ def test_what_happens_between_two_parts_makes_no_dump_that_is_refused(
     assert new.endpoint(f"{MODEL}@beta", now=LATER).state == "drained"
 
 
+def test_counts_of_a_dump_told_in_slices_are_as_old_as_they_were_and_none_comes_twice() -> None:
+    table, alpha = Balancer(world(), seed=1, now=1000.0), f"{MODEL}@alpha"
+    for number in range(10):
+        table.record(alpha, Outcome(kind="success"), now=1000.5 + number)
+    parts = table.parts(now=1010.0)
+    told = [next(parts)]
+    for number in range(3):  # while it is told
+        table.record(alpha, Outcome(kind="success"), now=1011.5 + number)
+    told += parts
+
+    def counts(of: Balancer, now: float) -> int:
+        return of.endpoint(alpha, now=now).windows["report"]["30s"].success
+
+    fresh = Balancer(world(), seed=1, now=1014.0)
+    for of in (fresh, table):
+        for _ in of.restoring(lambda: told, now=1014.0, away=4.0):
+            pass
+    assert (counts(fresh, 1014.0), counts(table, 1014.0)) == (10, 13)
+    for number in range(10):
+        assert counts(fresh, 1030.1 + number) == 9 - number
+        assert counts(table, 1030.1 + number) == 12 - number
+
+
 # ---- and back ----------------------------------------------------------------------------------------
 
 
@@ -218,3 +241,64 @@ def test_what_happens_while_it_comes_back_is_newer_and_breaks_nothing(
         assert table.endpoint(f"{MODEL}@alpha", now=now).windows["report"]["5m"].success == 43
     again = Balancer(table.catalog, seed=1, now=now)
     again.restore(json.loads(json.dumps(dump)), now=now, away=0.0)
+
+
+# ---- late --------------------------------------------------------------------------------------------
+
+
+def ill() -> list[dict[str, Any]]:
+    """Of a table in which alpha is ejected, and beta drained for a minute."""
+    table = Balancer(world(), seed=1)
+    for _ in range(10):
+        table.record(f"{MODEL}@alpha", Outcome(kind="timeout"), now=100.0)
+    table.drain("beta", now=100.0, until=161.0, reason="disk")
+    return [json.loads(json.dumps(part)) for part in table.parts(now=101.0)]
+
+
+def test_what_comes_late_is_told_of_each_endpoint_that_stands_otherwise_by_it() -> None:
+    parts, table = ill(), Balancer(world(), seed=1, now=LATER - 9.0)
+    before = table.transitions(0)[-1].number
+    for _ in range(2):  # the second finds all of it as it was
+        for _ in table.restoring(lambda: parts, now=LATER, away=1.0, late=True):
+            pass
+    told = table.transitions(before)
+    assert [(each.event, each.endpoint, each.state, each.enforced) for each in told] == [
+        ("endpoint.restored", f"{MODEL}@beta", "drained", True),
+        ("endpoint.restored", f"{MODEL}@alpha", "ejected", True),
+    ]
+    assert [each.reason for each in told] == [
+        "as it was saved: disk",
+        "as it was saved: 5 failures in a row (timeout)",
+    ]
+    assert (told[0].now, told[0].next_at) == (LATER, LATER + 59.0)
+    assert told[1].next_at == table.endpoint(f"{MODEL}@alpha", now=LATER).next_at
+
+
+def test_where_health_is_only_watched_a_late_drain_keeps_out_all_the_same() -> None:
+    catalog = world()
+    watched = replace(catalog, health=replace(catalog.health, enforce=False))
+    parts, table = ill(), Balancer(watched, seed=1, now=LATER - 9.0)
+    before = table.transitions(0)[-1].number
+    for _ in table.restoring(lambda: parts, now=LATER, away=1.0, late=True):
+        pass
+    told = [(each.endpoint, each.state, each.enforced) for each in table.transitions(before)]
+    assert told == [(f"{MODEL}@beta", "drained", True), (f"{MODEL}@alpha", "ejected", False)]
+
+
+def test_the_operators_word_is_newer_than_a_late_one() -> None:
+    old, table = Balancer(world(), seed=1), Balancer(world(), seed=1, now=LATER - 9.0)
+    old.drain("beta", now=100.0)
+    for tag in ("gamma", "delta"):
+        for _ in range(3):
+            old.record(f"{MODEL}@{tag}", Outcome(kind="refused", status=401), now=100.0)
+        assert old.endpoint(f"{MODEL}@{tag}", now=100.0).state == "misconfigured"
+    parts = list(old.parts(now=101.0))
+    table.drain("beta", now=LATER - 2.0)
+    table.resume("beta", now=LATER - 1.0)
+    table.resume("gamma", now=LATER - 1.0)
+    for _ in table.restoring(lambda: parts, now=LATER, away=1.0, late=True):
+        pass
+    states = [table.endpoint(f"{MODEL}@{tag}", now=LATER).state for tag in ("beta", "gamma", "delta")]
+    assert states == ["unverified", "degraded", "misconfigured"]  # the refusals are forgiven
+    table.drain("gamma", now=LATER + 1.0)
+    assert table.endpoint(f"{MODEL}@gamma", now=LATER + 1.0).state == "drained"

@@ -128,6 +128,41 @@ async def test_a_second_daemon_on_the_same_directory_is_refused_in_one_line(daem
     assert (await endpoint(http, running))["state"] == "unverified"
 
 
+async def test_a_state_that_comes_late_is_told_in_the_log_the_events_and_the_history(daemon, http, tmp_path):
+    (tmp_path / "mount").mkdir()
+    environ = {"STATE_DIRECTORY": str(tmp_path / "mount" / "kept")}
+    running = await daemon(TEXT, environ=environ)
+    await drain(http, running, reason="disk")
+    failures = {"reports": [{"endpoint": "acme/large@two", "error": "timeout"}] * 12}
+    async with http.post(f"{running.url}/v1/reports", json=failures) as answer:
+        assert (await answer.json())["recorded"] == 12
+    assert await running.stop() == 0
+    (tmp_path / "mount").rename(tmp_path / "away")
+    running = await daemon(TEXT, environ=environ)
+    assert (await endpoint(http, running))["state"] == "unverified"
+    (tmp_path / "away").rename(tmp_path / "mount")
+    lines = await running.told("endpoint.restored", count=2)
+    assert {(line["endpoint"], line["state"]) for line in lines} == {
+        (ENDPOINT, "drained"), ("acme/large@two", "ejected"),
+    }  # fmt: skip
+    events = ""
+    async with http.get(f"{running.url}/v1/events", headers={"Last-Event-ID": "another-0"}) as stream:
+        assert stream.status == 200
+        async with asyncio.timeout(DEADLINE):
+            while events.count("event: endpoint.restored\n") < 2:
+                events += (await stream.content.readline()).decode()
+    asked = {"endpoint": "acme/large@two", "since": "1h"}
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            async with http.get(f"{running.url}/v1/history", params=asked) as answer:
+                past = await answer.json()
+            told = [] if answer.status != 200 else [each["event"] for each in past["transitions"]]
+            if "endpoint.restored" in told:
+                break
+            await asyncio.sleep(0.05)
+    assert [each["outage_longest"] > 0 for each in past["series"]] == [True]
+
+
 @pytest.fixture
 def command():
     """Run `balancer run` until it ends by itself."""

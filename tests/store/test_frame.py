@@ -55,6 +55,14 @@ def test_the_parts_come_back_by_section_and_in_order() -> None:
     assert (header.saved, header.moment, header.boot, header.writer) == (1000.5, 50.25, "boot-1", "us")
 
 
+def test_a_header_of_more_than_is_ever_written_is_refused() -> None:
+    second = b'{"saved":1.0,"moment":1.0,"boot":null,"writer":"us","length":%d}\n'
+    with pytest.raises(StateFileError, match="says 134217728 bytes where 0 are"):
+        judged(sealed(second % 134_217_728))
+    with pytest.raises(StateFileError, match="Expected `int` <= 134217728"):
+        judged(sealed(second % 134_217_729))
+
+
 def test_a_state_without_any_part_is_one() -> None:
     assert judged(file())[1] == {}
 

@@ -270,9 +270,7 @@ async def test_a_full_disk_is_said_once_and_counted_and_forgotten_when_there_is_
     await kept.keeper.close(patience=WAIT)
 
 
-async def test_a_read_only_disk_gives_its_state_and_takes_one_when_it_can(
-    tmpfs: Callable[[int], Disk],
-) -> None:
+async def test_a_read_only_disk_gives_its_state_and_takes_one_when_it_can(tmpfs: Callable[[int], Disk]) -> None:
     disk = tmpfs(1024 * 1024)
     await saved(disk.path, "old")
     disk.remount("ro")
@@ -288,9 +286,7 @@ async def test_a_read_only_disk_gives_its_state_and_takes_one_when_it_can(
     await kept.keeper.close(patience=WAIT)
 
 
-async def test_a_bad_file_on_a_read_only_disk_is_set_aside_when_it_can_be(
-    tmpfs: Callable[[int], Disk],
-) -> None:
+async def test_a_bad_file_on_a_read_only_disk_is_set_aside_when_it_can_be(tmpfs: Callable[[int], Disk]) -> None:
     disk = tmpfs(1024 * 1024)
     (disk.path / NAME).write_bytes(b"garbage")
     disk.remount("ro")
@@ -467,6 +463,10 @@ class Hanging(Directory):
         self._hang("write")
         super().write(pieces)
 
+    def set_aside(self, *, wall: float) -> str | None:
+        self._hang("set_aside")
+        return super().set_aside(wall=wall)
+
 
 @pytest.fixture
 def hanging(tmp_path: Path) -> Iterator[Callable[[str], Hanging]]:
@@ -512,35 +512,40 @@ async def test_what_hung_when_we_stopped_is_waited_for_and_then_the_newest_is_sa
     assert kept.word == "two"
 
 
-async def test_a_disk_that_hangs_at_the_start_is_read_when_it_answers(
-    tmp_path: Path, hanging: Callable[[str], Hanging]
+@pytest.mark.parametrize(("at", "done", "word"), [("read", "restored", "old"), ("set_aside", "set_aside", "new")])
+async def test_a_disk_that_hangs_at_the_start_is_waited_for_later(
+    tmp_path: Path, hanging: Callable[[str], Hanging], at: str, done: str, word: str
 ) -> None:
     await saved(tmp_path / "state", "old")
-    disk = hanging("read")
+    file, disk = tmp_path / "state" / NAME, hanging(at)
+    file.write_bytes(found := file.read_bytes() if at == "read" else b"garbage")
     kept = Kept(disk, Table("new"), interval=0.02)
-    await kept.keeper.open(patience=0.1)
+    async with asyncio.timeout(WAIT):
+        await kept.keeper.open(patience=0.1)
     assert (kept.events, kept.lines[0]["reason"]) == (["store.failed"], "no answer for 0.1 s")
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(kept.keeper.run(), name="keeper")
         await asyncio.sleep(0.1)
-        assert kept.word == "old"
+        assert file.read_bytes() == found
         disk.answer.set()
         await until(lambda: "store.recovered" in kept.events)
         task.cancel()
-    assert (disk.asked, kept.table.word, kept.word) == (1, "old", "old")
+    assert kept.events == ["store.failed", f"store.{done}", "store.recovered"]
+    assert (disk.asked, kept.table.word, kept.word) == (1, word, word)
     await kept.keeper.close(patience=WAIT)
 
 
-async def test_what_was_never_read_is_not_overwritten_at_the_end(
-    tmp_path: Path, hanging: Callable[[str], Hanging]
+@pytest.mark.parametrize("at", ["read", "set_aside"])
+async def test_what_was_never_dealt_with_is_not_overwritten_at_the_end(
+    tmp_path: Path, hanging: Callable[[str], Hanging], at: str
 ) -> None:
-    await saved(tmp_path / "state", "old")
-    disk = hanging("read")
-    kept = Kept(disk, Table("new"), interval=0.02)
-    await kept.keeper.open(patience=0.05)
-    assert not await kept.keeper.close(patience=0.2)
-    disk.answer.set()
-    assert kept.word == "old"
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / NAME).write_bytes(b"garbage")
+    kept = Kept(hanging(at), Table("new"), interval=0.02)
+    async with asyncio.timeout(WAIT):
+        await kept.keeper.open(patience=0.05)
+        assert not await kept.keeper.close(patience=0.2)
+    assert (tmp_path / "state" / NAME).read_bytes() == b"garbage"
 
 
 def test_a_healthy_disk_is_never_told_to_hang() -> None:
