@@ -234,9 +234,10 @@ def service(furnished: Service) -> Iterator[Service]:
         machine.systemctl("daemon-reload")
     machine.systemctl("reset-failed", check=False)
     furnished.configure(CONFIG)
+    machine.systemctl("stop", UNIT, "balancer.socket")
+    machine.run("find", "-L", "/var/lib/balancer", "-type", "f", "-delete")  # nobody's drain is another test's
     cursor = furnished.cursor()
-    machine.systemctl("start", "balancer.socket")
-    machine.systemctl("restart", UNIT)
+    machine.systemctl("start", "balancer.socket", UNIT)
     yield furnished
     texts = [str(entry.get("MESSAGE", "")) for entry in furnished.said("--after-cursor", cursor)]
     assert [text for text in texts if "Traceback" in text or "crashed" in text] == []

@@ -363,7 +363,8 @@ def test_a_daemon_that_is_killed_is_back_by_itself(service):
     pid = service.pid()
     service.machine.systemctl("kill", "--kill-whom=main", "--signal=KILL", UNIT)
     # Who asks while nobody is there waits in the socket.
-    assert service.ask("/v1/best-provider?model=acme/large")[0] == 200
+    status, answer = service.ask("/v1/best-provider?model=acme/large")
+    assert status == 200, answer
     assert service.pid() not in (0, pid)
     assert service.shown("NRestarts") == "1"
     assert service.shown("ActiveState") == "active"
