@@ -23,7 +23,7 @@ from balancer.config import ConfigError, Listen, TlsSettings
 from balancer.http import PreparedTls, Server, prepare_tls
 from balancer.http.acceptor import BATCH, PAUSE, Acceptor
 from balancer.http.complaints import LINES_MAX, Complaints
-from balancer.http.limits import LIMITS, Limits
+from balancer.http.limits import LIMITS, SPARE_SHARE, Limits
 from balancer.http.server import LAST_CALL
 from balancer.http.sockets import BACKLOG, Listening
 
@@ -358,12 +358,18 @@ def test_kept_encrypted_connections_have_a_last_call_too(run: Run, pki: Pki, mak
 # ---- room -------------------------------------------------------------------------------------------------
 
 
+FILES_MIN = int(LIMITS.spare / SPARE_SHARE)  # of a process that may open fewer, fewer are spared
+
+
 @contextmanager
 def files_left(count: int) -> Iterator[None]:
     """Let this process open no more files than so many besides those that it has."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
     holes: list[int] = []
+    if used < FILES_MIN:
+        used = FILES_MIN
+        holes.append(os.dup2(0, used))
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1 + count, most[1]))
         with suppress(OSError):
