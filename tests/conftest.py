@@ -22,6 +22,10 @@ POLL = 0.02  # s between two looks at a condition
 
 ROOT = Path(__file__).parent.parent
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that began us in the background said so, and our children would ignore Ctrl-C for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @dataclass
 class Program:

@@ -103,7 +103,8 @@ def written(ports: Sequence[int], *, kind: str, interval: int) -> str:
 
 
 def read(file: Path, targets: int) -> Config:
-    return load_config(file, environ={f"KEY_{each}": key(each) for each in range(0, targets, MODELS)})
+    keys = {f"KEY_{each}": key(each) for each in range(0, targets, MODELS)}
+    return load_config(file, environ={**keys, "STATE_DIRECTORY": str(file.parent / "state")})
 
 
 def listing() -> bytes:

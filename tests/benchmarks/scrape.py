@@ -122,7 +122,8 @@ def daemon(models: int, folder: Path, core: int | None) -> Iterator[int]:
     file.write_text(written(models, port))
     with (folder / "log").open("wb") as log:
         argv = [sys.executable, "-m", "balancer", "run", "-c", str(file)]
-        process = subprocess.Popen(argv, stdout=log, stderr=log, preexec_fn=lambda: pin(core))
+        environ = {**os.environ, "STATE_DIRECTORY": str(folder / f"state-{models}")}
+        process = subprocess.Popen(argv, stdout=log, stderr=log, env=environ, preexec_fn=lambda: pin(core))
     try:
         end = time.monotonic() + DEADLINE
         while True:

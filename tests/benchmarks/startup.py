@@ -42,6 +42,7 @@ def resident(pid: int) -> float:
 def start(file: Path, port: int) -> tuple[float, float, float, int]:
     """Seconds to ready, MB, seconds to the end, exit status."""
     clean = {key: value for key, value in os.environ.items() if not key.endswith(("_API_KEY", "_TOKEN"))}
+    clean["STATE_DIRECTORY"] = str(file.parent / "state")
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "balancer", "run", "-c", str(file)], env=clean, stderr=subprocess.DEVNULL

@@ -241,7 +241,7 @@ async def test_prices_follow_the_time_of_the_day_after_a_step_of_the_clock_too()
         "prompt: 2, completion: 2", f"prompt: 2, completion: 2, {cheap_now}"
     )
     text = text.replace("interval: 1s", "kind: none, interval: 1s")
-    daemon = Daemon(parse_config(f"listen: 127.0.0.1:0\n{text}", source="test"))
+    daemon = Daemon(parse_config(f"listen: 127.0.0.1:0\nstate_dir: none\n{text}", source="test"))
     cheapest = Request(model="acme/large", provider={"sort": "price"})
 
     async def chosen(provider="gone"):
@@ -256,7 +256,9 @@ async def test_prices_follow_the_time_of_the_day_after_a_step_of_the_clock_too()
 
 async def test_a_crash_is_told_and_ends_the_daemon():
     out = io.StringIO()
-    config = parse_config("listen: 127.0.0.1:0\n" + LOCAL.format(url="http://127.0.0.1:9"), source="test")
+    config = parse_config(
+        "listen: 127.0.0.1:0\nstate_dir: none\n" + LOCAL.format(url="http://127.0.0.1:9"), source="test"
+    )
     daemon = Daemon(config, log=configure(level="info", style="json", stream=out))
     with pytest.raises(ExceptionGroup):
         async with daemon.running():
@@ -535,7 +537,7 @@ async def test_a_probe_that_our_own_network_failed_is_told_in_the_log(free_port)
     text = UNRELATED.replace("http://127.0.0.1:{ports", "http://provider.test:{ports")
     text = text.format(probe="interval: 1s, timeout: 1s", ports=(9, 10, 11))
     environ = {"HTTP_PROXY": f"http://127.0.0.1:{free_port()}"}  # nobody is there
-    config = parse_config(f"listen: 127.0.0.1:0\n{text}", source="test", environ=environ)
+    config = parse_config(f"listen: 127.0.0.1:0\nstate_dir: none\n{text}", source="test", environ=environ)
     daemon = Daemon(config, log=configure(level="info", style="json", stream=out))
     async with daemon.running():
         await until(lambda: asyncio.sleep(0, '"probe.failed"' in out.getvalue()))
@@ -548,7 +550,7 @@ async def test_a_probe_that_our_own_network_failed_is_told_in_the_log(free_port)
 async def test_an_event_loop_that_stood_still_is_noticed_and_told():
     out = io.StringIO()
     text = UNRELATED.format(probe="kind: none", ports=(9, 10, 11))
-    config = parse_config(f"listen: 127.0.0.1:0\n{text}", source="test")
+    config = parse_config(f"listen: 127.0.0.1:0\nstate_dir: none\n{text}", source="test")
     daemon = Daemon(config, log=configure(level="info", style="json", stream=out))
     async with daemon.running():
         await asyncio.sleep(0)

@@ -25,6 +25,7 @@ OTHER = ROOT / "tests" / "probing" / "named.pem"
 
 MAIN = """\
 listen: 127.0.0.1:0
+state_dir: none
 auth: {tokens: [{name: ops, scopes: [admin], token: {file: keys/ops}}]}
 providers:
   one: {base_url: "URL/one", credential: {file: keys/one}}
