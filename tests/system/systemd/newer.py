@@ -23,7 +23,7 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory(prefix="balancer-root-") as folder:
         root = Path(folder, "root")
-        made = ["mmdebstrap", "--quiet", "--variant=essential", "--include=systemd,python3-venv"]
+        made = ["mmdebstrap", "--quiet", "--variant=essential", "--include=systemd,dbus,curl,python3-venv"]
         subprocess.run([*made, suite, str(root)], check=True)
         environ = {**os.environ, "BALANCER_TEST_ROOT": str(root), "CI": "true"}
         argv = [sys.executable, "-m", "pytest", str(HERE)]
