@@ -232,7 +232,7 @@ class Balancer:
         for row in those:
             if row.health.forgive() or held:
                 changed.append(row.endpoint.id)
-                self._teller.endpoint(now, "endpoint.resumed", row.endpoint.id, "resumed by the operator", row)
+                self._teller.resumed(row, now)
         return changed
 
     def dump(self, *, now: float) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from balancer.core.history import OUT
 from balancer.core.journal import Journal
 from balancer.core.model import HealthPolicy, Transition
 from balancer.core.phases import Change
@@ -79,12 +80,16 @@ class Teller:
             row.touch()
             self.changes(row, [lapsed], now, policy)
 
+    def resumed(self, row: Row, now: float) -> None:
+        """Tell the operator's word, with what the row is after it: by health it may be out, or seem so."""
+        enforced = row.state(now) not in OUT or _chooses(row, now)
+        self.endpoint(now, "endpoint.resumed", row.endpoint.id, "resumed by the operator", row, enforced=enforced)
+
     def restored(self, row: Row, now: float, policy: HealthPolicy) -> None:
         """Tell how a row stands by what was saved, where that came when its state was known already."""
         found = standing(row, now, policy)
         reason = f"as it was saved: {found.reason}" if found.reason else "as it was saved"
-        # A drain keeps out, also where health is only watched.
-        enforced = row.enforced or "drained" in found.states
+        enforced = _chooses(row, now)
         self.endpoint(
             now, "endpoint.restored", row.endpoint.id, reason, row, next_at=found.next_at, enforced=enforced
         )
@@ -114,3 +119,8 @@ class Teller:
     def forget_models(self, configured: Iterable[str]) -> None:
         """Take no panic of a model for granted that is no longer configured."""
         self._panics.intersection_update(configured)
+
+
+def _chooses(row: Row, now: float) -> bool:
+    """Whether the row's state does: a drain or a missing key keeps out, also where health is only watched."""
+    return row.enforced or row.endpoint.misconfigured is not None or row.drained(now) is not None

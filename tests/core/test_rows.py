@@ -6,6 +6,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+import pytest
+
 from balancer.core.balancer import Balancer
 from balancer.core.model import Endpoint, HealthPolicy
 from balancer.core.rows import follow
@@ -55,3 +57,40 @@ def test_of_who_is_out_it_is_told_when_health_begins_or_ends_to_choose_there(
     ]
     last = table.transitions(ejected.number)[-1]
     assert (last.reason, last.next_at) == (ejected.reason, ejected.next_at)
+
+
+@pytest.mark.parametrize(
+    ("enforce", "down", "expected"),
+    [
+        (True, True, ("ejected", True)),
+        (False, True, ("ejected", False)),
+        (False, False, ("unverified", True)),
+    ],
+    ids=["out by health", "seems out by health", "well"],
+)
+def test_a_resume_begins_no_outage_where_health_is_only_watched(
+    endpoint: Callable[..., Endpoint],
+    catalog: Callable[..., Any],
+    fail: Callable[..., None],
+    enforce: bool,
+    down: bool,
+    expected: tuple[str, bool],
+) -> None:
+    table = Balancer(catalog(endpoint("a"), endpoint("b"), health=HealthPolicy(enforce=enforce)), now=0.0, seed=1)
+    if down:
+        fail(table, "a", now=1.0)
+    table.drain("author/slug@a", now=2.0)
+    table.resume("author/slug@a", now=3.0)
+    last = table.transitions(0)[-1]
+    assert (last.event, last.state, last.enforced) == ("endpoint.resumed", *expected)
+
+
+def test_without_a_key_it_stays_out_where_health_is_only_watched(
+    endpoint: Callable[..., Endpoint], catalog: Callable[..., Any]
+) -> None:
+    made = catalog(endpoint("a", misconfigured="no key"), health=HealthPolicy(enforce=False))
+    table = Balancer(made, now=0.0, seed=1)
+    table.drain("author/slug@a", now=2.0)
+    table.resume("author/slug@a", now=3.0)
+    last = table.transitions(0)[-1]
+    assert (last.event, last.state, last.enforced) == ("endpoint.resumed", "misconfigured", True)
