@@ -159,6 +159,7 @@ class Daemon:
         """
         self._log.info("daemon.started", endpoints=len(self.config.endpoints), models=len(self.config.models))
         start = await asyncio.to_thread(first, self.config, self._passed)
+        self._news.changed()  # of whom there is nothing to be known, before the past is told
         try:
             await self._disk.open()  # before anybody is answered: who is drained must get no request
             listen = self.config.listen
@@ -173,7 +174,6 @@ class Daemon:
                     tasks.create_task(self._supervision.run(), name="supervision"),
                     tasks.create_task(self._disk.run(), name="disk"),
                 ]
-                self._news.changed()
                 self._log.info("daemon.ready", addresses=self.addresses)
                 self._supervision.ready()
                 try:

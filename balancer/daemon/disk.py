@@ -20,6 +20,7 @@ from balancer.core.balancer import Balancer
 from balancer.core.history import HistoryQuery, Past
 from balancer.core.model import Source, Transition
 from balancer.core.outcome import Outcome
+from balancer.core.view import EndpointView
 from balancer.http import no_history
 from balancer.metrics import Metrics
 from balancer.probing import Budgets, BudgetsKept, budgets_kept
@@ -74,7 +75,7 @@ class Disk:
             found = self._balancer.view(now=clock.monotonic()).endpoints
             # What keeps an endpoint out chooses, also where health is only watched.
             out = [
-                (each.id, each.state, each.enforced or not each.eligible)
+                (each.id, each.state, each.enforced or not each.eligible, _story(each))
                 for each in found
                 if each.state not in _WELL
             ]
@@ -108,8 +109,12 @@ class Disk:
             self._history.outcome(endpoint, outcome, source=source, wall=ended, cost=cost)
 
     def transition(self, transition: Transition) -> None:
-        """Keep one transition; an operator's word is saved at once."""
-        if self._history is not None:
+        """Keep one transition; an operator's word is saved at once.
+
+        What was told before `open` is no news of the past: that every endpoint is new to this process, and has no
+        evidence yet. How each one is then, `open` tells.
+        """
+        if self._history is not None and self._deciding:
             self._history.transition(transition, now=clock.monotonic(), wall=clock.wall())
         if self._keeper is not None and transition.event in ("endpoint.drained", "endpoint.resumed"):
             self._keeper.save_soon()
@@ -160,3 +165,10 @@ class Disk:
             yield
         for each in budgets:
             self._budgets.restore(each)
+
+
+def _story(view: EndpointView) -> str:
+    """Why an endpoint is out as the daemon starts: by its configuration, or by what was saved."""
+    if view.endpoint.misconfigured is not None and "drained" not in view.states:
+        return view.reason
+    return f"as it was saved: {view.reason}" if view.reason else "as it was saved"

@@ -116,6 +116,28 @@ async def test_who_is_only_watched_is_not_out_after_a_restart(daemon, http, tmp_
     assert {each["enforced"] for each in past["transitions"] if each["state"] == "ejected"} == {False}
 
 
+async def test_an_outage_that_goes_on_over_a_restart_is_one_outage(daemon, http, tmp_path):
+    environ = {"STATE_DIRECTORY": str(tmp_path / "kept")}
+    running = await daemon(TEXT, environ=environ)
+    failures = {"reports": [{"endpoint": ENDPOINT, "error": "timeout"}] * 12}
+    async with http.post(f"{running.url}/v1/reports", json=failures) as answer:
+        assert (await answer.json())["recorded"] == 12
+    assert await running.stop() == 0
+    running = await daemon(TEXT, environ=environ)
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            async with http.get(f"{running.url}/v1/history", params={"endpoint": ENDPOINT}) as answer:
+                past = await answer.json()
+            told = {} if answer.status != 200 else {each["event"]: each for each in past["transitions"]}
+            if "daemon.started" in told:
+                break
+            await asyncio.sleep(0.05)
+    assert list(told) == ["endpoint.degraded", "endpoint.ejected", "daemon.started"]
+    ejected, started = told["endpoint.ejected"], told["daemon.started"]
+    assert (started["state"], started["reason"]) == ("ejected", f"as it was saved: {ejected['reason']}")
+    assert [each["outage_longest"] > started["at"] - ejected["at"] for each in past["series"]] == [True]
+
+
 async def test_a_second_daemon_on_the_same_directory_is_refused_in_one_line(daemon, http, tmp_path, command):
     environ = {"STATE_DIRECTORY": str(tmp_path / "kept")}
     running = await daemon(TEXT, environ=environ)

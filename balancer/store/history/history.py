@@ -122,13 +122,13 @@ class History:
             )
         )
 
-    def started(self, states: Iterable[tuple[str, State, bool]], *, wall: float) -> None:
+    def started(self, states: Iterable[tuple[str, State, bool, str]], *, wall: float) -> None:
         """Keep that the daemon begins: outages under way are over, but for endpoints that are in these states.
 
-        Shape: endpoint, its state, and whether that is enforced.
+        Shape: endpoint, its state, whether that is enforced, and why it is in it.
         """
-        marks: list[tuple[str | None, State | None, bool]] = [(None, None, True), *states]
-        for endpoint, state, enforced in marks:
+        marks: list[tuple[str | None, State | None, bool, str]] = [(None, None, True, ""), *states]
+        for endpoint, state, enforced, reason in marks:
             self._gathering.transition(
                 Moment(
                     at=wall,
@@ -138,7 +138,7 @@ class History:
                     provider=None,
                     reporter=None,
                     state=state,
-                    reason="" if state is None else "as it was saved",
+                    reason=reason,
                     next_at=None,
                     enforced=enforced,
                 )

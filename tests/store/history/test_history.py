@@ -92,7 +92,9 @@ async def test_a_start_ends_outages_but_those_that_were_saved(kept: Any) -> None
             reason="",
         )  # fmt: skip
         kept.history.transition(moment, now=600.0, wall=kept.wall)
-    kept.history.started([(b, "ejected", True), (watched, "ejected", False)], wall=kept.wall - 300.0)
+    kept.history.started(
+        [(b, "ejected", True, "saved"), (watched, "ejected", False, "saved")], wall=kept.wall - 300.0
+    )
     await kept.flush()
     past = await kept.past(model="acme/large", span=3600)
     told = {each.endpoint: each.outage_longest for each in past.series}

@@ -162,32 +162,57 @@ def test_a_configuration_that_is_refused_at_the_start_is_told_and_not_tried_agai
     assert "balancer.yaml:1: providers: " in said
 
 
-def test_a_start_that_is_refused_again_and_again_is_given_up_and_begun_by_the_readmes_words(service, project):
-    assert service.shown("TriggerLimitBurst", "balancer.socket") == "30"  # "thirty times"
-    service.machine.systemctl("stop", UNIT)
-    service.machine.write(SOCKET_DROP_IN, "[Socket]\nTriggerLimitBurst=3\n")
-    service.machine.systemctl("daemon-reload")
+@contextmanager
+def asking(service):
+    """Somebody who asks all the time, until the end."""
+    service.machine.run("systemd-run", "--collect", "--unit=asking", *service.client("load", "600", "20"))
+    try:
+        yield
+    finally:
+        service.machine.systemctl("stop", "asking")
+
+
+def both(service, name):
+    """A property of the two units."""
+    return service.shown(name), service.shown(name, "balancer.socket")
+
+
+@pytest.mark.parametrize("where", ["README.md", "deploy/prometheus/README.md"])
+def test_what_was_refused_again_and_again_and_given_up_is_begun_by_our_own_words(service, project, where):
+    text = " ".join((project / where).read_text().split())
+    word = re.search(r"`(systemctl reset-failed [^`]+)` and (?:a (start)|`systemctl (restart) balancer`)", text)
+    assert word is not None
     good = service.machine.path("/etc/balancer/balancer.yaml").read_text()
+    service.machine.systemctl("stop", UNIT)
+    service.override("[Unit]\nStartLimitBurst=3\n")
     service.configure("providers: 7\n")
     cursor = service.cursor()
+    with asking(service):
+        failed = ("failed", "failed")
+        service.machine.until(lambda: both(service, "ActiveState") == failed, "both are given up", within=30.0)
+        assert both(service, "Result") == ("exit-code", "service-start-limit-hit")
+        said = [str(entry["MESSAGE"]) for entry in service.said("--after-cursor", cursor)]
+        assert sum("balancer.yaml:1: providers: " in each for each in said) == 3
+        service.configure(good)
+        service.machine.run("bash", "-ec", f"{word[1]}; systemctl {word[2] or word[3]} balancer")
+        for _ in range(2):
+            assert service.ask("/-/ready")[0] == 200
+            # Without its socket it would serve all the same, and the next restart would refuse.
+            assert both(service, "ActiveState") == ("active", "active")
+            service.machine.systemctl("restart", UNIT)
 
-    def given_up():
-        service.machine.run(*service.client("ask", "GET", "/-/ready"), check=False)  # nobody answers it
-        return service.shown("ActiveState", "balancer.socket") == "failed"
 
-    service.machine.until(given_up, "the address is given up", within=30.0)
-    assert service.shown("Result", "balancer.socket") == "trigger-limit-hit"
-    service.machine.run("journalctl", "--sync")
-    said = [str(entry["MESSAGE"]) for entry in service.said("--after-cursor", cursor)]
-    assert sum("balancer.yaml:1: providers: " in each for each in said) == 3
-    service.machine.path(SOCKET_DROP_IN).unlink()
-    service.machine.systemctl("daemon-reload")
-    service.configure(good)
-    text = " ".join((project / "README.md").read_text().split())
-    command = re.search(r"After that it takes `(systemctl reset-failed [^`]+)` and a start", text)
-    assert command is not None
-    service.machine.run("bash", "-ec", f"{command[1]} && systemctl start balancer.socket {UNIT}")
-    assert service.ask("/-/ready")[0] == 200
+def test_what_dies_is_begun_again_without_an_end_also_where_somebody_waits(service):
+    limits = [service.shown(name) for name in ("StartLimitBurst", "StartLimitIntervalUSec", "RestartUSec")]
+    assert limits == ["20", "30s", "2s"]  # 15 starts at the most
+    service.override("[Unit]\nStartLimitBurst=4\nStartLimitIntervalSec=6s\n")  # 3
+    with asking(service):
+        for _ in range(5):
+            pid = service.pid()
+            service.machine.systemctl("kill", "--signal=KILL", UNIT)
+            service.machine.until(lambda pid=pid: service.pid() not in (0, pid), "it is back", within=30.0)
+            service.machine.until(lambda: service.shown("ActiveState") == "active", "it is ready", within=30.0)
+        assert both(service, "ActiveState") == ("active", "active")
 
 
 # ---- reload ------------------------------------------------------------------------------------------
