@@ -47,7 +47,7 @@ def _story(row: Row, state: State, now: float, policy: HealthPolicy) -> tuple[st
             return drain.reason, None if drain.until is None else "drain ends", drain.until
         case "misconfigured":
             if row.endpoint.misconfigured is not None:
-                return row.endpoint.misconfigured, "waits for a change of configuration", None
+                return row.endpoint.misconfigured, "waits for a reload or restart that mends it", None
             assert health.misconfigured is not None
             return health.misconfigured, "waits for a good probe or `balancer resume`", None
         case "ejected":

@@ -124,7 +124,7 @@ def test_a_credential_that_is_missing_waits_for_the_configuration(endpoint: Call
     row = Row(endpoint("a", misconfigured="A_KEY is not set"), POLICY, random=Random(1), now=0.0)
     bring(row, "misconfigured")  # it is refused as well
     found = standing(row, 4.0, POLICY)
-    assert (found.reason, found.next) == ("A_KEY is not set", "waits for a change of configuration")
+    assert (found.reason, found.next) == ("A_KEY is not set", "waits for a reload or restart that mends it")
 
 
 def test_a_trial_that_is_due_waits_for_a_request_or_for_a_good_probe(row: Row) -> None:

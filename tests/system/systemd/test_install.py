@@ -44,6 +44,8 @@ def test_it_is_installed_looked_at_upgraded_and_removed_without_a_trace(typed, b
             readme.type(line)
     assert machine.shown("balancer.service", "ActiveState") == "active"
 
+    for unit in ("balancer.service", "balancer.socket"):  # as `systemctl edit` does
+        machine.write(f"/etc/systemd/system/{unit}.d/override.conf", "[Unit]\nDescription=mine\n")
     for line in remove:
         readme.type(line)
     assert machine.systemctl("is-active", "balancer.socket", "balancer.service", check=False).returncode != 0
