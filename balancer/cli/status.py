@@ -123,7 +123,7 @@ def why(endpoint: dict[str, Any]) -> str:
 
 
 def _redraw(text: str) -> None:
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not sys.stdout.isatty():
         print(text + "\n", flush=True)
         return
     size = get_terminal_size()
