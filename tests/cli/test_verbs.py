@@ -421,22 +421,6 @@ async def test_drain_and_resume(command, daemon, config):
         assert ran.err.startswith("balancer: ")
 
 
-async def test_reload_takes_a_good_file_and_refuses_a_bad_one_whole(command, daemon, config, tmp_path):
-    running = await daemon(config)
-    path = next(tmp_path.glob("balancer-*.yaml"))
-    good = path.read_text()
-    path.write_text(good.replace("[large]", "[large, big]"))
-    ran = await command("reload", "--url", running.url)
-    assert (ran.status, ran.out) == (0, "reloaded; generation 2\nchanged  models.acme/large: aliases\n")
-    assert (await command("best", "big", "--url", running.url)).status == 0
-    path.write_text(good.replace("model: large", "modle: large", 1).replace("prompt: 1", "prompt: -1"))
-    ran = await command("reload", "--url", running.url)
-    assert ran.status == 1
-    assert "did you mean model?" in ran.out
-    assert len(ran.out.splitlines()) >= 3
-    assert (await command("best", "big", "--url", running.url)).status == 0
-
-
 async def test_a_token_is_asked_for_and_taken_from_the_environment(command, daemon, config):
     secured = f"auth: {{tokens: [{{name: ops, scopes: [admin], token: {{env: OPS_SECRET}}}}]}}\n{config}"
     running = await daemon(secured, environ={"OPS_SECRET": "s3cret-of-operators"})

@@ -222,13 +222,18 @@ async def test_a_rotated_key_is_used_after_a_reload_of_the_same_yaml_and_only_it
 async def test_a_key_that_goes_and_comes_back_takes_its_endpoint_out_and_in_again(files: Files) -> None:
     async with running(files.read) as us:
         (files.folder / "keys" / "one").unlink()
-        assert (await us.ask("/-/reload", {}))[0] == 200
+        status, told = await us.ask("/-/reload", {})
+        assert status == 200
+        assert told["changes"]["misconfigured"] == [
+            "endpoints.acme/a@one: credential file keys/one: No such file or directory"
+        ]
         _, endpoint = await us.ask("/v1/endpoint?id=acme/a@one")
         assert endpoint["state"] == "misconfigured"
         assert endpoint["reason"] == "credential file keys/one: No such file or directory"
         assert (await us.ask("/v1/probe", {"endpoint": "acme/a@one"}))[0] == 409
         files.put("keys/one", "one-second\n")
-        assert (await us.ask("/-/reload", {}))[0] == 200
+        _, told = await us.ask("/-/reload", {})
+        assert told["changes"] == {"changed": ["endpoints.acme/a@one: credential"]}
         assert await us.probe("acme/a@one") == "success"
 
 
