@@ -30,6 +30,7 @@ VERBS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status is the answer."""
+    _fill_standard_streams()
     words = sys.argv[1:] if arguments is None else list(arguments)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show × still gets the table
@@ -55,8 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verb_module = import_module(f"balancer.cli.{asked.verb}")
     try:
         status: int = verb_module.run(asked)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # here, where what goes wrong can still be told
+        sys.stdout.flush()  # here, where what goes wrong can still be told
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -70,3 +70,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("balancer: the output has no room", file=sys.stderr)
         return 1
     return status
+
+
+def _fill_standard_streams() -> None:
+    """Put /dev/null where standard input, output or error is closed (`2>&-`).
+
+    The next file would get that number, and be read and written as if it were the stream; uvloop refuses to close
+    one of these three at all. Python has `None` for such a stream.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8", errors="backslashreplace"))

@@ -19,7 +19,7 @@ import ssl
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -128,6 +128,8 @@ def ask(
     except ssl.SSLError as error:
         raise Unreachable(f"no daemon answers at {url} ({_mistrust(error)})") from None
     except (OSError, HTTPException, ValueError) as error:
+        if type(connection) is HTTPConnection and isinstance(error, _NO_HTTP):
+            raise Unreachable(f"something is at {url}, but gives no answer in HTTP; {_TLS_HINT}") from None
         detail = getattr(error, "strerror", None)
         hint = _CERTIFICATE_HINT if isinstance(connection, HTTPSConnection) and _is_cut(error) else ""
         raise Unreachable(f"no daemon answers at {url} ({detail or error}{hint})") from None
@@ -197,6 +199,10 @@ def _trust() -> ssl.SSLContext:
         raise Unreachable(f"{name} cannot be used: {detail}") from None
     return context
 
+
+# A listener with TLS that finds HTTP closes, or sends an alert first.
+_NO_HTTP: Final = (BadStatusLine, ConnectionResetError, BrokenPipeError)
+_TLS_HINT: Final = "where it speaks TLS, try https://"
 
 # A server that gets no certificate, and wants one, closes: the loop's TLS does not say why.
 _CERTIFICATE_HINT: Final = "; it may want a certificate, which BALANCER_CLIENT_CERT names"

@@ -1,7 +1,8 @@
 """`balancer status [MODEL] [--watch | --since 24h]`: every endpoint's state with its reason and its next moment.
 
-Where health is only watched the table says so, above it and beside each reason: those states choose nothing. Above
-all stands who is in doubt, for what it says changes no state. With `--since` the past is told instead: see `past`.
+Where health is only watched the table says so, above it and beside each reason: those states choose nothing. A
+model's panic stands above its table too, and above all who is in doubt, for what it says changes no state. With
+`--since` the past is told instead: see `past`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Collection
 from itertools import groupby
 from shutil import get_terminal_size
 from typing import Any, Final
@@ -60,11 +62,14 @@ def _text(asked: argparse.Namespace, url: str) -> str:
     answer = client.ask(url, "/v1/endpoints", needs="endpoints", query={"model": asked.model})
     if asked.json:
         return json.dumps(answer)
+    models = client.ask(url, "/v1/models", needs="models")["models"]
     try:
         doubts = doubted(client.ask(url, "/-/ready", needs="ready"))
     except client.Refused:  # it is stopping
         doubts = []
-    return "\n\n".join([*doubts, page(answer["endpoints"])])
+    return "\n\n".join(
+        [*doubts, page(answer["endpoints"], panics={str(each["id"]) for each in models if each["panic"]})]
+    )
 
 
 def doubted(ready: dict[str, Any]) -> list[str]:
@@ -78,19 +83,20 @@ def doubted(ready: dict[str, Any]) -> list[str]:
     return ["\n".join(lines)] if lines else []
 
 
-def page(endpoints: list[dict[str, Any]]) -> str:
-    """Lay out one table a model."""
+def page(endpoints: list[dict[str, Any]], *, panics: Collection[str]) -> str:
+    """Lay out one table a model; `panics` are the models in panic."""
     parts = []
     for model, group in groupby(endpoints, key=lambda each: str(each["model"])):
         members = list(group)
         eligible = sum(each["eligible"] for each in members)
         watched = "" if all(each["enforced"] for each in members) else "; health is only watched"
+        panic = "; panic: health leaves none, so the ejected are tried" if model in panics else ""
         windows = list(members[0]["error_ratio"]["report"])
         window = windows[min(1, len(windows) - 1)]
         rows = [_row(each, window) for each in members]
         header = ["ENDPOINT", "STATE", f"ERRORS {window}", "TTFT p50", "PICKS", "WHY"]
         parts.append(
-            f"{model}   {eligible} of {len(members)} eligible{watched}\n"
+            f"{model}   {eligible} of {len(members)} eligible{watched}{panic}\n"
             + table.render(header, rows, right=(2, 3, 4))
         )
     return "\n\n".join(parts) if parts else "no endpoints"
@@ -123,7 +129,7 @@ def why(endpoint: dict[str, Any]) -> str:
 
 
 def _redraw(text: str) -> None:
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not sys.stdout.isatty():
         print(text + "\n", flush=True)
         return
     size = get_terminal_size()

@@ -39,7 +39,7 @@ def render(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
 
 def state(word: str) -> str:
     """A state, in colour on a terminal."""
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not sys.stdout.isatty():
         return word
     return f"\x1b[{COLOURS.get(word, '0')}m{word}\x1b[0m"
 

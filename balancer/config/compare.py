@@ -50,7 +50,7 @@ _OPAQUE: Final = frozenset({Proxies})  # of the environment, not of the file: to
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Something that stayed and is another now: its name, and which of its keys differ; none where it has none."""
+    """Something that is another now: its name, and which of its keys differ (none where it has none), or why."""
 
     name: str
     keys: tuple[str, ...] = ()
@@ -64,12 +64,14 @@ class Difference:
     """What one configuration has and another has not, and what differs in both; false where nothing does.
 
     Names are `routing.strategy`, `auth.tokens.NAME`, `providers.KEY`, `models.ID`, `endpoints.MODEL@TAG` and
-    `lookouts.ID`, in this order.
+    `lookouts.ID`, in this order. `misconfigured` are the endpoints that cannot be called now, though they could
+    before or were not there, each with the reason: they are among the others, too.
     """
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     changed: tuple[Change, ...] = ()
+    misconfigured: tuple[Change, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changed)
@@ -79,19 +81,15 @@ class Difference:
         return "; ".join(parts) if parts else "nothing changed"
 
     def facts(self) -> dict[str, list[str]]:
-        """Give `added`, `removed` and `changed` in words: the first 20 of each, and how many more there are.
+        """Give each sort of the fields in words: the first 20 of each, and how many more there are.
 
-        Shape: many endpoints in which the same differs are one of them, by their number.
+        Shape: many endpoints of which the same is said are one of them, by their number.
         """
-        alike = Counter(each.keys for each in self.changed if each.name.startswith(_ENDPOINTS))
-        told: dict[str, None] = {}
-        for each in self.changed:
-            count = alike[each.keys] if each.name.startswith(_ENDPOINTS) else 1
-            told[str(replace(each, name=f"{count} endpoints") if count > ALIKE_MAX else each)] = None
         return {
             "added": _bounded(self.added, NAMES_MAX),
             "removed": _bounded(self.removed, NAMES_MAX),
-            "changed": _bounded(tuple(told), NAMES_MAX),
+            "changed": _bounded(_together(self.changed), NAMES_MAX),
+            "misconfigured": _bounded(_together(self.misconfigured), NAMES_MAX),
         }
 
 
@@ -123,7 +121,12 @@ def difference(old: Config, new: Config) -> Difference:
             keys = tuple(dict.fromkeys(_differing(before[name], after[name]))) if name in before else ()
             if keys:
                 changed.append(Change(name=f"{section}.{name}", keys=keys))
-    return Difference(added=tuple(added), removed=tuple(removed), changed=tuple(changed))
+    return Difference(
+        added=tuple(added),
+        removed=tuple(removed),
+        changed=tuple(changed),
+        misconfigured=tuple(_misconfigured(old.endpoints, new.endpoints)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,22 @@ def _differing(old: object, new: object, key: str = "") -> Iterator[str]:
             word = "" if kind is _Called and each.name == "endpoint" else _WORDS.get(each.name, each.name)
             inside = f"{key}.{word}" if key and word else key + word
             yield from _differing(getattr(old, each.name), getattr(new, each.name), inside)
+
+
+def _misconfigured(old: Mapping[str, Endpoint], new: Mapping[str, Endpoint]) -> Iterator[Change]:
+    for key, endpoint in new.items():
+        before = old.get(key)
+        if endpoint.misconfigured is not None and (before is None or before.misconfigured is None):
+            yield Change(name=f"{_ENDPOINTS}{key}", keys=(endpoint.misconfigured,))
+
+
+def _together(changes: Sequence[Change]) -> tuple[str, ...]:
+    alike = Counter(each.keys for each in changes if each.name.startswith(_ENDPOINTS))
+    told: dict[str, None] = {}
+    for each in changes:
+        count = alike[each.keys] if each.name.startswith(_ENDPOINTS) else 1
+        told[str(replace(each, name=f"{count} endpoints") if count > ALIKE_MAX else each)] = None
+    return tuple(told)
 
 
 def _bounded(names: Sequence[str], most: int) -> list[str]:

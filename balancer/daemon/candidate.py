@@ -5,6 +5,8 @@ own `listen` when it is read; but what is bound stays bound until the next start
 passed are in no file, so both are judged here once more. The files of our own TLS are read, so that a certificate
 and a key that do not fit refuse a reload and not the next handshake.
 
+Their paths are most often the same as before, and so it is here that new content of them is told as a change.
+
 What this module does not know: who is to follow it, and how.
 """
 
@@ -14,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from balancer.config import Config, ConfigError, ConfigProblem, Difference, difference
+from balancer.config import Change, Config, ConfigError, ConfigProblem, Difference, difference
 from balancer.config.units import is_wide
 from balancer.http import PreparedTls, prepare_tls, refuse_wide
 from balancer.service.sockets import Passed
@@ -38,8 +40,10 @@ def first(config: Config, passed: Sequence[Passed]) -> Candidate:
     return Candidate(config=config, tls=None if config.tls is None else prepare_tls(config.tls))
 
 
-def following(read: Callable[[], Config], old: Config, passed: Sequence[Passed]) -> Candidate:
-    """Read and judge the configuration of a reload. Raises: ConfigError."""
+def following(
+    read: Callable[[], Config], old: Config, passed: Sequence[Passed], *, serving: PreparedTls | None = None
+) -> Candidate:
+    """Read and judge the configuration of a reload; `serving` is the TLS in force. Raises: ConfigError."""
     found = read()
     refuse_wide(passed, found)
     if not passed:
@@ -56,7 +60,19 @@ def following(read: Callable[[], Config], old: Config, passed: Sequence[Passed])
     # What waits for the next start is looked at all the same: that start would be refused.
     prepared = None if found.tls is None else prepare_tls(found.tls)
     tls = None if "tls" in waiting else prepared
-    return Candidate(config=config, tls=tls, waiting=tuple(waiting), changes=difference(old, found))
+    changes = difference(old, found)
+    rotated = _rotated(serving, tls)
+    if rotated:
+        changes = replace(changes, changed=(Change(name="tls", keys=rotated), *changes.changed))
+    return Candidate(config=config, tls=tls, waiting=tuple(waiting), changes=changes)
+
+
+def _rotated(old: PreparedTls | None, new: PreparedTls | None) -> tuple[str, ...]:
+    """What is another in files of TLS that were there before."""
+    if old is None or new is None:
+        return ()
+    pairs = {"certificate": (old.certificate, new.certificate), "client_ca": (old.client_ca, new.client_ca)}
+    return tuple(key for key, (before, after) in pairs.items() if None not in (before, after) and before != after)
 
 
 def _as_it_was(found: Config, old: Config) -> dict[str, Any]:

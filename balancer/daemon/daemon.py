@@ -69,6 +69,7 @@ class Daemon:
         self._log = silent() if log is None else log
         self._passed = passed
         self._stopping = False
+        self._tls: PreparedTls | None = None
         self._asked = 0  # questions that we asked ourselves
         self._pages: dict[str, tuple[str, ProbeSettings]] = {}
         budgets = Budgets(wall=clock.wall)
@@ -144,6 +145,7 @@ class Daemon:
             reload,
             passed=passed,
             current=lambda: self.config,
+            serving=lambda: self._tls,
             follow=self._take,
             supervision=self._supervision,
             metrics=self._metrics,
@@ -246,6 +248,7 @@ class Daemon:
         self._metrics.reporters(names)
         self._disk.follow(self.config)
         if tls is not None:
+            self._tls = tls
             self._server.use_tls(tls)
             self._metrics.own_certificate(tls.expires)
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 from balancer.config import Config, ConfigError, ConfigProblem
 from balancer.daemon.candidate import Candidate, following
 from balancer.daemon.supervision import Supervision
-from balancer.http import Reloaded, Unreloadable
+from balancer.http import PreparedTls, Reloaded, Unreloadable
 from balancer.metrics import Metrics
 from balancer.service import clock
 from balancer.service.log import Log
@@ -33,7 +33,8 @@ PATIENCE: Final = 20.0  # s; a thousand files are read in two, and `balancer rel
 class Reloading:
     """Reloads. `read` gives the new configuration, `current` the one in force; `follow` puts another into force.
 
-    `follow` returns the number of the configuration that is in force then. Units: `patience` in seconds.
+    `serving` is the TLS in force. `follow` returns the number of the configuration that is in force then.
+    Units: `patience` in seconds.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Reloading:
         *,
         passed: Sequence[Passed],
         current: Callable[[], Config],
+        serving: Callable[[], PreparedTls | None],
         follow: Callable[[Candidate], int],
         supervision: Supervision,
         metrics: Metrics,
@@ -51,6 +53,7 @@ class Reloading:
         self._read = read
         self._passed = passed
         self._current = current
+        self._serving = serving
         self._follow = follow
         self._supervision = supervision
         self._metrics = metrics
@@ -93,12 +96,12 @@ class Reloading:
             self._log.audit("operator.acted", verb="reload", token=None, peer="SIGHUP", **facts)
 
     async def _found(self, read: Callable[[], Config]) -> Candidate:
-        old, passed = self._current(), self._passed
+        old, passed, serving = self._current(), self._passed, self._serving()
         try:
             if self._reader.busy:
                 raise _unread("an earlier reload still waits for its files", "look at their file system")
             async with asyncio.timeout(self._patience):
-                return await self._reader.start(lambda: following(read, old, passed))
+                return await self._reader.start(lambda: following(read, old, passed, serving=serving))
         except ConfigError as error:
             self._reject(error)
             raise

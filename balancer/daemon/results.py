@@ -16,6 +16,7 @@ from msgspec import structs
 
 from balancer.config import Config
 from balancer.core.balancer import Balancer
+from balancer.core.model import Endpoint
 from balancer.core.outcome import COUNTS
 from balancer.daemon.disk import Disk
 from balancer.daemon.pulse import Pulse
@@ -71,7 +72,7 @@ class Results:
         self._disk.outcome(result.endpoint, outcome, source="probe", ended=ended, cost=result.cost)
         self._metrics.probed(endpoint.provider, result.phases, result.cost)
         self._metrics.certificate(endpoint.id, result.certificate_expires)
-        self._tell(result)
+        self._tell(result, endpoint)
         self._changed()
 
     def looked_out(self, result: ProbeResult) -> None:
@@ -90,7 +91,8 @@ class Results:
             lasting = lookout.settings.interval * READINGS
             self._balancer.announce(place.provider, level, detail=detail, now=now, lasting=lasting)
         self._metrics.looked_out(result.endpoint, good=kind == "success")
-        facts = {"lookout": result.endpoint, "outcome": kind, "status": result.outcome.status}
+        whose = {"provider": place.provider} if lookout.settings.kind == "status_page" else {}
+        facts = {"lookout": result.endpoint, **whose, "outcome": kind, "status": result.outcome.status}
         if result.bug is not None:
             self._log.error("probe.crashed", **facts, traceback=result.bug)
         elif kind != "success":
@@ -98,9 +100,15 @@ class Results:
             tell("lookout.failed", **facts, detail=result.outcome.detail)
         self._changed()
 
-    def _tell(self, result: ProbeResult) -> None:
+    def _tell(self, result: ProbeResult, endpoint: Endpoint) -> None:
         outcome = result.outcome
-        facts = {"endpoint": result.endpoint, "outcome": outcome.kind, "status": outcome.status}
+        facts = {
+            "endpoint": result.endpoint,
+            "model": endpoint.model,
+            "provider": endpoint.provider,  # so that a provider's lines are found by its name
+            "outcome": outcome.kind,
+            "status": outcome.status,
+        }
         if result.bug is not None:
             self._log.error("probe.crashed", **facts, traceback=result.bug)
         elif outcome.kind == "probe_invalid":

@@ -27,6 +27,7 @@ from typing import Final
 
 from balancer.http.complaints import Complaints
 from balancer.http.limits import Limits, file_max, handshakes_max
+from balancer.http.peers import address
 from balancer.http.sockets import BACKLOG, Listening
 from balancer.service.log import Log
 
@@ -104,7 +105,7 @@ class Acceptor:
         for _ in range(most):
             try:
                 self._check_room(listening)
-                connection, _ = listening.socket.accept()
+                connection, name = listening.socket.accept()
             except BlockingIOError:
                 self._tell_end(listening)
                 return
@@ -114,7 +115,7 @@ class Acceptor:
                     continue
                 self._pause(listening, error)
                 return
-            self._begin(connection)
+            self._begin(connection, name)
 
     def _check_room(self, listening: Listening) -> None:
         """Look which number the next file gets. Raises: OSError where no more are for clients."""
@@ -123,11 +124,11 @@ class Acceptor:
         if number >= file_max(self._limits):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    def _begin(self, connection: Socket) -> None:
+    def _begin(self, connection: Socket, name: object) -> None:
         connection.setblocking(False)
         tls = None if connection.family == AF_UNIX else self._tls
         # Not of the daemon's TaskGroup: a connection that fails ends nobody else.
-        task = self._loop.create_task(self._open(connection, tls), name="opening a connection")
+        task = self._loop.create_task(self._open(connection, name, tls), name="opening a connection")
         self._opening[task] = None
         task.add_done_callback(partial(self._opened, connection))
         if tls is not None and len(self._opening) > self._opening_max:
@@ -140,7 +141,7 @@ class Acceptor:
         if task.cancelled():
             connection.close()  # a task that is cancelled before its first step never knew of it
 
-    async def _open(self, connection: Socket, tls: ssl.SSLContext | None) -> None:
+    async def _open(self, connection: Socket, name: object, tls: ssl.SSLContext | None) -> None:
         limits = self._limits
         try:
             if tls is None:
@@ -157,7 +158,7 @@ class Acceptor:
             # Who goes away in the middle says nothing: load balancers look at ports that way all day.
             reason = error.reason if error.reason is not None else error.strerror
             said = getattr(error, "verify_message", "") or reason
-            self._complaints.tell("handshake.failed", level="info", reason=said)
+            self._complaints.tell("handshake.failed", level="info", reason=said, peer=address(name))
         except OSError:
             connection.close()  # gone, or out of time
 

@@ -48,7 +48,8 @@ class Reloaded(Struct, kw_only=True):
     """What a reload did: the number of the configuration now in force, and how it differs from the one before.
 
     `at_next_start` are the keys that changed and wait for the next start; `changes` are names, by those of `added`,
-    `removed` and `changed` that have any.
+    `removed`, `changed` and `misconfigured` that have any. The last are endpoints that cannot be called now, each
+    with the reason, and could before, or were not there.
     """
 
     config_generation: int

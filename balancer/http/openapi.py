@@ -172,7 +172,10 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         scope="admin",
     ),
     ("POST", "/-/reload"): Operation(
-        told="Read the configuration anew; 422 with `metadata.problems` when it is refused, 409 without a file.",
+        told=(
+            "Read the configuration anew and tell what changed; 422 with `metadata.problems` when it is refused, "
+            "409 without a file."
+        ),
         good=_json("Reloaded"),
         refusals=(409, 422, *_BODY),
         scope="admin",

@@ -22,9 +22,8 @@ def peer(transport: asyncio.BaseTransport | None) -> str:
     if transport is None:
         return UNKNOWN
     name = transport.get_extra_info("peername")
-    if isinstance(name, tuple) and len(name) >= 2:
-        host, port = name[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if isinstance(name, tuple):
+        return address(name)
     wire = transport.get_extra_info("socket")
     if wire is None or wire.family != socket.AF_UNIX:
         return UNKNOWN
@@ -34,3 +33,11 @@ def peer(transport: asyncio.BaseTransport | None) -> str:
         return UNKNOWN
     process, user, _ = _CREDENTIALS.unpack(told)
     return f"unix uid {user} pid {process}"
+
+
+def address(name: object) -> str:
+    """Name the other end of a TCP socket by what `accept` gave: as `peer` does."""
+    if not isinstance(name, tuple) or len(name) < 2:
+        return UNKNOWN
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -17,6 +17,7 @@ import os
 import ssl
 import stat
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Final, Literal, NamedTuple
 
 from balancer.config import ConfigError, ConfigProblem, TlsSettings
@@ -35,10 +36,15 @@ Key = Literal["cert_file", "key_file", "client_ca_file"]
 
 
 class PreparedTls(NamedTuple):
-    """A context that is ready to be used, and when its own certificate ends, in Unix seconds."""
+    """A context that is ready to be used, and when its own certificate ends, in Unix seconds.
+
+    `certificate` and `client_ca` (`None` without) are digests of what was read, by which a rotation is noticed.
+    """
 
     context: ssl.SSLContext
     expires: float
+    certificate: bytes
+    client_ca: bytes | None
 
 
 class _Unusable(Exception):
@@ -60,23 +66,23 @@ def prepare_tls(settings: TlsSettings) -> PreparedTls:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     problems: list[ConfigProblem] = []
-    expires = 0.0
+    expires, certificate, client_ca = 0.0, b"", None
     try:
-        expires = _load_own(context, settings)
+        expires, certificate = _load_own(context, settings)
     except _Unusable as wrong:
         problems.append(wrong.problem)
     try:
         if settings.client_ca_file is not None:
-            _load_client_authorities(context, settings.client_ca_file)
+            client_ca = _load_client_authorities(context, settings.client_ca_file)
     except _Unusable as wrong:
         problems.append(wrong.problem)
     if problems:
         raise ConfigError(problems)
-    return PreparedTls(context, expires)
+    return PreparedTls(context, expires, certificate, client_ca)
 
 
-def _load_own(context: ssl.SSLContext, settings: TlsSettings) -> float:
-    """Load our own certificate and key; return when the certificate ends."""
+def _load_own(context: ssl.SSLContext, settings: TlsSettings) -> tuple[float, bytes]:
+    """Load our own certificate and key; return when the certificate ends, and its digest."""
     cert_file = settings.cert_file
     key_file = cert_file if settings.key_file is None else settings.key_file
     chain = _read("cert_file", cert_file)
@@ -93,7 +99,7 @@ def _load_own(context: ssl.SSLContext, settings: TlsSettings) -> float:
     try:
         # An empty password: without one OpenSSL asks for it at the terminal and waits.
         context.load_cert_chain(cert_file, key_file, password="")
-        return _end(chain)
+        return _end(chain), _digest(chain)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             found = f"not the key of the certificate in {cert_file}"
@@ -105,7 +111,8 @@ def _load_own(context: ssl.SSLContext, settings: TlsSettings) -> float:
         raise _Unusable("cert_file", cert_file, "cannot be used", "give a PEM file that OpenSSL reads") from None
 
 
-def _load_client_authorities(context: ssl.SSLContext, path: str) -> None:
+def _load_client_authorities(context: ssl.SSLContext, path: str) -> bytes:
+    """Load whom clients' certificates may be of; return their digest."""
     text = _read("client_ca_file", path)
     if _CERTIFICATE not in text:
         allowed = "give a PEM file of the authorities that sign clients"
@@ -116,6 +123,11 @@ def _load_client_authorities(context: ssl.SSLContext, path: str) -> None:
         raise _Unusable("client_ca_file", path, *_broken(error)) from None
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     context.verify_mode = ssl.CERT_REQUIRED
+    return _digest(text)
+
+
+def _digest(text: str) -> bytes:
+    return sha256(text.encode("ascii")).digest()
 
 
 def _read(key: Key, path: str) -> str:

@@ -87,6 +87,28 @@ async def test_over_tls_files_say_whom_to_believe_and_what_to_show(command, tmp_
     server.close()
 
 
+async def test_plain_http_to_a_listener_with_tls_is_told_what_to_try(command, tmp_path):
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "cert.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem")
+
+    async def closing(reader, writer):
+        writer.close()
+
+    async def alerting(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x15\x03\x01\x00\x02\x02\x46\n")
+        writer.close()
+
+    for serve, tls in ((closing, context), (closing, None), (alerting, None)):
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        ran = await command("status", "--url", url)
+        said = f"balancer: something is at {url}, but gives no answer in HTTP; where it speaks TLS, try https://\n"
+        assert (ran.status, ran.out, ran.err) == (1, "", said)
+        server.close()
+
+
 async def test_check_reads_the_files_of_tls(command, config, tmp_path):
     (tmp_path / "balancer.yaml").write_text("tls: {cert_file: cert.pem}\n" + config)
     ran = await command("check")

@@ -178,6 +178,19 @@ async def test_status_says_where_health_is_only_watched(command, daemon, config)
     assert "only watched" not in second  # a key that is missing rules it out whatever health may choose
 
 
+async def test_status_says_a_panic_for_as_long_as_it_lasts(command, daemon, config):
+    running = await daemon(config)
+    failures = {"reports": [{"endpoint": "acme/large@down", "error": "connect"}] * 12}
+    async with aiohttp.ClientSession() as client, client.post(f"{running.url}/v1/reports", json=failures) as answer:
+        assert (await answer.json())["recorded"] == 12
+    ran = await command("status", "--url", running.url)
+    title = ran.out.splitlines()[0]
+    assert title == "acme/large   0 of 2 eligible; panic: health leaves none, so the ejected are tried"
+    assert (await command("drain", "down", "--url", running.url)).status == 0
+    ran = await command("status", "large", "--url", running.url)
+    assert ran.out.splitlines()[0] == "acme/large   0 of 2 eligible"
+
+
 async def test_status_says_first_who_is_in_doubt_and_why(command, daemon):
     places = "".join(
         f"      - {{provider: {name}, model: large, probe: {{kind: none}}}}\n" for name in ("a", "b", "c")
@@ -411,30 +424,15 @@ async def test_drain_and_resume(command, daemon, config):
     status = await command("status", "--url", running.url)
     assert "maintenance; drain ends in 10 min" in status.out
     assert (await command("best", "large", "--url", running.url)).status == 1
-    ran = await command("resume", "down", "--url", running.url)
+    ran = await command("resume", "down", "--reason", "it is mended", "--url", running.url)
     assert (ran.status, ran.out) == (0, "resumed acme/large@down\n")
+    assert (await running.told("operator.acted", count=2))[1]["reason"] == "it is mended"
     assert (await command("resume", "down", "--url", running.url)).out == "nothing to be resumed\n"
     assert (await command("best", "large", "--url", running.url)).status == 0
     for words in (("drain", "nobody"), ("drain", "down", "--for", "later")):
         ran = await command(*words, "--url", running.url)
         assert ran.status == 1
         assert ran.err.startswith("balancer: ")
-
-
-async def test_reload_takes_a_good_file_and_refuses_a_bad_one_whole(command, daemon, config, tmp_path):
-    running = await daemon(config)
-    path = next(tmp_path.glob("balancer-*.yaml"))
-    good = path.read_text()
-    path.write_text(good.replace("[large]", "[large, big]"))
-    ran = await command("reload", "--url", running.url)
-    assert (ran.status, ran.out) == (0, "reloaded; generation 2\nchanged  models.acme/large: aliases\n")
-    assert (await command("best", "big", "--url", running.url)).status == 0
-    path.write_text(good.replace("model: large", "modle: large", 1).replace("prompt: 1", "prompt: -1"))
-    ran = await command("reload", "--url", running.url)
-    assert ran.status == 1
-    assert "did you mean model?" in ran.out
-    assert len(ran.out.splitlines()) >= 3
-    assert (await command("best", "big", "--url", running.url)).status == 0
 
 
 async def test_a_token_is_asked_for_and_taken_from_the_environment(command, daemon, config):

@@ -75,7 +75,6 @@ def test_the_same_in_other_words_is_no_difference() -> None:
         ("b.example", "c.example", ["endpoints.x/large@b: base_url"]),
         ("rpm: 60", "rpm: 61", ["endpoints.x/large@a: limits.rpm", "endpoints.x/small@a: limits.rpm"]),
         ("env: KEY", "env: OPS", ["endpoints.x/large@a: credential", "endpoints.x/small@a: credential"]),
-        ("env: KEY", "env: NONE", ["endpoints.x/large@a: credential", "endpoints.x/small@a: credential"]),
         ('"/h?', '"/health?', ["endpoints.x/small@a: probe.url"]),
     ],
 )  # fmt: skip
@@ -102,6 +101,23 @@ def test_a_rotated_key_is_told_although_the_file_is_the_same() -> None:
         "endpoints.x/large@a: credential", "endpoints.x/small@a: credential"
     )
     assert told(OPS="tok-live-0987654321") == changed("auth.tokens.ops: token")
+
+
+def test_an_endpoint_that_lost_its_key_or_comes_without_one_is_told_with_the_reason_once() -> None:
+    lost = ["endpoints.x/large@a", "endpoints.x/small@a"]
+    for found, reason in ((told(KEY=""), "KEY is empty"), (told(("env: KEY", "env: NONE")), "NONE is not set")):
+        assert found == {
+            "changed": [f"{each}: credential" for each in lost],
+            "misconfigured": [f"{each}: {reason}" for each in lost],
+        }
+    with_another = TEXT.replace(
+        "- {provider: b, model: large}", "- {provider: b, model: large}\n      - {provider: c, model: large}"
+    ).replace("models:", "  c: {base_url: 'https://c.example', credential: {env: NEVER_SET}}\nmodels:", 1)
+    found = difference(config(), config(with_another))
+    assert found.facts()["misconfigured"] == ["endpoints.x/large@c: NEVER_SET is not set"]
+    assert "misconfigured endpoints.x/large@c: " in str(found)
+    same = difference(config(with_another), config(with_another.replace("interval: 30s", "interval: 40s")))
+    assert (same.facts()["misconfigured"], bool(same)) == ([], True)
 
 
 def test_no_value_is_ever_told() -> None:
@@ -136,6 +152,9 @@ def test_what_holds_for_many_endpoints_is_told_once() -> None:
     text = TEXT.replace("routing:", f"{many}\nrouting:")
     total = ALIKE_MAX + 1 + 3
     assert told(("interval: 30s", "interval: 40s"), text=text) == changed(f"{total} endpoints: probe.interval")
+    keyed = text.replace("{provider: b, model: m}", "{provider: a, model: m}")
+    lost = told(text=keyed, KEY="")
+    assert lost["misconfigured"] == [f"{total - 1} endpoints: KEY is empty"]
 
 
 SHIPPED = yaml.safe_load((Path(__file__).parents[2] / "balancer.yaml").read_text(encoding="utf-8")) | {
@@ -172,7 +191,8 @@ def test_whatever_is_taken_out_of_a_file_is_told_or_made_no_difference(data: st.
 def test_its_words_are_bounded_however_much_changed() -> None:
     names = tuple(f"models.m/{number}" for number in range(1000))
     keys = tuple(f"key{number}" for number in range(50))
-    found = Difference(added=names, removed=names, changed=tuple(Change(name=name, keys=keys) for name in names))
+    changes = tuple(Change(name=name, keys=keys) for name in names)
+    found = Difference(added=names, removed=names, changed=changes, misconfigured=changes)
     for sort, said in found.facts().items():
         assert len(said) == NAMES_MAX + 1, sort
         assert said[-1] == f"{1000 - NAMES_MAX} more"

@@ -90,6 +90,37 @@ def test_files_of_tls_are_looked_at_although_tls_itself_waits_for_the_next_start
         following(lambda: config(text), config(), ())
 
 
+def test_files_of_tls_that_were_replaced_are_told_although_their_paths_are_the_same(pair, tmp_path):
+    text, cert = pair
+    ours, clients = trustme.CA(), tmp_path / "clients.pem"
+
+    def issue():
+        made = ours.issue_cert("localhost")
+        made.cert_chain_pems[0].write_to_path(cert)
+        made.private_key_pem.write_to_path(tmp_path / "key.pem")
+
+    def told(new=text):
+        found = following(lambda: config(new), old, (), serving=serving)
+        return found.changes.facts()["changed"]
+
+    old = config(text)
+    serving = first(old, ()).tls
+    assert told() == []
+    issue()
+    assert told() == told(text + "routing: {strategy: price}\n")[:1] == ["tls: certificate"]
+    assert told("") == ["tls"], "that waits for the next start"
+    guarded = text.replace("}", f", client_ca_file: {clients}}}")
+    ours.cert_pem.write_to_path(clients)
+    serving = first(old, ()).tls
+    assert told(guarded) == ["tls.client_ca_file"]
+    old = config(guarded)
+    serving = first(old, ()).tls
+    assert told(guarded) == []
+    issue()
+    trustme.CA().cert_pem.write_to_path(clients)
+    assert told(guarded) == ["tls: certificate, client_ca"]
+
+
 def test_whether_there_is_a_history_is_said_to_wait_and_the_rest_of_the_store_does_not():
     old = config()
     found = following(lambda: config("store: {history: false, save_interval: 20s}\n"), old, ())

@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 from aiohttp import web
 
 from balancer.config import Config, ConfigError, load_config
@@ -222,13 +223,18 @@ async def test_a_rotated_key_is_used_after_a_reload_of_the_same_yaml_and_only_it
 async def test_a_key_that_goes_and_comes_back_takes_its_endpoint_out_and_in_again(files: Files) -> None:
     async with running(files.read) as us:
         (files.folder / "keys" / "one").unlink()
-        assert (await us.ask("/-/reload", {}))[0] == 200
+        status, told = await us.ask("/-/reload", {})
+        assert status == 200
+        assert told["changes"]["misconfigured"] == [
+            "endpoints.acme/a@one: credential file keys/one: No such file or directory"
+        ]
         _, endpoint = await us.ask("/v1/endpoint?id=acme/a@one")
         assert endpoint["state"] == "misconfigured"
         assert endpoint["reason"] == "credential file keys/one: No such file or directory"
         assert (await us.ask("/v1/probe", {"endpoint": "acme/a@one"}))[0] == 409
         files.put("keys/one", "one-second\n")
-        assert (await us.ask("/-/reload", {}))[0] == 200
+        _, told = await us.ask("/-/reload", {})
+        assert told["changes"] == {"changed": ["endpoints.acme/a@one: credential"]}
         assert await us.probe("acme/a@one") == "success"
 
 
@@ -273,3 +279,25 @@ async def test_replaced_authorities_are_believed_without_any_change_of_the_yaml(
             how(new, believed)
             assert (await us.ask("/-/reload", {}))[0] == 200
             assert await us.probe("acme/a@one") == "success"
+
+
+async def test_a_rotated_certificate_is_told_by_the_reload_that_takes_it_up_and_by_no_other(files: Files) -> None:
+    def issue() -> None:
+        trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(
+            str(files.folder / "tls.pem")
+        )
+
+    issue()
+    files.put("balancer.yaml", MAIN + f"tls: {{cert_file: {files.folder}/tls.pem}}\n")
+    daemon = Daemon(files.read(), seed=1, reload=files.read)
+    async with daemon.running():
+        assert (await daemon.reload()).changes == {}
+        for _ in range(2):
+            issue()
+            assert (await daemon.reload()).changes == {"changed": ["tls: certificate"]}
+            assert (await daemon.reload()).changes == {}
+        files.put("balancer.yaml", MAIN)
+        assert (await daemon.reload()).changes == {"changed": ["tls"]}
+        issue()
+        files.put("balancer.yaml", MAIN + f"tls: {{cert_file: {files.folder}/tls.pem}}\n")
+        assert (await daemon.reload()).changes == {"changed": ["tls: certificate"]}

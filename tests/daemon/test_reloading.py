@@ -45,6 +45,7 @@ class House:
             read,
             passed=(),
             current=lambda: config,
+            serving=lambda: None,
             follow=self.break_down if breaks else self.follow,
             supervision=self.supervision,
             metrics=self.metrics,

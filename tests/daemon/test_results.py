@@ -56,11 +56,12 @@ async def test_where_no_target_answers_even_a_single_provider_is_not_blamed(daem
     assert 'balancer_lookout_success{lookout="status_page:one"} 0\n' in text
     assert "balancer_self_suspect 1\n" in text
     assert not [each for each in running.events() if each["event"] == "endpoint.ejected"]
-    (unread,) = {
-        each["detail"]
-        for each in await running.told("lookout.failed", count=2)
-        if each["lookout"] == "status_page:one"
-    }
+    failed_probe = (await running.told("probe.failed"))[0]
+    named = [failed_probe[key] for key in ("endpoint", "model", "provider", "outcome")]
+    assert named == ["acme/large@one", "acme/large", "one", "connect"]
+    lookouts = {each["lookout"].partition(":")[0]: each for each in await running.told("lookout.failed", count=2)}
+    assert (lookouts["status_page"]["provider"], "provider" in lookouts["self"]) == ("one", False)
+    unread = lookouts["status_page"]["detail"]
     assert unread.startswith("the status page is in no known format")
 
 

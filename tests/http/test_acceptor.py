@@ -285,6 +285,7 @@ def test_who_speaks_plainly_to_tls_is_told_in_the_log(run: Run, pki: Pki, make_w
         world = make_world()
         server, port = await started(world, prepare_tls(pki.issue()))
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        peer = f"127.0.0.1:{writer.get_extra_info('sockname')[1]}"
         writer.write(ASKED)
         with_reset = False
         try:
@@ -293,7 +294,9 @@ def test_who_speaks_plainly_to_tls_is_told_in_the_log(run: Run, pki: Pki, make_w
             with_reset = True
         writer.close()
         await until(lambda: world.lines.lines != [])
-        assert world.lines.lines == [("info", "handshake.failed", {"reason": "HTTP_REQUEST"})], with_reset
+        assert world.lines.lines == [("info", "handshake.failed", {"reason": "HTTP_REQUEST", "peer": peer})], (
+            with_reset
+        )
         await server.stop(grace=1.0)
 
     run(story())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from balancer.http.peers import UNKNOWN, peer
+from balancer.http.peers import UNKNOWN, address, peer
 
 
 class Listener(asyncio.Protocol):
@@ -51,6 +51,7 @@ async def test_a_peer_on_a_unix_socket_is_its_user_and_process(tmp_path: Path) -
         writer.close()
 
 
-def test_a_connection_that_is_gone_has_no_peer() -> None:
+def test_a_connection_that_is_gone_or_has_no_name_has_no_peer() -> None:
     assert peer(None) == UNKNOWN
     assert peer(asyncio.Transport()) == UNKNOWN
+    assert address(()) == address("") == UNKNOWN
