@@ -246,6 +246,7 @@ class Daemon:
             now=clock.monotonic(),
         )
         self._metrics.reporters(names)
+        self._results.retain()
         self._disk.follow(self.config)
         if tls is not None:
             self._tls = tls

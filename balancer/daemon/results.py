@@ -9,8 +9,8 @@ What this module does not know: when anything is probed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from msgspec import structs
 
@@ -20,6 +20,7 @@ from balancer.core.model import Endpoint
 from balancer.core.outcome import COUNTS
 from balancer.daemon.disk import Disk
 from balancer.daemon.pulse import Pulse
+from balancer.daemon.repeats import Repeats
 from balancer.metrics import Metrics
 from balancer.probing import ProbeResult
 from balancer.service import clock
@@ -49,6 +50,12 @@ class Results:
         self._disk = disk
         self._changed = changed
         self._log = log
+        self._repeats = Repeats()
+
+    def retain(self) -> None:
+        """Forget what is no longer configured."""
+        config = self._config()
+        self._repeats.retain({*config.endpoints, *config.lookouts})
 
     def probed(self, result: ProbeResult) -> None:
         """Take a result of an endpoint."""
@@ -72,7 +79,7 @@ class Results:
         self._disk.outcome(result.endpoint, outcome, source="probe", ended=ended, cost=result.cost)
         self._metrics.probed(endpoint.provider, result.phases, result.cost)
         self._metrics.certificate(endpoint.id, result.certificate_expires)
-        self._tell(result, endpoint)
+        self._tell(result, endpoint, now)
         self._changed()
 
     def looked_out(self, result: ProbeResult) -> None:
@@ -93,14 +100,11 @@ class Results:
         self._metrics.looked_out(result.endpoint, good=kind == "success")
         whose = {"provider": place.provider} if lookout.settings.kind == "status_page" else {}
         facts = {"lookout": result.endpoint, **whose, "outcome": kind, "status": result.outcome.status}
-        if result.bug is not None:
-            self._log.error("probe.crashed", **facts, traceback=result.bug)
-        elif kind != "success":
-            tell = self._log.warning if kind == "probe_invalid" else self._log.info
-            tell("lookout.failed", **facts, detail=result.outcome.detail)
+        if result.bug is not None or kind != "success":
+            self._complain("lookout.failed", result, facts, warns=kind == "probe_invalid", now=now)
         self._changed()
 
-    def _tell(self, result: ProbeResult, endpoint: Endpoint) -> None:
+    def _tell(self, result: ProbeResult, endpoint: Endpoint, now: float) -> None:
         outcome = result.outcome
         facts = {
             "endpoint": result.endpoint,
@@ -109,9 +113,23 @@ class Results:
             "outcome": outcome.kind,
             "status": outcome.status,
         }
+        if outcome.kind == "probe_invalid":
+            self._complain("probe.rejected", result, facts, warns=True, now=now)
+        elif result.bug is not None or COUNTS[outcome.kind] == "failure" or outcome.kind == "local":
+            self._complain("probe.failed", result, facts, warns=False, now=now)
+
+    def _complain(
+        self, event: str, result: ProbeResult, facts: Mapping[str, Any], *, warns: bool, now: float
+    ) -> None:
+        """Write a line, unless the same was written lately; a bug of ours is one whatever it was to be."""
+        outcome = result.outcome
+        kind = event, outcome.kind, outcome.status, outcome.detail, result.bug
+        left_out = self._repeats.count(result.endpoint, kind, now=now)
+        if left_out is None:
+            return
+        more = {"left_out": left_out} if left_out else {}
         if result.bug is not None:
-            self._log.error("probe.crashed", **facts, traceback=result.bug)
-        elif outcome.kind == "probe_invalid":
-            self._log.warning("probe.rejected", **facts, detail=outcome.detail)
-        elif COUNTS[outcome.kind] == "failure" or outcome.kind == "local":
-            self._log.info("probe.failed", **facts, detail=outcome.detail)
+            self._log.error("probe.crashed", **facts, **more, traceback=result.bug)
+            return
+        write = self._log.warning if warns else self._log.info
+        write(event, **facts, detail=outcome.detail, **more)
