@@ -7,7 +7,7 @@ too old. Whatever fails leaves the rest of the batch where it is, and is tried a
 - locked: again, with the same connection;
 - full: the same, after what is too much for that disk has been removed;
 - a log that somebody who reads keeps from being shortened: the same, once it is;
-- no database, broken, or another program's: renamed (`history.db.bad-…`), and begun anew;
+- no database, no file, broken, or another program's: renamed (`history.db.bad-…`), and begun anew;
 - replaced or deleted under us: closed, and opened or begun anew; a log that has lost its database is renamed, or it
   would be played into the new one;
 - all else (read-only, I/O errors): closed, and opened again.

@@ -222,6 +222,51 @@ async def test_garbage_at_the_start_is_set_aside_too(keep: Any, tmp_path: Path) 
 
 
 async def test_a_break_in_the_middle_that_only_a_reader_meets_is_set_aside(kept: Any) -> None:
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+@pytest.mark.parametrize("side", ["", "-wal"])
+async def test_what_is_no_regular_file_is_set_aside_and_never_opened(
+    keep: Any, tmp_path: Path, make: Callable[[Path], None], side: str
+) -> None:
+    make(tmp_path / f"history.db{side}")
+    async with keep() as kept:
+        await fed(kept)
+        assert await kept.counted() == 100
+        (failed,) = kept.lines.of("store.failed")
+        assert failed["reason"] == f"history.db{side} is no regular file"
+        (recovered,) = kept.lines.of("store.recovered")
+        found = tmp_path / f"{recovered['set_aside']}{side}"
+        assert (found.exists(), found.is_file()) == (True, False)
+
+
+async def test_a_pipe_in_the_place_of_an_open_file_holds_up_neither_writer_nor_reader(kept: Any) -> None:
+    await fed(kept)
+    kept.path.unlink()
+    os.mkfifo(kept.path)
+    with suppress(HistoryAbsent):  # whoever is first
+        await kept.counted()
+    times, _ = await kept.feed_until(lambda: bool(kept.lines.of("store.recovered")))
+    await kept.flush()
+    assert await kept.counted() == times
+    assert any(kept.path.with_name(name).is_fifo() for name in bad(kept))
+
+
+async def test_a_link_to_a_file_on_another_disk_is_followed_and_one_to_a_pipe_is_set_aside(
+    keep: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "state").mkdir()
+    link = tmp_path / "state" / "history.db"
+    link.symlink_to(tmp_path / "elsewhere")
+    async with keep(directory=tmp_path / "state") as kept:
+        await fed(kept)
+        assert (await kept.counted(), kept.lines.lines) == (100, [])
+    link.unlink()
+    os.mkfifo(tmp_path / "pipe")
+    link.symlink_to(tmp_path / "pipe")
+    async with keep(directory=tmp_path / "state") as kept:
+        await fed(kept)
+        assert (await kept.counted(), len(bad(kept))) == (100, 1)
+
+
     for number in range(3000):
         kept.success(f"acme/m@{number}", ago=60.0 * (number % 50))
     await kept.flush()
