@@ -292,6 +292,7 @@ class Daemon:
             self_suspect_reason=None if suspicion is None else suspicion.reason,
             reporters_suspect=list(reporters),
             reporters_suspect_reasons=reporters,
+            store_trouble_reasons=self._disk.troubles(),
         )
 
     def _recorded(self, endpoint: str, outcome: Outcome, ended: float) -> None:
