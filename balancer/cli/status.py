@@ -1,8 +1,8 @@
 """`balancer status [MODEL] [--watch | --since 24h]`: every endpoint's state with its reason and its next moment.
 
 Where health is only watched the table says so, above it and beside each reason: those states choose nothing. A
-model's panic stands above its table too, and above all who is in doubt, for what it says changes no state. With
-`--since` the past is told instead: see `past`.
+model's panic stands above its table too. Above all stands who is in doubt, for what it says changes no state, and
+what is wrong with the disk. With `--since` the past is told instead: see `past`.
 """
 
 from __future__ import annotations
@@ -73,13 +73,14 @@ def _text(asked: argparse.Namespace, url: str) -> str:
 
 
 def doubted(ready: dict[str, Any]) -> list[str]:
-    """Who is not believed at present, a line each, and why."""
+    """Who is not believed at present, and what is wrong with the disk: a line each, and why."""
     lines = [
         f"reporter {name} is in doubt: {why}" for name, why in ready.get("reporters_suspect_reasons", {}).items()
     ]
     own = ready.get("self_suspect_reason")
     if own is not None:
         lines.insert(0, f"the daemon itself is in doubt: {own}")
+    lines += [f"the disk: {why}" for why in ready.get("store_trouble_reasons", {}).values()]
     return ["\n".join(lines)] if lines else []
 
 

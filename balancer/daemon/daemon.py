@@ -246,7 +246,7 @@ class Daemon:
             now=clock.monotonic(),
         )
         self._metrics.reporters(names)
-        self._results.retain()
+        self._results.follow()
         self._disk.follow(self.config)
         if tls is not None:
             self._tls = tls
@@ -296,6 +296,7 @@ class Daemon:
             self_suspect_reason=None if suspicion is None else suspicion.reason,
             reporters_suspect=list(reporters),
             reporters_suspect_reasons=reporters,
+            store_trouble_reasons=self._disk.troubles(),
         )
 
     def _recorded(self, endpoint: str, outcome: Outcome, ended: float) -> None:

@@ -128,6 +128,14 @@ class Disk:
         """Answer a question about the past. Raises: HistoryAbsent, HistoryTooLong."""
         return await (no_history(query) if self._history is None else self._history.read(query))
 
+    def troubles(self) -> dict[str, str]:
+        """What is wrong with the disk at present, by store, and why; a late state that is not read yet is too."""
+        found = {
+            "state": None if self._keeper is None else self._keeper.trouble,
+            "history": None if self._history is None else self._history.trouble,
+        }
+        return {store: trouble for store, trouble in found.items() if trouble is not None}
+
     def show(self, metrics: Metrics) -> None:
         """Show how the disk fares."""
         keeper, history = self._keeper, self._history

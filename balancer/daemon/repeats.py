@@ -10,7 +10,7 @@ What this module does not know: probes, and the clock.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -47,6 +47,6 @@ class Repeats:
         left_out, span.left_out = span.left_out, 0
         return left_out
 
-    def retain(self, places: Collection[str]) -> None:
-        """Forget all other places."""
-        self._spans = {place: span for place, span in self._spans.items() if place in places}
+    def clear(self) -> None:
+        """Tell everything anew, as who has just mended something wants to see."""
+        self._spans.clear()

@@ -52,10 +52,9 @@ class Results:
         self._log = log
         self._repeats = Repeats()
 
-    def retain(self) -> None:
-        """Forget what is no longer configured."""
-        config = self._config()
-        self._repeats.retain({*config.endpoints, *config.lookouts})
+    def follow(self) -> None:
+        """Know that another configuration is in force."""
+        self._repeats.clear()
 
     def probed(self, result: ProbeResult) -> None:
         """Take a result of an endpoint."""

@@ -29,8 +29,10 @@ class Healthy(Struct, kw_only=True):
 class Ready(Struct, kw_only=True):
     """Whether traffic may come, and what is missing until it may.
 
+    Ready is: configuration valid, sockets bound, saved state read or its disk given 20 s.
     `first_picture`: every probed endpoint was probed once, or given up. `self_suspect`: we seem to be at fault
-    rather than the providers; reporters are names of tokens.
+    rather than the providers; reporters are names of tokens. `store_trouble_reasons`: what is wrong with the disk,
+    by store (`state`, `history`), also that a saved state is not read yet; it holds no traffic back.
     """
 
     ready: bool
@@ -42,6 +44,7 @@ class Ready(Struct, kw_only=True):
     self_suspect_reason: str | None
     reporters_suspect: list[str]
     reporters_suspect_reasons: dict[str, str]
+    store_trouble_reasons: dict[str, str]
 
 
 class Reloaded(Struct, kw_only=True):

@@ -75,6 +75,7 @@ EVENTS: Final = frozenset(
         "log.dropped",
         "store.restored",
         "store.set_aside",
+        "store.left_alone",
         "store.failed",
         "store.recovered",
         "library.warned",

@@ -59,6 +59,7 @@ SHARE: Final = 0.1  # of the loop's time that telling may take: beyond it saves 
 SOON: Final = 0.2  # s; who drains one endpoint often drains ten
 HANG: Final = 10.0  # s; the slowest healthy disk flushes a large file in two or three
 REASON_MAX: Final = 300  # letters of a reason in the log, some of which come out of the file
+REASONS_MAX: Final = 10  # that are told of one trouble: there may be a number in them, and no two the same
 
 Parts = Iterable[tuple[str, Mapping[str, Any]]]
 """What is kept, bit by bit, each with the name of its section."""
@@ -104,8 +105,7 @@ class Keeper:
     `take` does that step by step, while somebody iterates, and may read the parts more than once. It raises
     ValueError for what it refuses, and has changed nothing then. `errors` counts the saves and
     readings that failed, `saved` is the Unix time of what was saved last. `boot` names the machine's last start,
-    from which `clock` counts; `None` where nobody knows. A new `interval` holds from the next save on. Units:
-    seconds.
+    from which `clock` counts; `None` where nobody knows. Units: seconds.
     """
 
     def __init__(
@@ -121,7 +121,6 @@ class Keeper:
         log: Log,
         size_max: int = SIZE_MAX,
     ) -> None:
-        self.interval = interval
         self.errors = 0
         self.saved: float | None = None
         self._directory = directory
@@ -140,10 +139,32 @@ class Keeper:
         self._ready = False  # what was there is taken back, so that it may be replaced
         self._unwanted: str | None = None  # why the file that is there has to be set aside first
         self._failing: str | None = None
-        self._soon = asyncio.Event()
+        self._said: set[str] = set()  # reasons of this trouble
+        self._interval = interval
+        self._soon = False
+        self._woken = asyncio.Event()  # how long to wait has changed
         self._told = 0.0  # s that the loop spent on the last dump
 
     # ---- what the daemon calls -----------------------------------------------------------------------
+
+    @property
+    def interval(self) -> float:
+        """How long after one save the next begins; a new one holds for the wait under way too."""
+        return self._interval
+
+    @interval.setter
+    def interval(self, interval: float) -> None:
+        if interval != self._interval:
+            self._interval = interval
+            self._woken.set()
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong at present, and why; `None` while all is well."""
+        if self._failing is None:
+            return None
+        what = "the state is not saved" if self._ready else "the saved state is not read yet"
+        return f"{what}: {self._failing}"
 
     async def open(self, *, patience: float = HANG) -> None:
         """Lock the directory and take back what it holds; after `patience` we go on without, and `run` does it.
@@ -162,16 +183,23 @@ class Keeper:
     async def run(self) -> None:
         """Save until cancelled."""
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(self.interval, self._told / SHARE)):
-                    await self._soon.wait()
-                    await asyncio.sleep(SOON)
-            self._soon.clear()
+            await self._due()
             await self.save_now()
+
+    async def _due(self) -> None:
+        began = asyncio.get_running_loop().time()
+        with suppress(TimeoutError):
+            while not self._soon:
+                self._woken.clear()
+                async with asyncio.timeout_at(began + max(self._interval, self._told / SHARE)):
+                    await self._woken.wait()
+            await asyncio.sleep(SOON)
+        self._soon = False
 
     def save_soon(self) -> None:
         """Do not wait for the interval: the operator said something that no crash may take back."""
-        self._soon.set()
+        self._soon = True
+        self._woken.set()
 
     async def save_now(self, *, hurried: bool = False) -> bool:
         """Save once, and tell whether that was done. `hurried` is for the end, when nobody waits for decisions."""
@@ -303,6 +331,7 @@ class Keeper:
         self.saved = wall
         if self._failing is not None:
             self._failing = None
+            self._said.clear()
             self._log.info("store.recovered", store="state", file=self._name)
 
     async def _content(self, moment: float, hurried: bool) -> list[bytes]:
@@ -349,9 +378,9 @@ class Keeper:
         return str(self._directory.path / NAME)
 
     def _fail(self, error: OSError) -> None:
-        """Count a failure, and tell the first of those that follow each other, or one of another kind."""
+        """Count a failure, and tell it where its reason is new: two that take turns are not told for ever."""
         self.errors += 1
-        reason = str(error) if error.strerror is None else error.strerror
-        if reason != self._failing:
-            self._failing = reason
+        reason = self._failing = str(error) if error.strerror is None else error.strerror
+        if reason not in self._said and len(self._said) < REASONS_MAX:
+            self._said.add(reason)
             self._log.warning("store.failed", store="state", file=self._name, reason=reason)

@@ -220,9 +220,17 @@ async def test_status_says_first_who_is_in_doubt_and_why(command, daemon):
             {"self_suspect_reason": "no route", "reporters_suspect_reasons": {"one": "no answer"}},
             ["the daemon itself is in doubt: no route\nreporter one is in doubt: no answer"],
         ),
+        ({"store_trouble_reasons": {}}, []),
+        (
+            {
+                "reporters_suspect_reasons": {"one": "no answer"},
+                "store_trouble_reasons": {"state": "it is not read yet", "history": "it is not written"},
+            },
+            ["reporter one is in doubt: no answer\nthe disk: it is not read yet\nthe disk: it is not written"],
+        ),
     ],
 )
-def test_who_is_in_doubt_is_a_line_each_and_nobody_is_none(ready, told):
+def test_who_is_in_doubt_and_what_is_wrong_with_the_disk_is_a_line_each_and_nothing_is_none(ready, told):
     assert doubted(ready) == told
 
 

@@ -35,6 +35,12 @@ async def endpoint(http, running, key=ENDPOINT):
         return await answer.json()
 
 
+async def ready(http, running):
+    async with http.get(f"{running.url}/-/ready") as answer:
+        assert answer.status == 200
+        return await answer.json()
+
+
 async def drain(http, running, **said):
     async with http.post(f"{running.url}/v1/drain", json={"target": ENDPOINT, **said}) as answer:
         assert answer.status == 200
@@ -162,6 +168,9 @@ async def test_a_state_that_comes_late_is_told_in_the_log_the_events_and_the_his
     (tmp_path / "mount").rename(tmp_path / "away")
     running = await daemon(TEXT, environ=environ)
     assert (await endpoint(http, running))["state"] == "unverified"
+    told = await ready(http, running)
+    assert (told["ready"], told["missing"]) == (True, [])
+    assert told["store_trouble_reasons"]["state"] == "the saved state is not read yet: No such file or directory"
     (tmp_path / "away").rename(tmp_path / "mount")
     lines = await running.told("endpoint.restored", count=2)
     assert {(line["endpoint"], line["state"]) for line in lines} == {
@@ -183,6 +192,9 @@ async def test_a_state_that_comes_late_is_told_in_the_log_the_events_and_the_his
                 break
             await asyncio.sleep(0.05)
     assert [each["outage_longest"] > 0 for each in past["series"]] == [True]
+    async with asyncio.timeout(DEADLINE):
+        while (await ready(http, running))["store_trouble_reasons"]:
+            await asyncio.sleep(0.05)
 
 
 @pytest.fixture
@@ -270,12 +282,12 @@ async def test_without_a_disk_it_decides_says_so_and_counts(daemon, http, tmp_pa
     running = await daemon(TEXT, environ={"STATE_DIRECTORY": str(blocked)})
     async with http.get(f"{running.url}/v1/best-provider", params={"model": "acme/large"}) as answer:
         assert answer.status == 200
-    await running.told("store.failed")
+    failed = await running.told("store.failed", count=2)
+    assert {(each["store"], each["level"]) for each in failed} == {("state", "warning"), ("history", "warning")}
     async with http.get(f"{running.url}/metrics") as answer:
         text = await answer.text()
     assert 'balancer_store_errors_total{store="state"} 0\n' not in text
-    async with http.get(f"{running.url}/-/ready") as answer:
-        assert answer.status == 200
+    assert set((await ready(http, running))["store_trouble_reasons"]) == {"state", "history"}
 
 
 async def test_how_often_the_state_is_to_be_saved_is_a_metric_where_one_is_kept(daemon, http, tmp_path):
@@ -294,3 +306,20 @@ async def test_how_often_the_state_is_to_be_saved_is_a_metric_where_one_is_kept(
     async with http.post(f"{keeping.url}/-/reload") as answer:
         assert answer.status == 200
     assert await shown(keeping) == ["120.0"]
+
+
+async def test_a_reload_that_has_the_state_saved_more_often_does_not_wait_out_the_old_interval(
+    daemon, http, tmp_path
+):
+    saved = tmp_path / "kept" / "balancer.state"
+    text = TEXT.replace("save_interval: 1s", "save_interval: 1h")
+    running = await daemon(text, environ={"STATE_DIRECTORY": str(saved.parent)})
+    path = next(tmp_path.glob(f"balancer-{running.url.rpartition(':')[2]}.yaml"))
+    assert not saved.exists()
+    path.write_text(path.read_text().replace("save_interval: 1h", "save_interval: 1s"))
+    async with http.post(f"{running.url}/-/reload") as answer:
+        assert answer.status == 200
+    async with asyncio.timeout(DEADLINE):
+        while not saved.exists():
+            await asyncio.sleep(0.02)
+    assert (await ready(http, running))["store_trouble_reasons"] == {}

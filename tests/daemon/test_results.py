@@ -56,7 +56,7 @@ async def test_where_no_target_answers_even_a_single_provider_is_not_blamed(daem
     assert 'balancer_lookout_success{lookout="status_page:one"} 0\n' in text
     assert "balancer_self_suspect 1\n" in text
     assert not [each for each in running.events() if each["event"] == "endpoint.ejected"]
-    failed_probe = (await running.told("probe.failed"))[0]
+    (failed_probe,) = await running.told("probe.failed")  # of five
     named = [failed_probe[key] for key in ("endpoint", "model", "provider", "outcome")]
     assert named == ["acme/large@one", "acme/large", "one", "connect"]
     lookouts = {each["lookout"].partition(":")[0]: each for each in await running.told("lookout.failed", count=2)}

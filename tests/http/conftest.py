@@ -170,6 +170,7 @@ class World:
             self_suspect_reason=None,
             reporters_suspect=[],
             reporters_suspect_reasons={},
+            store_trouble_reasons={},
         )
         self.reload: Callable[[], Awaitable[Reloaded]] = self._reload
         self.probe: Callable[[str], Awaitable[dict[str, Any]]] = self._probe

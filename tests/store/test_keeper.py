@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
+import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
-from io import StringIO
 from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
@@ -16,13 +15,13 @@ from typing import Any, Protocol
 import pytest
 
 from balancer.service import clock
-from balancer.service.log import configure
-from balancer.store import Directory, InUse, Keeper
+from balancer.store import Directory, InUse
 from balancer.store.directory import NAME
 from balancer.store.frame import PART_MAX, encoded, head, judged
-from balancer.store.keeper import HANG, Parts
+from balancer.store.keeper import HANG, REASONS_MAX
 
-WAIT = 10.0  # s until a condition must have come true, on a busy machine
+sys.path.insert(0, str(Path(__file__).parent))
+from keeping import WAIT, Kept, Table, saved, until
 
 
 class Disk(Protocol):
@@ -31,101 +30,6 @@ class Disk(Protocol):
     path: Path
 
     def remount(self, options: str) -> None: ...
-
-
-class Table:
-    """What is kept: one word, behind some padding."""
-
-    def __init__(self, word: str = "fresh", *, padding: int = 0, cost: float = 0.0) -> None:
-        self.word = word
-        self.padding = padding
-        self.cost = cost
-        self.away: list[float] = []
-        self.taken = 0
-        self.refusal: str | None = None
-
-    def dump(self, now: float) -> Parts:
-        assert now <= clock.monotonic()
-        yield "table", {"word": self.word}
-        for _ in range(self.padding):
-            until = time.perf_counter() + self.cost
-            while time.perf_counter() < until:
-                pass
-            yield "more", {"padding": "x" * 1000}
-
-    def take(self, parts: Parts, now: float, away: float) -> Iterator[None]:
-        assert now <= clock.monotonic()
-        word = self.word
-        for section, part in parts:
-            self.taken += 1
-            word = part["word"] if section == "table" else word
-            until = time.perf_counter() + self.cost
-            while time.perf_counter() < until:
-                pass
-            yield
-        if self.refusal is not None:
-            raise ValueError(self.refusal)
-        self.word = word
-        self.away.append(away)
-
-
-class Kept:
-    """A keeper with its table, and what it says."""
-
-    def __init__(
-        self, directory: Directory | Path, table: Table, *, interval: float = 3600.0, **facts: Any
-    ) -> None:
-        self.table = table
-        self.path = directory if isinstance(directory, Path) else directory.path
-        self._out = StringIO()
-        self.keeper = Keeper(
-            Directory(directory) if isinstance(directory, Path) else directory,
-            interval=interval,
-            dump=table.dump,
-            take=table.take,
-            clock=clock.monotonic,
-            wall=facts.pop("wall", clock.wall),
-            boot=facts.pop("boot", clock.boot()),
-            log=configure(level="info", style="json", stream=self._out),
-            **facts,
-        )
-
-    @property
-    def events(self) -> list[str]:
-        return [line["event"] for line in self.lines]
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._out.getvalue().splitlines()]
-
-    @property
-    def word(self) -> str | None:
-        """What the file says, read by another way than ours."""
-        file = self.path / NAME
-        return str(next(iter(judged(file.read_bytes())[1]))[1]["word"]) if file.exists() else None
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        await self.keeper.open()
-        async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(self.keeper.run(), name="keeper")
-            try:
-                yield
-            finally:
-                task.cancel()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-async def saved(path: Path, word: str) -> None:
-    """Leave a state there, as a daemon that has ended."""
-    kept = Kept(path, Table(word))
-    await kept.keeper.open()
-    assert await kept.keeper.close(patience=WAIT)
 
 
 # ---- a good disk -------------------------------------------------------------------------------------
@@ -175,6 +79,18 @@ async def test_the_word_of_an_operator_does_not_wait_for_the_interval(tmp_path: 
         kept.table.word = "resumed"
         kept.keeper.save_soon()
         await until(lambda: kept.word == "resumed")
+    await kept.keeper.close(patience=WAIT)
+
+
+@pytest.mark.parametrize("interval", [0.02, 0.1])
+async def test_a_new_interval_holds_for_the_wait_under_way(tmp_path: Path, interval: float) -> None:
+    kept = Kept(tmp_path, Table("one"))
+    async with kept.running():
+        kept.keeper.save_soon()
+        await until(lambda: kept.keeper.saved is not None)
+        kept.table.word = "two"
+        kept.keeper.interval = interval
+        await until(lambda: kept.word == "two")
     await kept.keeper.close(patience=WAIT)
 
 
@@ -361,6 +277,45 @@ async def test_another_daemon_on_a_directory_that_comes_late_is_an_error_and_no_
     await kept.keeper.close(patience=WAIT)
 
 
+class Failing(Directory):
+    """A disk that refuses for these reasons, one after the other, and then no more."""
+
+    def __init__(self, path: Path, reasons: Iterable[str]) -> None:
+        super().__init__(path)
+        self.reasons = iter(reasons)
+
+    def write(self, pieces: Any) -> None:
+        for reason in self.reasons:
+            raise OSError(None, reason)
+        super().write(pieces)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "told"),
+    [
+        (["full"] * 5, ["full"]),
+        (["full", "broken"] * 5, ["full", "broken"]),
+        ([str(number) for number in range(REASONS_MAX + 5)], [str(number) for number in range(REASONS_MAX)]),
+    ],
+)
+async def test_each_reason_is_told_once_until_it_is_over(
+    tmp_path: Path, reasons: list[str], told: list[str]
+) -> None:
+    disk = Failing(tmp_path, reasons)
+    kept = Kept(disk, Table())
+    await kept.keeper.open()
+    for reason in reasons:
+        assert not await kept.keeper.save_now()
+        assert kept.keeper.trouble == f"the state is not saved: {reason}"
+    assert kept.keeper.errors == len(reasons)
+    assert await kept.keeper.save_now()
+    assert kept.keeper.trouble is None
+    disk.reasons = iter(reasons[:1])
+    assert not await kept.keeper.save_now()
+    assert [line.get("reason") for line in kept.lines] == [*told, None, reasons[0]]
+    await kept.keeper.close(patience=WAIT)
+
+
 async def test_more_than_is_read_again_is_not_written(tmp_path: Path) -> None:
     await saved(tmp_path, "old")
     kept = Kept(tmp_path, Table(padding=300, cost=0.0002), interval=0.05, size_max=100_000)
@@ -512,9 +467,15 @@ async def test_what_hung_when_we_stopped_is_waited_for_and_then_the_newest_is_sa
     assert kept.word == "two"
 
 
-@pytest.mark.parametrize(("at", "done", "word"), [("read", "restored", "old"), ("set_aside", "set_aside", "new")])
+@pytest.mark.parametrize(
+    ("at", "done", "word", "trouble"),
+    [
+        ("read", "restored", "old", "the saved state is not read yet: no answer for 0.1 s"),
+        ("set_aside", "set_aside", "new", "the state is not saved: no answer for 0.1 s"),
+    ],
+)
 async def test_a_disk_that_hangs_at_the_start_is_waited_for_later(
-    tmp_path: Path, hanging: Callable[[str], Hanging], at: str, done: str, word: str
+    tmp_path: Path, hanging: Callable[[str], Hanging], at: str, done: str, word: str, trouble: str
 ) -> None:
     await saved(tmp_path / "state", "old")
     file, disk = tmp_path / "state" / NAME, hanging(at)
@@ -523,6 +484,7 @@ async def test_a_disk_that_hangs_at_the_start_is_waited_for_later(
     async with asyncio.timeout(WAIT):
         await kept.keeper.open(patience=0.1)
     assert (kept.events, kept.lines[0]["reason"]) == (["store.failed"], "no answer for 0.1 s")
+    assert kept.keeper.trouble == trouble
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(kept.keeper.run(), name="keeper")
         await asyncio.sleep(0.1)
@@ -532,6 +494,7 @@ async def test_a_disk_that_hangs_at_the_start_is_waited_for_later(
         task.cancel()
     assert kept.events == ["store.failed", f"store.{done}", "store.recovered"]
     assert (disk.asked, kept.table.word, kept.word) == (1, word, word)
+    assert kept.keeper.trouble is None
     await kept.keeper.close(patience=WAIT)
 
 

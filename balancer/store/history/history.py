@@ -34,6 +34,7 @@ from balancer.store.history.schema import Connect
 
 FLUSH: Final = 5.0  # s between two batches: what a killed process loses
 STUCK: Final = 30.0  # s without an answer of the disk, after which that is told
+HUNG: Final = f"the disk gave no answer within {STUCK:.0f} s"
 TRUST_AFTER: Final = 600.0  # s of two clocks that agree; a clock is set within minutes of a start
 STEP: Final = 60.0  # s by which the wall clock may part from the other; more is a clock that was set
 STOP_MARGIN: Final = 0.5  # s that the thread may need beyond its patience, for one wait for a lock
@@ -67,6 +68,7 @@ class History:
         self._apart: float | None = None  # wall time less monotonic time
         self._steady_since = clock()
         self._stuck = False
+        self._hung = 0  # how often it was
         self._running = False
 
     @property
@@ -76,8 +78,14 @@ class History:
 
     @property
     def errors(self) -> int:
-        """Tries to write that failed."""
-        return self._keeper.errors
+        """Tries to write that failed, and those that the disk did not answer."""
+        return self._keeper.errors + self._hung
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong at present, and why; `None` while all is well."""
+        reason = HUNG if self._stuck else self._keeper.trouble
+        return None if reason is None else f"the history is not written: {reason}"
 
     @property
     def idle(self) -> bool:
@@ -166,7 +174,8 @@ class History:
     def _watch_disk(self) -> None:
         stuck = self._keeper.stuck() > STUCK
         if stuck and not self._stuck:
-            self._log.error("store.failed", store="history", reason=f"the disk gave no answer within {STUCK:.0f} s")
+            self._hung += 1
+            self._log.warning("store.failed", store="history", reason=HUNG)
         elif self._stuck and not stuck:
             self._log.info("store.recovered", store="history", reason="the disk answers again")
         self._stuck = stuck
@@ -177,7 +186,7 @@ class History:
         if news.event == "store.recovered":
             self._log.info(news.event, **news.facts, dropped=self.dropped)
         else:
-            self._log.error(news.event, **news.facts)
+            self._log.warning(news.event, **news.facts)
 
     # ---- reading and ending --------------------------------------------------------------------------------------
 
@@ -208,7 +217,7 @@ class History:
         if left:
             self._lost += left
             reason = f"not written within {patience:g} s of the stop"
-            self._log.error("store.failed", store="history", reason=reason, dropped=left)
+            self._log.warning("store.failed", store="history", reason=reason, dropped=left)
 
 
 def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:

@@ -7,7 +7,7 @@ too old. Whatever fails leaves the rest of the batch where it is, and is tried a
 - locked: again, with the same connection;
 - full: the same, after what is too much for that disk has been removed;
 - a log that somebody who reads keeps from being shortened: the same, once it is;
-- no database, broken, or another program's: renamed (`history.db.bad-…`), and begun anew;
+- no database, no file, broken, or another program's: renamed (`history.db.bad-…`), and begun anew;
 - replaced or deleted under us: closed, and opened or begun anew; a log that has lost its database is renamed, or it
   would be played into the new one;
 - all else (read-only, I/O errors): closed, and opened again.
@@ -40,6 +40,7 @@ RETRY: Final = 0.25  # s until the first new try
 RETRY_MAX: Final = 5.0  # s; a disk that is well again is used within so many
 RETRY_ENDING: Final = 0.05  # s; whoever ends has no time for long waits
 NEWS_MAX: Final = 100  # tellings that nobody has fetched
+REASONS_MAX: Final = 10  # that are told of one trouble: there may be a number in them, and no two the same
 
 _BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _OURS: Final = (
@@ -100,6 +101,7 @@ class Keeper:
         self._opened: _Opened | None = None
         self._failing: float | None = None  # since when
         self._reason = ""
+        self._said: set[str] = set()  # reasons of this trouble
         self._delay = RETRY
         self._full = False  # the disk was, at the last try
         self._kept_aside: str | None = None
@@ -248,7 +250,7 @@ class Keeper:
         self.path, version = schema.chosen(self._directory, self._connect)
         if version is not None and version != self._told_version:
             self._told_version = version
-            self._tell("store.set_aside", found=f"{schema.NAME} is of version {version}", kept=self.path.name)
+            self._tell("store.left_alone", found=f"{schema.NAME} is of version {version}", kept=self.path.name)
         connection = schema.begin(self.path, self._connect)
         try:
             pruning = Pruning(connection, self.path, clock=self._clock)
@@ -271,9 +273,7 @@ class Keeper:
         if self._failing is None:
             self._failing = self._clock()
             self._delay = RETRY
-            self._reason = _told(error)
-            self._tell("store.failed", reason=self._reason)
-        self._reason = _told(error)
+        self._say(error)
         broken = code in _BROKEN or isinstance(error, Unusable)
         self._full = code == sqlite3.SQLITE_FULL
         if code not in _PATIENT and not isinstance(error, LogHeld):
@@ -283,13 +283,20 @@ class Keeper:
         delay, self._delay = self._delay, min(2 * self._delay, RETRY_MAX)
         return delay
 
+    def _say(self, error: Exception) -> None:
+        """Tell why, where that is new: two reasons that take turns are not told for ever."""
+        self._reason = _told(error)
+        if self._reason not in self._said and len(self._said) < REASONS_MAX:
+            self._said.add(self._reason)
+            self._tell("store.failed", reason=self._reason)
+
     def _set_aside(self) -> bool:
         """Rename what is no database of ours, so that the next try begins anew."""
         try:
             if any(schema.identity(self.path)):
                 self._kept_aside = schema.set_aside(self.path, self._wall())
         except (OSError, Unusable) as error:
-            self._reason = _told(error)
+            self._say(error)
             return False
         self._suspect = False
         return True
@@ -302,6 +309,7 @@ class Keeper:
         if self._kept_aside is not None:
             facts["set_aside"] = self._kept_aside
         self._failing, self._kept_aside = None, None
+        self._said.clear()
         self._tell("store.recovered", **facts)
 
     def _close(self) -> None:

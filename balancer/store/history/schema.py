@@ -11,7 +11,8 @@ its power perhaps the last commits; neither harms the file. A file system withou
 ones, refuses WAL: there every commit is synchronised instead.
 
 A file of a later version is left alone, and another one is kept beside it (`history.v1.db`): whoever goes back
-finds its past again. What is no database, or somebody else's, is renamed.
+finds its past again. What is no database, or somebody else's, is renamed. What is no regular file is never opened:
+a pipe would have us wait for whoever writes into it.
 
 What this module does not know: when anything is written.
 """
@@ -20,7 +21,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -116,6 +119,7 @@ def begin(path: Path, connect: Connect) -> sqlite3.Connection:
 
     Raises: Unusable when it is not ours; sqlite3.Error and OSError for any other trouble.
     """
+    _refuse_what_is_no_file(path)
     new = not path.exists() or path.stat().st_size == 0
     if new:
         for side in SIDES[1:]:  # a log that has lost its database would be played into the new one
@@ -131,6 +135,14 @@ def begin(path: Path, connect: Connect) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    for side in SIDES:
+        name = path.name + side
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(path.with_name(name).stat().st_mode):
+                raise Unusable(f"{name} is no regular file")
 
 
 def _judge(connection: sqlite3.Connection) -> None:
@@ -176,7 +188,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def look(path: Path, connect: Connect) -> sqlite3.Connection:
-    """Open the database for reading. Raises: sqlite3.Error; Unusable when it is not ours."""
+    """Open the database for reading. Raises: sqlite3.Error and OSError; Unusable when it is not ours."""
+    _refuse_what_is_no_file(path)
     connection = connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY, isolation_level=None)
     try:
         connection.execute("PRAGMA query_only = ON")
@@ -193,9 +206,13 @@ def look(path: Path, connect: Connect) -> sqlite3.Connection:
 def chosen(directory: Path, connect: Connect) -> tuple[Path, int | None]:
     """Choose the file: `history.db`, or the one beside it where that is of a later version, which is told too.
 
-    Raises: sqlite3.Error when it cannot be looked at.
+    Raises: sqlite3.Error and OSError when it cannot be looked at.
     """
     path = directory / NAME
+    try:
+        _refuse_what_is_no_file(path)
+    except Unusable:
+        return path, None  # whoever opens it finds the same, and sets it aside
     if not path.exists() or path.stat().st_size == 0:
         return path, None
     connection = connect(path, timeout=BUSY, isolation_level=None)

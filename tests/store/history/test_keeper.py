@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,51 @@ async def test_garbage_at_the_start_is_set_aside_too(keep: Any, tmp_path: Path) 
         assert (tmp_path / name).read_bytes() == b"garbage" * 5000
 
 
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+@pytest.mark.parametrize("side", ["", "-wal"])
+async def test_what_is_no_regular_file_is_set_aside_and_never_opened(
+    keep: Any, tmp_path: Path, make: Callable[[Path], None], side: str
+) -> None:
+    make(tmp_path / f"history.db{side}")
+    async with keep() as kept:
+        await fed(kept)
+        assert await kept.counted() == 100
+        (failed,) = kept.lines.of("store.failed")
+        assert failed["reason"] == f"history.db{side} is no regular file"
+        (recovered,) = kept.lines.of("store.recovered")
+        found = tmp_path / f"{recovered['set_aside']}{side}"
+        assert (found.exists(), found.is_file()) == (True, False)
+
+
+async def test_a_pipe_in_the_place_of_an_open_file_holds_up_neither_writer_nor_reader(kept: Any) -> None:
+    await fed(kept)
+    kept.path.unlink()
+    os.mkfifo(kept.path)
+    with suppress(HistoryAbsent):  # whoever is first
+        await kept.counted()
+    times, _ = await kept.feed_until(lambda: bool(kept.lines.of("store.recovered")))
+    await kept.flush()
+    assert await kept.counted() == times
+    assert any(kept.path.with_name(name).is_fifo() for name in bad(kept))
+
+
+async def test_a_link_to_a_file_on_another_disk_is_followed_and_one_to_a_pipe_is_set_aside(
+    keep: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "state").mkdir()
+    link = tmp_path / "state" / "history.db"
+    link.symlink_to(tmp_path / "elsewhere")
+    async with keep(directory=tmp_path / "state") as kept:
+        await fed(kept)
+        assert (await kept.counted(), kept.lines.lines) == (100, [])
+    link.unlink()
+    os.mkfifo(tmp_path / "pipe")
+    link.symlink_to(tmp_path / "pipe")
+    async with keep(directory=tmp_path / "state") as kept:
+        await fed(kept)
+        assert (await kept.counted(), len(bad(kept))) == (100, 1)
+
+
 async def test_a_break_in_the_middle_that_only_a_reader_meets_is_set_aside(kept: Any) -> None:
     for number in range(3000):
         kept.success(f"acme/m@{number}", ago=60.0 * (number % 50))
@@ -301,7 +347,7 @@ async def test_a_file_of_a_later_version_is_left_alone_and_said(keep: Any, tmp_p
         async with keep() as kept:
             await fed(kept, 30)
             assert await kept.counted() == times
-            (said,) = kept.lines.of("store.set_aside")
+            (said,) = kept.lines.of("store.left_alone")
             assert said == {"store": "history", "found": "history.db is of version 7", "kept": "history.v1.db"}
     assert (tmp_path / "history.db").read_bytes() == before
 
@@ -312,6 +358,8 @@ async def test_a_disk_that_breaks_every_file_is_not_filled_with_them(keep: Any, 
     (tmp_path / "history.db").write_bytes(b"garbage" * 5000)
     async with keep() as kept:
         await kept.feed_until(lambda: kept.history.errors > 2)
+        first, then = (each["reason"] for each in kept.lines.of("store.failed"))
+        assert ("not a database" in first, "10 files were set aside already" in then) == (True, True)
         with pytest.raises(HistoryAbsent, match="10 files were set aside already"):
             await kept.counted()
         (tmp_path / "history.db.bad-3").unlink()
@@ -397,6 +445,37 @@ async def test_a_disk_that_is_read_only_is_waited_for(keep: Any, small: Path) ->
 # ---- a disk that hangs, and errors of ours -----------------------------------------------------------------------
 
 
+class Refusing:
+    """A disk that refuses for two reasons that take turns, until it is let."""
+
+    def __init__(self) -> None:
+        self.well = False
+        self.reasons = cycle(["disk I/O error", "unable to open database file"])
+
+    def connect(self, *place: Any, **how: Any) -> sqlite3.Connection:
+        if self.well:
+            return sqlite3.connect(*place, **how)
+        raise sqlite3.OperationalError(next(self.reasons))
+
+
+async def test_each_reason_is_told_once_until_it_is_over(keep: Any) -> None:
+    disk = Refusing()
+    async with keep(connect=disk.connect) as kept:
+        for expected in (1, 2):
+            disk.well = False
+            before = kept.history.errors
+            if expected == 2:
+                kept.success()
+                kept.tick()
+            await kept.until(lambda before=before: kept.history.errors >= before + 4)
+            assert kept.history.trouble is not None
+            disk.well = True
+            await kept.until(lambda expected=expected: len(kept.lines.of("store.recovered")) == expected)
+            assert kept.history.trouble is None
+        reasons = [each["reason"].removeprefix("OperationalError: ") for each in kept.lines.of("store.failed")]
+        assert sorted(reasons) == ["disk I/O error"] * 2 + ["unable to open database file"] * 2
+
+
 class Gate:
     """A disk that answers only when it is let."""
 
@@ -421,13 +500,17 @@ async def test_a_disk_that_hangs_is_told_and_keeps_nobody_from_stopping(keep: An
         kept.tick()
         kept.success(times=3)
         await asyncio.to_thread(gate.reached.wait, 20)
+        assert (kept.history.errors, kept.history.trouble) == (0, None)
         kept.ahead = 31.0
         await kept.until(lambda: kept.lines.of("store.failed"))
+        trouble = "the history is not written: the disk gave no answer within 30 s"
+        assert (kept.history.errors, kept.history.trouble) == (1, trouble)
         assert kept.lines.of("store.failed") == [
             {"store": "history", "reason": "the disk gave no answer within 30 s"}
         ]
         gate.open.set()
         await kept.until(lambda: kept.lines.of("store.recovered"))
+        assert kept.history.trouble is None
         kept.ahead = 31.0
         await kept.flush()
         assert await kept.counted() == 123

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,17 @@ def test_garbage_is_no_database(path: Path) -> None:
     path.write_bytes(b"garbage" * 1000)
     with pytest.raises(sqlite3.DatabaseError, match="not a database"):
         begin(path)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+@pytest.mark.parametrize("side", schema.SIDES)
+def test_what_is_no_regular_file_is_never_opened(path: Path, make: Callable[[Path], None], side: str) -> None:
+    make(path.with_name(path.name + side))
+    for opened in (begin, lambda path: schema.look(path, sqlite3.connect)):
+        with pytest.raises(Unusable, match=f"history.db{side} is no regular file"):
+            opened(path)
+    assert schema.chosen(path.parent, sqlite3.connect) == (path, None)
+    assert not path.is_file()
 
 
 def test_a_log_that_has_lost_its_database_is_not_played_into_a_new_one(path: Path) -> None:
