@@ -119,6 +119,7 @@ def ask(
         headers["Content-Type"] = "application/json"
     connection = _connection(url, timeout)
     began = monotonic()
+    answer = None
     try:
         connection.request("GET" if body is None else "POST", target, body=data, headers=headers)
         answer = connection.getresponse()
@@ -128,9 +129,10 @@ def ask(
     except ssl.SSLError as error:
         raise Unreachable(f"no daemon answers at {url} ({_mistrust(error)})") from None
     except (OSError, HTTPException, ValueError) as error:
-        if type(connection) is HTTPConnection and isinstance(error, _NO_HTTP):
-            raise Unreachable(f"something is at {url}, but gives no answer in HTTP; {_TLS_HINT}") from None
         detail = getattr(error, "strerror", None)
+        if type(connection) is HTTPConnection and answer is None and isinstance(error, _NO_HTTP):
+            said = "what comes is something else" if type(error) is BadStatusLine else detail or error
+            raise Unreachable(f"something is at {url}, but gives no answer in HTTP ({said}); {_TLS_HINT}") from None
         hint = _CERTIFICATE_HINT if isinstance(connection, HTTPSConnection) and _is_cut(error) else ""
         raise Unreachable(f"no daemon answers at {url} ({detail or error}{hint})") from None
     finally:

@@ -324,7 +324,7 @@ class _Bar:
     """How far the whole is, on a terminal's last line; nothing elsewhere."""
 
     def __init__(self) -> None:
-        self._shows = sys.stderr is not None and sys.stderr.isatty()
+        self._shows = sys.stderr.isatty()
         self._began = clock.monotonic()
         self._shown = ""
 

@@ -1,9 +1,10 @@
 """Which failures are worth a line of the log: an outage of a day is a line now and then, not one a probe.
 
-Theory of operation: of each place (an endpoint, a lookout) the first failure of a kind in `SPAN` is told. The same
-again is counted, and the number told with the next line; so are other kinds beyond a few, because what a provider
-says may be different each time. A success in between changes nothing: who answers every second probe would write as
-much as who answers none. What became of the endpoint is told by its transitions, which are never left out.
+Theory of operation: of each place (an event of an endpoint or a lookout) the first failure of a kind in `SPAN` is
+told. The same again is counted, and the number told with the next line; so are other kinds beyond a few, because
+what a provider says may be different each time. A success in between changes nothing: who answers every second
+probe would write as much as who answers none. What became of the endpoint is told by its transitions, which are
+never left out.
 
 What this module does not know: probes, and the clock.
 """
@@ -33,9 +34,9 @@ class Repeats:
     __slots__ = ("_spans",)
 
     def __init__(self) -> None:
-        self._spans: dict[str, _Span] = {}
+        self._spans: dict[Hashable, _Span] = {}
 
-    def count(self, place: str, kind: Hashable, *, now: float) -> int | None:
+    def count(self, place: Hashable, kind: Hashable, *, now: float) -> int | None:
         """Count a failure: how many were left out since the last line, or `None` where this one is left out too."""
         span = self._spans.get(place)
         if span is None or now - span.began >= SPAN:

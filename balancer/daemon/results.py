@@ -122,13 +122,16 @@ class Results:
     ) -> None:
         """Write a line, unless the same was written lately; a bug of ours is one whatever it was to be."""
         outcome = result.outcome
-        kind = event, outcome.kind, outcome.status, outcome.detail, result.bug
-        left_out = self._repeats.count(result.endpoint, kind, now=now)
+        if result.bug is not None:
+            event = "probe.crashed"
+        # Of each event apart: what a provider says must not hide that a recipe is wrong, or that we are.
+        place, kind = (result.endpoint, event), (outcome.kind, outcome.status, outcome.detail, result.bug)
+        left_out = self._repeats.count(place, kind, now=now)
         if left_out is None:
             return
         more = {"left_out": left_out} if left_out else {}
         if result.bug is not None:
-            self._log.error("probe.crashed", **facts, **more, traceback=result.bug)
+            self._log.error(event, **facts, **more, traceback=result.bug)
             return
         write = self._log.warning if warns else self._log.info
         write(event, **facts, detail=outcome.detail, **more)

@@ -137,6 +137,7 @@ class Keeper:
         self._aside: asyncio.Future[str | None] | None = None
         self._taking: _Taking | None = None
         self._ready = False  # what was there is taken back, so that it may be replaced
+        self._read_once = False  # it was ready; the directory may have gone since, and memory has all of it
         self._unwanted: str | None = None  # why the file that is there has to be set aside first
         self._failing: str | None = None
         self._said: set[str] = set()  # reasons of this trouble
@@ -163,7 +164,7 @@ class Keeper:
         """What is wrong at present, and why; `None` while all is well."""
         if self._failing is None:
             return None
-        what = "the state is not saved" if self._ready else "the saved state is not read yet"
+        what = "the state is not saved" if self._read_once else "the saved state is not read yet"
         return f"{what}: {self._failing}"
 
     async def open(self, *, patience: float = HANG) -> None:
@@ -245,7 +246,7 @@ class Keeper:
         if self._taking is not None:  # perhaps for some time already: who waited was cancelled, and nothing is lost
             await self._take_back(self._taking, hurried)
             self._taking = None
-        self._ready = True
+        self._ready = self._read_once = True
         await self._clear_the_way(patience)
 
     async def _found(self, patience: float | None) -> _Found:

@@ -65,6 +65,14 @@ async def test_where_no_target_answers_even_a_single_provider_is_not_blamed(daem
     assert unread.startswith("the status page is in no known format")
 
 
+async def test_what_probes_met_is_told_again_after_a_reload(daemon, http, free_port, models_server):
+    running = await daemon(ALONE.format(port=free_port(), target=free_port(), page=f"{models_server}/v1/models"))
+    assert len(await running.told("probe.failed")) == 1
+    async with http.post(f"{running.url}/-/reload") as answer:
+        assert answer.status == 200
+    await running.told("probe.failed", count=2)
+
+
 async def test_what_a_status_page_tells_is_told_lowers_and_ejects_nobody(daemon, http):
     words = {"indicator": "major"}
 

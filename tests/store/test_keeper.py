@@ -498,6 +498,19 @@ async def test_a_disk_that_hangs_at_the_start_is_waited_for_later(
     await kept.keeper.close(patience=WAIT)
 
 
+async def test_a_directory_that_goes_is_a_state_that_is_not_saved_and_not_one_that_was_not_read(
+    tmp_path: Path,
+) -> None:
+    kept = Kept(tmp_path / "mount" / "state", Table("old"))
+    (tmp_path / "mount").mkdir()
+    await kept.keeper.open()
+    assert await kept.keeper.save_now()
+    (tmp_path / "mount").rename(tmp_path / "away")
+    assert not await kept.keeper.save_now()
+    assert kept.keeper.trouble == "the state is not saved: No such file or directory"
+    await kept.keeper.close(patience=WAIT)
+
+
 @pytest.mark.parametrize("at", ["read", "set_aside"])
 async def test_what_was_never_dealt_with_is_not_overwritten_at_the_end(
     tmp_path: Path, hanging: Callable[[str], Hanging], at: str

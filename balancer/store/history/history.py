@@ -67,8 +67,8 @@ class History:
         self._lost = 0  # what was not written in time at the end
         self._apart: float | None = None  # wall time less monotonic time
         self._steady_since = clock()
-        self._stuck = False
-        self._hung = 0  # how often it was
+        self._stuck = 0  # how many times `STUCK` by now
+        self._hung = 0  # the same of all times
         self._running = False
 
     @property
@@ -172,9 +172,9 @@ class History:
             self._apart = apart
 
     def _watch_disk(self) -> None:
-        stuck = self._keeper.stuck() > STUCK
+        stuck = int(self._keeper.stuck() // STUCK)
+        self._hung += max(0, stuck - self._stuck)  # again and again: an alert asks whether it grew lately
         if stuck and not self._stuck:
-            self._hung += 1
             self._log.warning("store.failed", store="history", reason=HUNG)
         elif self._stuck and not stuck:
             self._log.info("store.recovered", store="history", reason="the disk answers again")

@@ -508,10 +508,16 @@ async def test_a_disk_that_hangs_is_told_and_keeps_nobody_from_stopping(keep: An
         assert kept.lines.of("store.failed") == [
             {"store": "history", "reason": "the disk gave no answer within 30 s"}
         ]
+        kept.ahead = 61.0
+        kept.tick()
+        assert (kept.history.errors, len(kept.lines.of("store.failed"))) == (
+            2,
+            1,
+        )  # an alert looks at the last minutes
         gate.open.set()
         await kept.until(lambda: kept.lines.of("store.recovered"))
         assert kept.history.trouble is None
-        kept.ahead = 31.0
+        kept.ahead = 61.0
         await kept.flush()
         assert await kept.counted() == 123
         gate.open.clear()
