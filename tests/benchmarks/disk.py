@@ -11,8 +11,9 @@ Each trouble is a span of its own between calm ones: `calm`, then while it lasts
 is written. `nothing` is a trouble too: what it changes is what the machine does. `drowned` is the lock again, with
 so many different reports before the span that memory may not hold what waits: these are dropped. The bound is of
 p99 while it lasts: the median, over the passes, of the difference to the calm span before it. Errors and drops are
-the daemon's own counts, and `told` how often its log said that a store failed and was well again; each has to say
-both equally often. `well after` is the time from the end of the trouble until the log said so, of the slower store.
+the daemon's own counts, and `told` how often its log said that a store failed (each reason once) and was well
+again; who said the one has to say the other. `well after` is the time from the end of the trouble until the log
+said so, of the slower store.
 """
 
 from __future__ import annotations

@@ -170,10 +170,10 @@ async def redirects_to_itself(lab):
 
 
 async def closed_port(lab):
-    del lab
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
+    """Nobody listens, and nobody else gets the port."""
+    held = lab.holds(socket.socket())
+    held.bind(("127.0.0.1", 0))
+    return f"http://127.0.0.1:{held.getsockname()[1]}/v1"
 
 
 async def full_backlog(lab):

@@ -357,15 +357,15 @@ async def late(tmp_path: Path, table: Table) -> AsyncIterator[Kept]:
 async def test_the_loop_is_never_held_for_long_while_a_late_state_is_taken_back(tmp_path: Path) -> None:
     gaps: list[float] = []
     async with late(tmp_path, Table("new", cost=0.0003)) as kept:
-        last = time.perf_counter()
+        last = time.thread_time()
         while kept.table.word == "new":
             await asyncio.sleep(0)
-            now = time.perf_counter()
+            now = time.thread_time()
             gaps.append(now - last)
             last = now
     assert (kept.table.word, kept.table.taken) == ("old", 301)
     assert len([gap for gap in gaps if gap > 0.001]) > 20  # there was much to do
-    assert sorted(gaps)[-5] < 0.03  # of 0.1 s; a busy machine takes some of it from us
+    assert max(gaps) < 0.05  # of 0.1 s of this thread's own time, whatever else the machine does
     await kept.keeper.close(patience=WAIT)
 
 
