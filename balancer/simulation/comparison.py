@@ -235,6 +235,8 @@ def _follow(
 ) -> None:
     """Wait for all, and tell how far they are. Raises: what the first of them that failed raised."""
     waiting = set(futures)
+    if progress is not None:
+        progress(0.0)  # at once: processes take their time to begin
     while waiting:
         ended, waiting = wait(waiting, timeout=SHOWN_EVERY)
         for future in ended:
