@@ -231,6 +231,7 @@ async def test_what_is_no_regular_file_is_set_aside_and_never_opened(
     async with keep() as kept:
         await fed(kept)
         assert await kept.counted() == 100
+        await kept.until(lambda: kept.lines.of("store.recovered"))  # told after what it waited for is written
         (failed,) = kept.lines.of("store.failed")
         assert failed["reason"] == f"history.db{side} is no regular file"
         (recovered,) = kept.lines.of("store.recovered")
